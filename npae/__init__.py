@@ -1,0 +1,1 @@
+"""npae: autoencoders from scratch in NumPy and Numba."""

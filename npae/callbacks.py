@@ -1,0 +1,252 @@
+"""What happens beside the arithmetic of a training: records, best weights, stopping, a bar, an animation.
+A callback is told when the fit begins, after each batch, after each epoch and at the end; it reads (and may set) State.
+"""
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from npae import store
+
+if TYPE_CHECKING:
+    from npae.train import State
+
+
+class Callback:
+    """Four moments of a training; a subclass takes those that it needs.
+
+    One with memory has `state()`, which gives it as arrays and numbers, and `restore(state)`.
+    """
+
+    def on_fit_begin(self, state: State) -> None:
+        """Before the first batch."""
+
+    def on_batch_end(self, state: State) -> None:
+        """After each step; state.terms are the epoch's means so far."""
+
+    def on_epoch_end(self, state: State) -> None:
+        """After each epoch and its validation; setting state.stop to a reason ends the training."""
+
+    def on_fit_end(self, state: State) -> None:
+        """After the last epoch."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training must not forget."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+
+
+class History(Callback):
+    """One row an epoch: epoch, the means of the terms, val_... of the same, the learning rate, seconds.
+
+    >>> history = History()
+    >>> history.rows.append({"epoch": 1, "loss": 2.5})
+    >>> history["loss"]
+    [2.5]
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_epoch_end(self, state: State) -> None:
+        """Add the epoch's row."""
+        self.rows.append({"epoch": state.epoch, **state.terms, "lr": state.optimizer.learning_rate(),
+                          "seconds": round(state.seconds, 3)})
+
+    def __getitem__(self, column: str) -> list[float]:
+        return [row[column] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def write_csv(self, path: str | Path) -> None:
+        """One line an epoch under a line of names."""
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(self.rows[0]) if self.rows else ["epoch"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        store.write_text(path, text.getvalue())
+
+    def state(self) -> dict[str, Any]:
+        """The rows."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over the rows."""
+        self.rows = [dict(row) for row in state["rows"]]
+
+
+class ModelCheckpoint(Callback):
+    """Keeps the best weights by a column of the history, and puts them back into the model at the end.
+
+    `path`: also written there each time they are better. Without the column (no validation) the last weights stay.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, monitor: str = "val_loss"):
+        self.path, self.monitor = path, monitor
+        self.best, self.epoch = math.inf, 0
+        self.theta: np.ndarray | None = None
+
+    def on_epoch_end(self, state: State) -> None:
+        """Keep theta if the column is lower than ever before."""
+        value = state.terms.get(self.monitor, math.nan)
+        if value < self.best:
+            self.best, self.epoch, self.theta = value, state.epoch, state.model.theta.copy()
+            if self.path is not None:
+                state.model.save(self.path)
+
+    def on_fit_end(self, state: State) -> None:
+        """The best weights go back into the model, in place."""
+        if self.theta is not None:
+            state.model.theta[...] = self.theta
+
+    def state(self) -> dict[str, Any]:
+        """The best value, its epoch and its weights."""
+        return {"best": self.best, "epoch": self.epoch, "theta": None if self.theta is None else self.theta.copy()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them over."""
+        self.best, self.epoch, self.theta = state["best"], state["epoch"], state["theta"]
+
+
+class EarlyStopping(Callback):
+    """Ends the training when a column has not become lower for `patience` epochs.
+
+    Raises ValueError: patience below 1. Without the column (no validation) it does nothing.
+    """
+
+    def __init__(self, patience: int, *, monitor: str = "val_loss"):
+        if patience < 1:
+            raise ValueError(f"EarlyStopping needs a patience of at least 1 epoch, got {patience}")
+        self.patience, self.monitor = patience, monitor
+        self.best, self.waited = math.inf, 0
+
+    def on_epoch_end(self, state: State) -> None:
+        """Count the epochs since the best one."""
+        if self.monitor not in state.terms:
+            return
+        value = state.terms[self.monitor]
+        self.waited = 0 if value < self.best else self.waited + 1
+        self.best = min(self.best, value)
+        if self.waited >= self.patience:
+            state.stop = f"{self.monitor} has not become lower for {self.patience} epochs"
+
+    def state(self) -> dict[str, Any]:
+        """The best value and the epochs since."""
+        return {"best": self.best, "waited": self.waited}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them over."""
+        self.best, self.waited = state["best"], state["waited"]
+
+
+class ProgressBar(Callback):
+    """A bar with the terms of the loss in their units; one plain line an epoch where the output is no terminal.
+
+    The first run on a machine says that kernels are being compiled.
+    """
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stderr
+        self.bar: Any = None
+
+    def on_fit_begin(self, state: State) -> None:
+        """Say once what the first seconds go into."""
+        if not compiled_before():
+            self._say("compiling the kernels for this machine (once; they are kept for the next run) ...")
+
+    def on_batch_end(self, state: State) -> None:
+        """Move the bar."""
+        if not self.stream.isatty():
+            return
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=state.steps, file=self.stream, unit="batch", dynamic_ncols=True, leave=True)
+            self.bar.set_description(f"epoch {state.epoch + 1}/{state.epochs}")
+        if state.step % 10 == 0 or state.step == state.steps:
+            self.bar.set_postfix_str(f"{_terms(state)}, {state.images / state.seconds:,.0f} pictures/s", refresh=False)
+        self.bar.update()
+
+    def on_epoch_end(self, state: State) -> None:
+        """Close the epoch's bar, or write its line; then what the validation says."""
+        if self.bar is not None:
+            if "val_loss" in state.terms:
+                self.bar.set_postfix_str(_terms(state))
+            self.bar.close()
+            self.bar = None
+        else:
+            left = (state.epochs - state.epoch) * state.seconds
+            self._say(f"epoch {state.epoch}/{state.epochs}: {_terms(state)}, "
+                      f"{state.images / state.seconds:,.0f} pictures/s, {state.seconds:.1f} s, {left:.0f} s left")
+        if state.stop:
+            self._say(f"stopped after epoch {state.epoch}: {state.stop}")
+
+    def _say(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+
+def _terms(state: State) -> str:
+    """'loss 160.12 (recon 155.0, kl 5.12, val_loss 161.3) nats per image'"""
+    terms = dict(state.terms)
+    parts = [f"{name} {value:.2f}" for name, value in terms.items()
+             if name in ("kl", "val_loss") or (name == "recon" and "kl" in terms)]
+    inner = f" ({', '.join(parts)})" if parts else ""
+    return f"loss {terms['loss']:.2f}{inner} {state.model.likelihood.unit}"
+
+
+def compiled_before() -> bool:
+    """Whether Numba's cache holds kernels of npae already."""
+    from npae.kernels import fast_conv
+
+    folder = Path(fast_conv._conv_forward.stats.cache_path or "")
+    return any(folder.glob("fast_conv*.nbi"))
+
+
+class Animation(Callback):
+    """After every epoch, the untrained model included: pictures of 16 fixed codes, and 16 test pictures re-encoded.
+
+    Shapes: codes (16, d), x (16, H, W, C) floats in [0, 1]; written to `path` as an animated GIF at the end
+    """
+
+    def __init__(self, path: str | Path, codes: np.ndarray, x: np.ndarray):
+        self.path, self.codes, self.x = path, codes, x
+        self.frames: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def on_fit_begin(self, state: State) -> None:
+        """Epoch 0."""
+        if not self.frames:
+            self._shoot(state)
+
+    def on_epoch_end(self, state: State) -> None:
+        """One more frame."""
+        self._shoot(state)
+
+    def on_fit_end(self, state: State) -> None:
+        """Write the GIF."""
+        from npae import figures
+
+        figures.training_gif(self.frames, self.path)
+
+    def _shoot(self, state: State) -> None:
+        model = state.model
+        self.frames.append((state.epoch, model.decode(self.codes), self.x, model.reconstruct(self.x)))
+
+    def state(self) -> dict[str, Any]:
+        """The frames so far."""
+        return {"epochs": [frame[0] for frame in self.frames], "decoded": np.array([f[1] for f in self.frames]),
+                "reencoded": np.array([f[3] for f in self.frames])}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them over."""
+        columns: Sequence[Any] = (state["epochs"], state["decoded"], state["reencoded"])
+        self.frames = [(epoch, a, self.x, b) for epoch, a, b in zip(*columns, strict=True)]

@@ -1,0 +1,110 @@
+"""From arrays to batches: the order, the border between uint8 and float32, and binarisation. Order and noise have a
+generator each, so that turning the noise on never changes which pictures stand in a batch.
+"""
+from collections.abc import Callable, Iterator
+from operator import index
+
+import numpy as np
+
+Transform = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
+
+
+def batches(x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 64, *,
+            order: np.random.Generator | None = None, noise: np.random.Generator | None = None,
+            drop_last: bool = False, transform: Transform | None = None,
+            ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """One pass over x, and y if there is one, as pairs (x_batch, y_batch or None).
+
+    uint8 pictures become float32, x / 255; float32 and float64 arrays keep their dtype. `order` shuffles (None: as they
+    stand); `transform(x_batch, noise)` comes last. The last batch is short where the size does not divide, unless
+    `drop_last`. A batch is to be read, not written: without shuffling it may be a view of x.
+
+    Shapes: x (N, ...) -> (batch_size, ...); y (N, ...) likewise.
+    Raises: ValueError for another dtype, for x and y of different lengths, and for a pass without a batch.
+
+    >>> for x_batch, y_batch in batches(np.array([[0], [51], [255]], np.uint8), np.array([7, 8, 9]), 2):
+    ...     print(x_batch.ravel().tolist(), y_batch.tolist())
+    [0.0, 0.20000000298023224] [7, 8]
+    [1.0] [9]
+    """
+    if x.dtype not in (np.uint8, np.float32, np.float64):
+        raise ValueError(f"batches takes uint8 pictures or float32 and float64 arrays, got {x.dtype}: convert it first")
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
+    steps = count(len(x), batch_size, drop_last)  # here rather than in the generator, so that the call itself fails
+    return _walk(x, y, batch_size, steps, order, noise, transform)
+
+
+def _walk(x: np.ndarray, y: np.ndarray | None, batch_size: int, steps: int, order: np.random.Generator | None,
+          noise: np.random.Generator | None, transform: Transform | None,
+          ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    shuffled = None if order is None else permutation(len(x), order)
+    for step in range(steps):
+        rows: slice | np.ndarray = slice(step * batch_size, (step + 1) * batch_size)
+        if shuffled is not None:
+            rows = shuffled[rows]
+        x_batch = to_float(x[rows])
+        if transform is not None:
+            x_batch = transform(x_batch, noise)
+        yield x_batch, None if y is None else y[rows]
+
+
+def to_float(x: np.ndarray) -> np.ndarray:
+    """uint8 pictures as float32 in [0, 1], x / 255; other arrays as they are."""
+    return np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x
+
+
+def count(n: int, batch_size: int, drop_last: bool = False) -> int:
+    """The number of batches in one pass over n rows.
+
+    Raises: ValueError where there would be none.
+
+    >>> count(60_000, 64), count(60_000, 64, drop_last=True)
+    (938, 937)
+    """
+    if index(batch_size) < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if n < 1:
+        raise ValueError("there are no rows to make batches of: x is empty")
+    if drop_last and n < batch_size:
+        raise ValueError(f"batch_size {batch_size} with drop_last leaves no batch of {n} rows: take at most {n}")
+    return n // batch_size if drop_last else -(-n // batch_size)
+
+
+def permutation(n: int, rng: np.random.Generator) -> np.ndarray:
+    """A random order of 0 ... n - 1, the same under every NumPy release: the order of n raw draws.
+
+    `rng.permutation` may change with a release, the raw stream of a bit generator may not. Independent keys that differ
+    have a uniformly distributed order; two of 64 bits are equal once in 2^64 / (n^2 / 2) passes.
+
+    >>> permutation(8, np.random.default_rng(0)).tolist()
+    [3, 2, 1, 6, 0, 7, 4, 5]
+    """
+    return np.argsort(rng.bit_generator.random_raw(n), kind="stable")
+
+
+def binarize_threshold(x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """x > 1/2 as 0.0 or 1.0; of the uint8 greys, 127 becomes 0 and 128 becomes 1."""
+    # for x in [0, 1] this is x > 0.5, except that NaN stays NaN; + 0.0 because ceil(-0.3) is -0.0
+    return np.ceil(x - 0.5) + 0.0
+
+
+def binarize_sample(x: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """Each pixel is 1.0 with probability x, drawn afresh in every batch: dynamic binarisation.
+
+    Raises: ValueError without a generator.
+    Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008), section 6.
+    """
+    if rng is None:
+        raise ValueError("binarize_sample draws random numbers: give batches a generator as noise=")
+    return np.ceil(x - rng.random(x.shape, dtype=x.dtype.type)) + 0.0  # as in binarize_threshold, u in place of 1/2
+
+
+BINARIZERS: dict[str, Transform | None] = {"none": None, "threshold": binarize_threshold, "sample": binarize_sample}
+
+
+def binarizer(name: str) -> Transform | None:
+    """The transform called "threshold" or "sample"; None for "none"."""
+    if name not in BINARIZERS:
+        raise ValueError(f"unknown binarisation {name!r}: expected one of {', '.join(BINARIZERS)}")
+    return BINARIZERS[name]

@@ -1,0 +1,207 @@
+"""The gradient check proper: every derivative that backward claims against the one that differences find.
+A layer is made a scalar by a random upstream gradient, phi = <g, f(x)>; a model is one already, phi = loss."""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npae.gradcheck.estimate import EPS, SAFETY_ROUNDING, derivative
+from npae.gradcheck.report import Line, Report
+from npae.gradcheck.specimen import Specimen, copy_as
+from npae.gradcheck.verdicts import Row, Verdict, judge
+
+LAYER_ENTRIES = 2000
+"""Entries checked per parameter of a layer unless asked otherwise: all of a small layer, a sample of a large one."""
+MODEL_ENTRIES = 40
+"""Entries checked per parameter of a model unless asked otherwise; six losses each."""
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A scalar function phi of named arrays, standing at one point, with the gradient that is claimed there."""
+
+    arrays: dict[str, np.ndarray]
+    claimed: dict[str, np.ndarray]
+    evaluate: Callable[[], tuple[float, bool]]
+    """() -> (phi at what the arrays hold now, is that on the branch of the centre?)"""
+    value: float
+    terms: float
+    """Sum of the absolute terms that phi is a sum of: its rounding error is a multiple of eps * terms."""
+
+
+def check_function(f: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.ndarray, *, name: str = "theta",
+                   terms: float | None = None, entries: int | None = None, seed: int = 0,
+                   expect_zero: Collection[str] = ()) -> Report:
+    """Check f(theta) -> (value, gradient) entry by entry, in float64.
+
+    Shapes: theta any, the gradient the same; value a number. `entries` is how many entries to sample (None: all, up
+    to 2,000); `terms` the sum of the absolute terms of the value where they cancel (None: |value|).
+
+    >>> report = check_function(lambda t: (float((t**3).sum()), 3 * t**2), np.array([1.0, -2.0]))
+    >>> report.ok
+    True
+    >>> print(check_function(lambda t: (float((t**3).sum()), 2 * t**2), np.array([1.0, -2.0])).wrong[0])
+    theta: 2 of 2 entries FAIL
+    """
+    theta = np.array(theta, dtype=np.float64)
+    centre, again = (_at_theta(f, theta, name, terms) for _ in range(2))
+    rows = _rows(centre, again, LAYER_ENTRIES if entries is None else entries, seed, expect_zero)
+    return Report(f"Gradient check of {getattr(f, '__name__', 'a function')}", rows)
+
+
+def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.random.Generator | None = None,
+          entries: int | None = None, seed: int = 0, upstream: np.ndarray | None = None,
+          hold_branches: bool | None = None, expect_zero: Collection[str] = ()) -> Report:
+    """Check the backward pass of a layer (forward, backward, params) or of a model (loss, backward, params).
+
+    The check works on a float64 copy; target, x and rng stay as they are. rng is handed to noise layers (give_rng)
+    or to the model's loss, and rewound before each forward. Of each parameter, and of a layer's input, `entries`
+    entries are looked at (None: up to 2,000 of a layer's, 40 of a model's). With `hold_branches` the masks and winners
+    of the centre point are held while differencing, which leaves the gradient as it is and makes phi smooth (None: for
+    models only). `expect_zero` names parameters whose gradient is zero by design.
+
+    Raises: ValueError if x is not real-valued, if an argument does not belong to the kind of target.
+    """
+    x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"a derivative needs real numbers, got x of dtype {x.dtype}; convert it (pictures: x / 255)")
+    x = np.array(x, dtype=np.float64, order="C")
+    specimen = Specimen(copy_as(target, np.float64), rng)
+    title = f"Gradient check of {type(target).__name__}, x {x.shape}"
+    if hasattr(target, "loss"):
+        if upstream is not None:
+            raise ValueError("a model's loss is a scalar and has no upstream gradient; leave upstream out")
+        centre, again = (_at_model(specimen, x, y) for _ in range(2))
+        cap, lines = MODEL_ENTRIES, []
+    else:
+        if y is not None:
+            raise ValueError("a layer takes no y; leave it out, or check the model")
+        out = np.asarray(specimen.forward(x))
+        g = np.asarray(np.random.default_rng(seed).normal(size=out.shape) if upstream is None else upstream)
+        centre, again = (_at_layer(specimen, x, g.astype(np.float64)) for _ in range(2))
+        cap, lines = LAYER_ENTRIES, [_keeps_float64(out)]
+    if hold_branches is None:
+        hold_branches = hasattr(target, "loss") and hasattr(target, "hold")
+    if hold_branches:
+        lines.append(_hold(specimen, centre))
+    rows = _rows(centre, again, cap if entries is None else entries, seed, expect_zero)
+    return Report(title, rows, tuple(lines))
+
+
+def _at_theta(f: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.ndarray, name: str,
+              terms: float | None) -> Scalar:
+    """phi = f as a function of theta; f is given a copy each time, so that it may do with it what it likes."""
+    def evaluate() -> tuple[float, bool]:
+        return float(f(theta.copy())[0]), True
+
+    value, gradient = f(theta.copy())
+    size = abs(float(value)) if terms is None else terms
+    return Scalar({name: theta}, {name: np.array(gradient)}, evaluate, float(value), size)
+
+
+def _at_layer(specimen: Specimen, x: np.ndarray, g: np.ndarray) -> Scalar:
+    """phi = <g, f(x)> as a function of x and of every parameter."""
+    def evaluate() -> tuple[float, bool]:
+        phi = float(np.sum(g * specimen.forward(x)))
+        return phi, specimen.on_branch(branch)
+
+    specimen.clear()
+    y = np.array(specimen.forward(x))
+    branch = specimen.branch()
+    claimed = specimen.pull(g.copy())
+    arrays = {"x": x, **{name: param.value for name, param in specimen.params.items()}}
+    return Scalar(arrays, claimed, evaluate, float(np.sum(g * y)), float(np.sum(np.abs(g * y))))
+
+
+def _at_model(specimen: Specimen, x: np.ndarray, y: np.ndarray | None) -> Scalar:
+    """phi = loss as a function of every parameter; the reported terms tell how much may have cancelled."""
+    def evaluate() -> tuple[float, bool]:
+        phi = float(specimen.loss(x, y)["loss"])
+        return phi, specimen.on_branch(branch)
+
+    specimen.clear()
+    terms = specimen.loss(x, y)
+    branch = specimen.branch()
+    specimen.target.backward()
+    arrays = {name: param.value for name, param in specimen.params.items()}
+    size = sum(abs(float(term)) for term in terms.values())
+    return Scalar(arrays, specimen.grads(), evaluate, float(terms["loss"]), size)
+
+
+def _keeps_float64(out: np.ndarray) -> Line:
+    """A cast to float32 on the way would cost nine of sixteen digits, and differences would see noise."""
+    status = "PASS" if out.dtype == np.float64 else "FAIL"
+    return Line(status, "float64 in, float64 out", f"forward gave {out.dtype}")
+
+
+def _hold(specimen: Specimen, centre: Scalar) -> Line:
+    """From here on phi is the smooth function that goes through the centre point on the centre's branches."""
+    specimen.hold(specimen.branch())
+    change = abs(centre.evaluate()[0] - centre.value)
+    status = "PASS" if change <= SAFETY_ROUNDING * EPS * centre.terms else "FAIL"
+    return Line(status, "holding the branches leaves the value as it is", f"changed by {change:.1e}")
+
+
+def _rows(scalar: Scalar, again: Scalar, entries: int, seed: int, expect_zero: Collection[str]) -> tuple[Row, ...]:
+    """One row for each array. `again` is the same measured a second time, and has to have the same bits."""
+    unknown = sorted(set(expect_zero) - set(scalar.arrays))
+    if unknown:
+        raise ValueError(f"expect_zero names {unknown}, but there are {sorted(scalar.arrays)}")
+    if entries < 1:
+        raise ValueError(f"entries is {entries}; at least 1 entry of each parameter has to be checked")
+    centre = scalar.evaluate()[0]
+    picker = np.random.default_rng([seed, 1])
+    rows = []
+    for name, array in scalar.arrays.items():
+        indices = _choose(array.shape, entries, picker)
+        refused = _refuse(name, scalar, again)
+        rows.append(refused or _differentiate(name, scalar, centre, indices, name in expect_zero))
+    return tuple(rows)
+
+
+def _refuse(name: str, scalar: Scalar, again: Scalar) -> Row | None:
+    """A row without entries where there is nothing to compare: no determinate value, or no gradient of that shape."""
+    shape, claimed = scalar.arrays[name].shape, scalar.claimed[name]
+    verdict = Verdict.NONDETERMINISTIC
+    if not np.array_equal(scalar.value, again.value, equal_nan=True):
+        reason = (f"NONDETERMINISTIC, two equal runs gave {scalar.value!r} and {again.value!r}; x or a parameter is "
+                  "written to, or noise does not come from the generator given by give_rng(rng) or loss(..., rng=rng)")
+    elif claimed.shape != shape or not np.issubdtype(claimed.dtype, np.floating):
+        verdict = Verdict.FAIL
+        reason = f"the value has shape {shape}, backward gave {claimed.dtype} of shape {claimed.shape}"
+    elif not np.array_equal(claimed, again.claimed[name], equal_nan=True):
+        reason = "NONDETERMINISTIC, backward gave two different gradients in two equal runs"
+    else:
+        return None
+    return Row(name, shape, refused=verdict, reason=reason)
+
+
+def _choose(shape: tuple[int, ...], entries: int, picker: np.random.Generator) -> list[tuple[int, ...]]:
+    """All indices, or a random sample in order."""
+    size = math.prod(shape)
+    flat = np.arange(size) if size <= entries else np.sort(picker.choice(size, entries, replace=False))
+    return [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
+
+
+def _differentiate(name: str, scalar: Scalar, centre: float, indices: list[tuple[int, ...]], expect_zero: bool) -> Row:
+    """Move one entry at a time, in place, and put it back whatever happens."""
+    array, claimed = scalar.arrays[name], scalar.claimed[name]
+    found = []
+    with np.errstate(all="ignore"):  # a step may leave the domain of a logarithm, say; it is halved then
+        size = float(np.sqrt(np.mean(np.square(claimed))))
+        for index in indices:
+            t = float(array[index])
+
+            def sample(value: float, index: tuple[int, ...] = index) -> tuple[float, bool]:
+                array[index] = value
+                return scalar.evaluate()
+
+            try:
+                estimate = derivative(sample, t, centre, scalar.terms, size)
+            finally:
+                array[index] = t
+            found.append((index, float(claimed[index]), estimate))
+    return judge(name, array.shape, found, expect_zero)

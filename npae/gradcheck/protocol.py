@@ -1,0 +1,99 @@
+"""Everything at once for a layer of one's own: gradient, adjoint, linearity, state, and a reference for its values.
+A gradient check alone sees neither a wrong forward nor a stale cache nor a gradient that is overwritten."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npae.gradcheck.dot_test import adjoint_lines
+from npae.gradcheck.gradient import check
+from npae.gradcheck.report import Report, attempt
+from npae.gradcheck.specimen import Maker
+from npae.gradcheck.state import state_lines
+
+LINEARITY_RTOL = 1e-10
+"""Of the largest term in 2 B(g1) - 3 B(g2): rounding in float64 with six digits to spare for long sums."""
+REFERENCE_RTOL = 1e-10
+"""Of the largest reference value: two ways of summing agree far better, two formulas far worse."""
+FEW_ENTRIES = 10
+"""Entries per parameter in the second gradient check, that with N = 1."""
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal inputs: both signs, no two alike."""
+    return rng.normal(size=shape)
+
+
+def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
+                reference: Callable[..., np.ndarray] | None = None, rng: np.random.Generator | None = None,
+                draw: Draw = gaussian, entries: int | None = None, seed: int = 0) -> Report:
+    """Put a layer through the whole protocol; it needs forward(x), backward(dy) and params (with value and grad).
+
+    gradient    every entry of x and of each parameter against differences; again with N = 1
+    adjoint     the dot test, in whatever the layer is affine in
+    linearity   backward(0) = 0 and backward(2 g1 - 3 g2) = 2 backward(g1) - 3 backward(g2)
+    state       nothing of the caller's is written to, gradients add up, no stale cache, nothing shared between
+                instances, memory order and batch size do not matter, float32 stays float32
+    reference   reference(x, *values of params) -> y, written independently, gives the same values
+
+    Shapes: input_shape is that of a batch, (N, ...). `make_layer()` returns a new layer each time; the parameter
+    values of the first are copied to all others, constant ones replaced by small random numbers. `draw(rng, shape)`
+    makes inputs for a layer that does not take Gaussian ones; `rng` is for the layer's own noise (give_rng).
+    """
+    maker = Maker(make_layer, rng, seed)
+    data = np.random.default_rng([seed, 5])
+    x = np.asarray(draw(data, tuple(input_shape)), dtype=np.float64)
+    gradient = check(maker.fresh(np.float64).target, x, rng=rng, entries=entries, seed=seed)
+    lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed)]
+    lines += [attempt("gradient check with N = 1", lambda: _one_image(maker, x, seed)),
+              attempt("backward(0) is exactly 0", lambda: _zero(maker, x)),
+              attempt("backward is linear in dy", lambda: _superposition(maker, x, seed))]
+    lines += state_lines(maker, lambda shape: np.asarray(draw(data, shape)), x, seed)
+    if reference is not None:
+        lines.append(attempt("forward gives the values of the reference", lambda: _reference(maker, x, reference)))
+    return Report(f"Layer check of {maker.name}, x {x.shape}", gradient.rows, tuple(lines))
+
+
+def _one_image(maker: Maker, x: np.ndarray, seed: int) -> str:
+    """One image is an ordinary batch; squeeze() and broadcasting like to disagree."""
+    report = check(maker.fresh(np.float64).target, x[:1], rng=maker.rng, entries=FEW_ENTRIES, seed=seed)
+    return "; ".join(report.wrong)
+
+
+def _zero(maker: Maker, x: np.ndarray) -> str:
+    specimen = maker.fresh(np.float64)
+    result = specimen.run(x, np.zeros(np.shape(specimen.forward(x))))
+    wrong = [f"{name} is not" for name, value in result.items() if np.any(value != 0)]
+    return ", ".join(wrong)
+
+
+def _superposition(maker: Maker, x: np.ndarray, seed: int) -> str:
+    """Backward is a linear map of dy, whatever the layer is."""
+    specimen = maker.fresh(np.float64)
+    shape, rng = np.shape(specimen.forward(x)), np.random.default_rng([seed, 7])
+    g1, g2 = np.asarray(rng.normal(size=shape)), np.asarray(rng.normal(size=shape))
+    one, two, both = (specimen.run(x, np.asarray(g)) for g in (g1, g2, 2 * g1 - 3 * g2))
+    for name, found in both.items():
+        terms = 2 * one[name], 3 * two[name]
+        gap, size = _largest(found - (terms[0] - terms[1])), max(map(_largest, terms))
+        if not gap <= LINEARITY_RTOL * size:
+            return f"{name} is off by {gap:.1e}, {LINEARITY_RTOL * size:.1e} allowed"
+    return ""
+
+
+def _reference(maker: Maker, x: np.ndarray, reference: Callable[..., np.ndarray]) -> str:
+    """Values against a definition written independently: a gradient check cannot see a wrong forward."""
+    specimen = maker.fresh(np.float64)
+    y = np.array(specimen.forward(x.copy()))
+    expected = np.asarray(reference(x.copy(), *(np.array(param.value) for param in specimen.params.values())))
+    if y.shape != expected.shape:
+        return f"y has shape {y.shape}, the reference {expected.shape}"
+    gap, allowed = _largest(y - expected), REFERENCE_RTOL * _largest(expected)
+    return "" if gap <= allowed else f"off by {gap:.1e}, {allowed:.1e} allowed"
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.max(np.abs(array), initial=0))

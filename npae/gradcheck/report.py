@@ -1,0 +1,135 @@
+"""A report a student can read: one line per parameter, the worst entries, the other tests, one sentence at the end.
+The same facts are there as small objects in `rows` and `lines`."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from npae.gradcheck.verdicts import Entry, Row, Verdict
+
+WIDTH = 100
+WORST = 5
+
+
+@dataclass(frozen=True)
+class Line:
+    """One test that is not a table: what is claimed, PASS or FAIL (or NOTE, which decides nothing), and the figure."""
+
+    status: str
+    claim: str
+    figure: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.claim}: {self.figure}" if self.figure else self.claim
+        return textwrap.fill(text, WIDTH, initial_indent=f"  {self.status}  ", subsequent_indent=" " * 8)
+
+
+def attempt(claim: str, test: Callable[[], str]) -> Line:
+    """Run a test that returns what is wrong in words, or nothing; an exception is wrong too, and other tests go on."""
+    try:
+        wrong = test()
+    except Exception as error:
+        wrong = f"raised {type(error).__name__}: {error}"
+    return Line("FAIL" if wrong else "PASS", claim, wrong)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check: `ok`, the `rows` (one a parameter), the `lines` (other tests), and print(report)."""
+
+    title: str
+    rows: tuple[Row, ...] = ()
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True if every row is green and no line failed."""
+        return not self.wrong
+
+    @property
+    def wrong(self) -> list[str]:
+        """Everything that failed, in words."""
+        rows = [row.explain() for row in self.rows if not row.ok]
+        return rows + [f"not so: {line.claim} ({line.figure})" for line in self.lines if line.status == "FAIL"]
+
+    def row(self, name: str) -> Row:
+        """The row of one parameter.
+
+        Raises: KeyError if no row has that name.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"no row {name!r}; there are {[row.name for row in self.rows]}")
+
+    def __str__(self) -> str:
+        blocks = [self.title]
+        if self.rows:
+            blocks.append(_table(_HEAD, [_cells(row) for row in self.rows], left=2))
+        worst = _worst(self.rows)
+        if worst:
+            blocks.append(_table(_WORST_HEAD, [_worst_cells(row, entry) for row, entry in worst], left=1))
+        if self.lines:
+            blocks.append("\n".join(str(line) for line in self.lines))
+        blocks.append(textwrap.fill(self._closing(), WIDTH, subsequent_indent="  "))
+        return "\n\n".join(blocks)
+
+    def _closing(self) -> str:
+        if self.wrong:
+            return "WRONG: " + "; ".join(self.wrong)
+        parts = []
+        if self.rows:
+            verified, kinks, unresolved = (sum(row.count(v) for row in self.rows)
+                                           for v in (Verdict.PASS, Verdict.KINK, Verdict.UNRESOLVED))
+            parts.append(f"{verified:,} derivatives verified, {kinks} KINK, {unresolved} UNRESOLVED")
+        if self.lines:
+            passed = sum(line.status == "PASS" for line in self.lines)
+            parts.append(f"{passed} other test{'s' * (passed != 1)} passed")
+        return "OK: " + "; ".join(parts)
+
+
+_HEAD = ("name", "shape", "checked", "PASS", "FAIL", "KINK", "UNRES", "|a-r|/tol", "rel.err", "rms grad")
+_WORST_HEAD = ("worst entry", "analytic a", "numeric r", "tol", "h", "verdict")
+
+
+def _cells(row: Row) -> list[str]:
+    counts = [f"{row.count(v):,}" for v in (Verdict.PASS, Verdict.FAIL, Verdict.KINK, Verdict.UNRESOLVED)]
+    figures = [f"{row.worst_ratio:.2g}", f"{row.worst_relative:.1e}", f"{row.rms:.1e}"]
+    return [row.name, str(row.shape), f"{len(row.entries):,} of {row.size:,}", *counts, *figures]
+
+
+def _worst(rows: Sequence[Row]) -> list[tuple[Row, Entry]]:
+    """Failures first, then what stayed open, then whatever came nearest to its tolerance."""
+    def badness(pair: tuple[Row, Entry]) -> tuple[bool, bool, float]:
+        entry = pair[1]
+        return entry.verdict is Verdict.FAIL, entry.verdict is not Verdict.PASS, entry.ratio
+
+    return sorted(((row, entry) for row in rows for entry in row.entries), key=badness, reverse=True)[:WORST]
+
+
+def _worst_cells(row: Row, entry: Entry) -> list[str]:
+    where = f"{row.name}[{', '.join(map(str, entry.index))}]" if entry.index else row.name
+    values = f"{entry.analytic:+.9e}", f"{entry.numeric:+.9e}"
+    return [where, *values, f"{entry.tol:.1e}", f"{entry.h:.1e}", entry.verdict]
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
+    """Columns as wide as they need to be, the first `left` of them flush left; the first gives way on a long line."""
+    columns = list(zip(head, *body, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    widths[0] = min(widths[0], WIDTH - 2 - sum(widths[1:]) - (len(widths) - 1))
+    lines = []
+    for cells in zip(*columns, strict=True):
+        texts = [_shorten(cells[0], widths[0]), *cells[1:]]
+        padded = [text.ljust(width) if place < left else text.rjust(width)
+                  for place, (text, width) in enumerate(zip(texts, widths, strict=True))]
+        lines.append("  " + " ".join(padded))
+    return "\n".join(lines)
+
+
+def _shorten(text: str, width: int) -> str:
+    """Keep both ends of a long name: encoder.0 and W say more than the middle."""
+    if len(text) <= width:
+        return text
+    tail = width // 2
+    return f"{text[:width - tail - 2]}..{text[-tail:]}"

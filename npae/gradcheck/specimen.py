@@ -1,0 +1,158 @@
+"""A layer or model under examination: a private copy in the dtype of the test, whose noise is the same each time.
+Nothing is asked of it but the methods themselves; what it inherits from does not matter."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def named_params(target: Any) -> dict[str, Any]:
+    """The parameters by name, each once; one without a name is called after its place.
+
+    Raises: ValueError if two parameters have the same name.
+    """
+    named: dict[str, Any] = {}
+    for place, param in enumerate(target.params):
+        name = getattr(param, "name", None) or f"params[{place}]"
+        if name in named:
+            raise ValueError(f"two parameters of {type(target).__name__} are called {name!r}; give each its own name")
+        named[name] = param
+    return named
+
+
+def copy_as(target: Any, dtype: Any) -> Any:
+    """A deep copy with parameters and gradients of another dtype; the target keeps its own.
+
+    `target.to(dtype=...)` is used where there is one. Otherwise the copy is told beforehand which arrays stand for
+    which, so that a layer's own second reference to p.value leads to the new array too.
+    """
+    if hasattr(target, "to"):
+        made = target.to(dtype=dtype)
+        return copy.deepcopy(made) if made is target else made
+    arrays = [array for param in target.params for array in (param.value, param.grad) if array is not None]
+    stand_ins: dict[int, Any] = {id(array): array.astype(dtype) for array in arrays}
+    return copy.deepcopy(target, stand_ins)
+
+
+class Specimen:
+    """A layer or model with the harness of a test around it: noise rewound before each forward, gradients as copies.
+
+    Without `rng` noise layers are told so (give_rng(None)): they are the identity.
+    """
+
+    def __init__(self, target: Any, rng: np.random.Generator | None = None):
+        self.target = target
+        self.params = named_params(target)
+        self.rng = copy.deepcopy(rng)  # the caller's generator must not move
+        self._start: Any = None if rng is None else rng.bit_generator.state
+        self.held = False
+        if hasattr(target, "give_rng"):
+            target.give_rng(self.rng)
+
+    def rewind(self) -> None:
+        """Put the generator where it was, so that the next forward draws the same noise."""
+        if self.rng is not None:
+            self.rng.bit_generator.state = self._start
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """A layer's forward, the same noise each time."""
+        self.rewind()
+        return self.target.forward(x)
+
+    def loss(self, x: np.ndarray, y: np.ndarray | None) -> dict[str, float]:
+        """A model's loss and its terms, the same noise each time."""
+        self.rewind()
+        labels = () if y is None else (y,)
+        noise = {} if self.rng is None else {"rng": self.rng}
+        return self.target.loss(x, *labels, **noise)
+
+    def clear(self) -> None:
+        """Zero the gradients where they are."""
+        for param in self.params.values():
+            if param.grad is not None:
+                param.grad[...] = 0
+
+    def grads(self) -> dict[str, np.ndarray]:
+        """Copies of the accumulated gradients; a gradient that is still None is zero."""
+        return {name: np.zeros_like(param.value) if param.grad is None else np.array(param.grad)
+                for name, param in self.params.items()}
+
+    def run(self, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+        """Clear, forward, backward: copies of dx (under "x") and of each parameter's gradient."""
+        self.clear()
+        self.forward(x)
+        return self.pull(dy)
+
+    def pull(self, dy: np.ndarray) -> dict[str, np.ndarray]:
+        """Backward from the latest forward: copies of dx (under "x") and of the gradients accumulated so far."""
+        return {"x": np.array(self.target.backward(dy)), **self.grads()}
+
+    def hold(self, branch: Any) -> None:
+        """Make later forwards stay on this branch.
+
+        Raises: ValueError if the target cannot.
+        """
+        if not hasattr(self.target, "hold"):
+            raise ValueError(f"{type(self.target).__name__} has no hold(branch); leave hold_branches out")
+        self.target.hold(branch)
+        self.held = True
+
+    def on_branch(self, branch: Any) -> bool:
+        """Was the latest forward on this branch?"""
+        return self.held or same_branch(self._signature(), branch)
+
+    def branch(self) -> Any:
+        """A copy of the signature of the latest forward; None where the target is smooth, or does not say."""
+        return _snapshot(self._signature())
+
+    def _signature(self) -> Any:
+        return self.target.branch_signature() if hasattr(self.target, "branch_signature") else None
+
+
+def same_branch(a: Any, b: Any) -> bool:
+    """Are two signatures (None, an array, or nested tuples of these) the same?"""
+    if isinstance(a, tuple | list):
+        return isinstance(b, tuple | list) and len(a) == len(b) and all(map(same_branch, a, b))
+    if a is None or b is None:
+        return a is b
+    return bool(np.array_equal(a, b))
+
+
+def _snapshot(branch: Any) -> Any:
+    """Layers may reuse the buffer of a mask; the copy stays."""
+    if isinstance(branch, tuple | list):
+        return tuple(map(_snapshot, branch))
+    return None if branch is None else np.array(branch)
+
+
+class Maker:
+    """Gives fresh layers that all have the parameter values of the first one.
+
+    A parameter whose entries are all alike (a bias of zeros) hides mistakes, so it gets small random values.
+    """
+
+    def __init__(self, make_layer: Callable[[], Any], rng: np.random.Generator | None, seed: int):
+        self.make_layer, self.rng = make_layer, rng
+        first = make_layer()
+        if make_layer() is first:
+            raise ValueError("make_layer() returned the same object twice; it has to make a new layer each time")
+        self.name = type(first).__name__
+        self.values = {name: np.array(param.value) for name, param in named_params(first).items()}
+        noise = np.random.default_rng([seed, 4])
+        for value in self.values.values():
+            if np.ptp(value) == 0:
+                value += (0.1 * noise.normal(size=value.shape)).astype(value.dtype)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The layer's own: that of its parameters, float32 without any."""
+        return next((value.dtype for value in self.values.values()), np.dtype(np.float32))
+
+    def fresh(self, dtype: Any = None) -> Specimen:
+        """A layer nobody has used, with a generator of its own; with a dtype, a copy in that dtype."""
+        layer = self.make_layer()
+        for name, param in named_params(layer).items():
+            param.value[...] = self.values[name]
+        return Specimen(layer if dtype is None else copy_as(layer, dtype), self.rng)

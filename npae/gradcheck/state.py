@@ -1,0 +1,179 @@
+"""The state protocol: bugs that no gradient check sees, because each call taken alone is right.
+Every test makes fresh layers of its own and returns in words what it found wrong, or nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from npae.gradcheck.report import Line, attempt
+from npae.gradcheck.specimen import Maker
+
+REORDERED_RTOL = 1e-10
+"""Of the largest entry, in float64: the same terms summed in another order, and nothing more."""
+SCRIBBLE = 123.0
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "in Fortran order": lambda a: np.array(a, order="F"),
+    "with negative strides": lambda a: np.flip(np.flip(a).copy()),
+    "with stride 0": lambda a: np.broadcast_to(a[:1], a.shape) if a.ndim else a,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The maker of layers, two inputs of one shape and one of another batch size, each with an upstream gradient."""
+
+    maker: Maker
+    x: np.ndarray
+    dy: np.ndarray
+    other_x: np.ndarray
+    other_dy: np.ndarray
+    longer_x: np.ndarray
+    longer_dy: np.ndarray
+
+
+def state_lines(maker: Maker, draw: Callable[[tuple[int, ...]], np.ndarray], x: np.ndarray, seed: int) -> list[Line]:
+    """One line per test, in the layer's own dtype and to the bit, except where the order of a sum may change."""
+    rng = np.random.default_rng([seed, 6])
+
+    def pair(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        x = draw(shape).astype(maker.dtype)
+        dy = np.asarray(rng.normal(size=np.shape(maker.fresh().forward(x.copy()))))
+        return x, dy.astype(maker.dtype)
+
+    longer = (x.shape[0] + 1, *x.shape[1:])
+    try:
+        case = Case(maker, *pair(x.shape), *pair(x.shape), *pair(longer))
+    except Exception as error:
+        return [Line("FAIL", f"forward with N = {longer[0]}", f"raised {type(error).__name__}: {error}")]
+    tests = {
+        "x, dy and the parameters stay as they were": _leaves_arguments,
+        "a second backward gives the same dx and adds the same gradients again": _repeats,
+        "gradients are added in place": _adds_in_place,
+        f"backward belongs to the latest forward (N = {x.shape[0]} and {longer[0]})": _latest,
+        "two instances share nothing": _shares_nothing,
+        "y and dx are fresh arrays: writing to them changes nothing": _survives_scribbling,
+        "float32 in, float32 out": _keeps_float32,
+    }
+    lines = [attempt(claim, partial(test, case)) for claim, test in tests.items()]
+    lines += [attempt(f"x and dy {words} give the same", partial(_ignores_layout, case, layout))
+              for words, layout in LAYOUTS.items()]
+    return [*lines, _without_forward(case)]
+
+
+def _leaves_arguments(case: Case) -> str:
+    for layout in (np.copy, LAYOUTS["in Fortran order"]):
+        specimen = case.maker.fresh()
+        x, dy = layout(case.x), layout(case.dy)
+        specimen.forward(x)
+        specimen.target.backward(dy)
+        after = {"x": x, "dy": dy, **{name: param.value for name, param in specimen.params.items()}}
+        wrong = _unlike(after, {"x": case.x, "dy": case.dy, **case.maker.values})
+        if wrong:
+            return f"{wrong} afterwards"
+    return ""
+
+
+def _repeats(case: Case) -> str:
+    """dx to the bit; a gradient may have been added to image by image, which is 2 dW to rounding."""
+    specimen = case.maker.fresh(np.float64)
+    x, dy = case.x.astype(np.float64), case.dy.astype(np.float64)
+    once = specimen.run(x, dy)
+    twice = specimen.pull(dy)
+    wrong = _unlike({"x": twice.pop("x")}, {"x": once.pop("x")})
+    return wrong or _unlike(twice, {name: 2 * grad for name, grad in once.items()}, REORDERED_RTOL)
+
+
+def _adds_in_place(case: Case) -> str:
+    """A model packs all gradients into one vector; a layer that rebinds p.grad drops out of it unnoticed."""
+    specimen = case.maker.fresh()
+    before = {name: param.grad for name, param in specimen.params.items() if param.grad is not None}
+    specimen.run(case.x, case.dy)
+    rebound = [name for name, grad in before.items() if specimen.params[name].grad is not grad]
+    return f"{', '.join(rebound)}: grad is another array after backward; use grad += " if rebound else ""
+
+
+def _latest(case: Case) -> str:
+    first, last = (case.x, case.dy), (case.longer_x, case.longer_dy)
+    for (x_a, dy_a), (x_b, dy_b) in ((first, last), (last, first)):
+        specimen = case.maker.fresh()
+        specimen.run(x_a, dy_a)
+        specimen.forward(x_a)
+        wrong = _unlike(specimen.run(x_b, dy_b), case.maker.fresh().run(x_b, dy_b))
+        if wrong:
+            return f"{wrong} when N goes from {len(x_a)} to {len(x_b)}"
+    return ""
+
+
+def _shares_nothing(case: Case) -> str:
+    a, b = case.maker.fresh(), case.maker.fresh()
+    a.clear()
+    b.clear()
+    a.forward(case.x)
+    b.forward(case.other_x)
+    got = a.pull(case.dy)
+    wrong = _unlike(got, case.maker.fresh().run(case.x, case.dy))
+    return wrong or _unlike(b.pull(case.other_dy), case.maker.fresh().run(case.other_x, case.other_dy))
+
+
+def _survives_scribbling(case: Case) -> str:
+    """The layer above may work in place on y, the layer below on dx; x itself is kept by reference and left alone."""
+    specimen = case.maker.fresh()
+    x, dy = case.x.copy(), case.dy.copy()
+    y = specimen.forward(x)
+    _scribble(y)
+    specimen.clear()
+    dx = specimen.target.backward(dy)
+    got = {"x": np.array(dx), **specimen.grads()}
+    _scribble(dx)
+    wrong = _unlike(got, case.maker.fresh().run(case.x, case.dy)) or _unlike({"dy": dy}, {"dy": case.dy})
+    if wrong or not np.array_equal(x, case.x):
+        return wrong or "y is a view of x"
+    specimen.clear()
+    wrong = _unlike(specimen.pull(dy), got)
+    return f"{wrong} in the next backward" if wrong else ""
+
+
+def _scribble(array: np.ndarray) -> None:
+    if isinstance(array, np.ndarray) and array.flags.writeable:
+        array[...] = SCRIBBLE
+
+
+def _keeps_float32(case: Case) -> str:
+    specimen = case.maker.fresh(np.float32)
+    y = specimen.forward(case.x.astype(np.float32))
+    dx = specimen.target.backward(case.dy.astype(np.float32))
+    arrays = {"y": y, "dx": dx, **{f"the gradient of {name}": grad for name, grad in specimen.grads().items()}}
+    wrong = [f"{name} is {np.asarray(a).dtype}" for name, a in arrays.items() if np.asarray(a).dtype != np.float32]
+    return ", ".join(wrong)
+
+
+def _ignores_layout(case: Case, layout: Callable[[np.ndarray], np.ndarray]) -> str:
+    x, dy = layout(case.x.astype(np.float64)), layout(case.dy.astype(np.float64))
+    got, want = case.maker.fresh(np.float64), case.maker.fresh(np.float64)
+    wrong = _unlike({"y": np.array(got.forward(x))}, {"y": np.array(want.forward(x.copy(order="C")))}, REORDERED_RTOL)
+    return wrong or _unlike(got.run(x, dy), want.run(x.copy(order="C"), dy.copy(order="C")), REORDERED_RTOL)
+
+
+def _without_forward(case: Case) -> Line:
+    """An error in words is best; a layer of one's own that does something else is told so, and no more."""
+    claim = "backward without a forward is an error"
+    try:
+        case.maker.fresh().target.backward(case.dy)
+    except Exception as error:
+        return Line("PASS", claim, type(error).__name__)
+    return Line("NOTE", claim, "this layer gives a result instead")
+
+
+def _unlike(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], rtol: float = 0.0) -> str:
+    """The first array that differs, in words; with rtol = 0 every bit counts."""
+    for name, expected in want.items():
+        found = got[name]
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            return f"{name} is {found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
+        gap = float(np.max(np.abs(found - expected), initial=0))
+        if not gap <= rtol * float(np.max(np.abs(expected), initial=0)):
+            return f"{name} differs by {gap:.1e}"
+    return ""

@@ -1,0 +1,103 @@
+"""Activations inside compiled loops: a whole block of numbers at once, in place, chosen by an integer.
+The choice is made once a block and not once a number, so that each loop below stays simple enough to become vector code.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+SERIAL = {"cache": True, "nogil": True, "error_model": "numpy"}
+PARALLEL = {"parallel": True, **SERIAL}
+
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS = range(6)
+BLOCK = 4096  # numbers a task: enough to pay for its start, small enough to share a picture among threads
+
+
+def code_of(activation) -> tuple[int, float]:
+    """The integer and the parameter by which the loops know an activation; -1 for one that they do not know."""
+    return getattr(activation, "code", -1), float(getattr(activation, "alpha", 0.0))
+
+
+@njit(**SERIAL)
+def apply(z, code, alpha):
+    """z = f(z) in place, for a contiguous block z."""
+    zero, one, a = z.dtype.type(0), z.dtype.type(1), z.dtype.type(alpha)
+    if code == RELU:
+        for i in range(z.size):
+            z[i] = zero if z[i] <= zero else z[i]  # not "z if z > 0 else 0": that would swallow a NaN
+    elif code == LEAKY_RELU:
+        for i in range(z.size):
+            z[i] = a * z[i] if z[i] <= zero else z[i]
+    elif code == SIGMOID:
+        for i in range(z.size):
+            e = math.exp(-abs(z[i]))  # at most 1, so that nothing overflows
+            z[i] = (e if z[i] < zero else one) / (one + e)
+    elif code == TANH:
+        for i in range(z.size):
+            z[i] = math.tanh(z[i])
+    elif code == SOFTPLUS:
+        for i in range(z.size):
+            z[i] = (zero if z[i] <= zero else z[i]) + math.log1p(math.exp(-abs(z[i])))
+
+
+@njit(**SERIAL)
+def times_slope(dz, y, dy, code, alpha):
+    """dz = f'(y) dy, the slope as a function of the output, for contiguous blocks."""
+    zero, one, a = y.dtype.type(0), y.dtype.type(1), y.dtype.type(alpha)
+    if code == IDENTITY:
+        for i in range(y.size):
+            dz[i] = dy[i]
+    elif code == RELU:
+        for i in range(y.size):
+            dz[i] = dy[i] * (one if y[i] > zero else (zero if y[i] <= zero else y[i]))
+    elif code == LEAKY_RELU:
+        for i in range(y.size):
+            dz[i] = dy[i] * (one if y[i] > zero else (a if y[i] <= zero else y[i]))
+    elif code == SIGMOID:
+        for i in range(y.size):
+            dz[i] = dy[i] * (y[i] * (one - y[i]))
+    elif code == TANH:
+        for i in range(y.size):
+            dz[i] = dy[i] * (one - y[i] * y[i])
+    elif code == SOFTPLUS:
+        for i in range(y.size):
+            dz[i] = dy[i] * -math.expm1(-y[i])
+
+
+@njit(**PARALLEL)
+def _apply_blocks(x, code, alpha, y):
+    for k in prange((x.size + BLOCK - 1) // BLOCK):
+        lo, hi = k * BLOCK, min(x.size, (k + 1) * BLOCK)
+        y[lo:hi] = x[lo:hi]
+        apply(y[lo:hi], code, alpha)
+
+
+@njit(**PARALLEL)
+def _slope_blocks(y, dy, code, alpha, dx):
+    for k in prange((y.size + BLOCK - 1) // BLOCK):
+        lo, hi = k * BLOCK, min(y.size, (k + 1) * BLOCK)
+        times_slope(dx[lo:hi], y[lo:hi], dy[lo:hi], code, alpha)
+
+
+def activate(x, activation, out=None):
+    """y = f(x)"""
+    code, alpha = code_of(activation)
+    out = np.empty(x.shape, x.dtype) if out is None else out
+    if code < 0:
+        out[...] = activation.f(x)
+    else:
+        _apply_blocks(x.reshape(-1), code, alpha, out.reshape(-1))
+    return out
+
+
+def activate_input_grad(y, dy, activation, out=None):
+    """dx = f'(y) dy"""
+    code, alpha = code_of(activation)
+    out = np.empty(y.shape, y.dtype) if out is None else out
+    if code < 0:
+        out[...] = dy * activation.slope(y)
+    else:
+        _slope_blocks(y.reshape(-1), dy.reshape(-1), code, alpha, out.reshape(-1))
+    return out

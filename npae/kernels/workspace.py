@@ -1,0 +1,33 @@
+"""Where kernels and layers get the arrays that they write into.
+Fresh ones by default, so that results belong to the caller; kept ones in a training loop, so that nothing is allocated.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+class Workspace:
+    """Hands out uninitialised arrays: fresh each time, or kept from call to call.
+
+    A kept array is valid until the same key is asked for again. It grows when a larger batch comes and then stays.
+
+    >>> kept = Workspace(keep=True)
+    >>> a, b = kept.empty("y", (2, 3), np.float32), kept.empty("y", (1, 3), np.float32)
+    >>> np.shares_memory(a, b)
+    True
+    """
+
+    def __init__(self, keep: bool = False):
+        self.keep = keep
+        self._kept: dict[tuple[str, np.dtype], np.ndarray] = {}
+
+    def empty(self, key: str, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+        """An uninitialised C-contiguous array of this shape; `key` names its purpose."""
+        if not self.keep:
+            return np.empty(shape, dtype)
+        size, slot = math.prod(shape), (key, np.dtype(dtype))
+        if slot not in self._kept or self._kept[slot].size < size:
+            self._kept[slot] = np.empty(size, dtype)
+        return self._kept[slot][:size].reshape(shape)

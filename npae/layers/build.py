@@ -1,0 +1,62 @@
+"""From a config back to a layer: what makes a saved net of a user's own load again.
+Names are looked up in a table of classes, never imported by name: a file cannot make npae run code.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from npae.layers.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from npae.layers.base import Layer, Sequential
+from npae.layers.conv import Conv2d, ConvTranspose2d, TiedConvTranspose2d, UpsampleConv2d
+from npae.layers.dense import Dense, TiedDense
+from npae.layers.latent import Reparameterize
+from npae.layers.noise import Dropout, GaussianNoise, MaskingNoise
+from npae.layers.pool import AvgPool2d, MaxPool2d
+from npae.layers.shape import Flatten, Reshape
+from npae.layers.upsample import Upsample2d
+
+KINDS: tuple[type[Layer], ...] = (
+    Dense, TiedDense, Conv2d, ConvTranspose2d, TiedConvTranspose2d, UpsampleConv2d, MaxPool2d, AvgPool2d, Upsample2d,
+    Flatten, Reshape, ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Identity, Reparameterize, GaussianNoise, MaskingNoise,
+    Dropout)
+
+
+def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None = None,
+          custom: Sequence[type[Layer]] = ()) -> Layer:
+    """The layer that a config describes, with fresh parameters.
+
+    `name` is its path in the net, `known` the layers built before it by their paths (partners of tied ones),
+    `custom` a user's own layer classes.
+    Raises ValueError: an unknown kind, an unknown argument, a partner that does not stand before it.
+    """
+    known = {} if known is None else known
+    settings = dict(config)
+    kind = settings.pop("layer", None)
+    if kind == "Sequential":
+        children = [build(child, f"{name}.{i}" if name else str(i), known, custom)
+                    for i, child in enumerate(settings.pop("layers"))]
+        return _made(Sequential, {"layers": children, **settings}, name)
+    classes = {c.__name__: c for c in (*KINDS, *custom)}
+    if kind not in classes:
+        raise ValueError(f"layer {name or '0'} is of the unknown kind {kind!r}: name your own classes, custom=[...]")
+    if isinstance(settings.get("activation"), dict):
+        settings["activation"] = build(settings["activation"], "", {}, custom)
+    if "partner" in settings:
+        path = settings["partner"]
+        if path not in known:
+            raise ValueError(f"layer {name or '0'} is tied to {path!r}, which does not stand before it")
+        settings["partner"] = known[path]
+        settings.pop("dtype", None)
+    layer = known[name] = _made(classes[kind], settings, name)
+    return layer
+
+
+def _made(kind: type[Layer], settings: dict[str, Any], name: str) -> Layer:
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise ValueError(f"layer {name or '0'} cannot be built: {error}") from None
+
+
+__all__ = ["KINDS", "Activation", "build"]

@@ -1,0 +1,72 @@
+"""The stochastic middle of a variational autoencoder: a sample that a gradient can pass through.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npae.layers.base import Layer, Shape
+
+
+class Reparameterize(Layer):
+    """A sample of N(mu, exp(logvar)) as a smooth function of mu and logvar.
+
+        z = mu + sigma eps,   sigma = exp(logvar / 2),   eps ~ N(0, 1) for each number
+
+    Shapes: x = [mu | logvar] (N, 2 d) -> z (N, d), or (k N, d) for k samples a picture, sample by sample
+    Backward: dmu = sum_k dz;   dlogvar = sum_k dz eps sigma / 2;   dx = [dmu | dlogvar]
+    The noise comes from `eps` (k N, d) where it is set, else from a generator (`rng`, `give_rng`).
+    Raises ValueError: neither eps nor a generator; an odd number of columns.
+    Source: Kingma & Welling 2014, arXiv:1312.6114, section 2.4
+    """
+
+    input_ndim = 2
+
+    def __init__(self, samples: int = 1, *, rng: np.random.Generator | None = None):
+        super().__init__()
+        self.samples, self.rng = samples, rng
+        self.eps: np.ndarray | None = None
+        self.used_eps: np.ndarray | None = None  # the noise of the latest forward
+
+    def give_rng(self, rng: np.random.Generator | None) -> None:
+        """Draw from this generator from now on."""
+        self.rng = rng
+
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        k, n, d = self.samples, x.shape[0], self.output_shape(x.shape[1:])[0]
+        mu, logvar = x[:, :d], x[:, d:]
+        eps = self._noise((k * n, d), x.dtype).reshape(k, n, d)
+        sigma = np.exp(logvar / 2)
+        self.saved = eps, sigma
+        self.used_eps = eps.reshape(k * n, d)
+        return (mu + sigma * eps).reshape(k * n, d)
+
+    def _backward(self, dz: np.ndarray, need_dx: bool) -> np.ndarray | None:
+        eps, sigma = self.saved
+        k, n, d = eps.shape
+        self._check_upstream(dz, (k * n, d), dz.dtype)
+        dz = dz.reshape(k, n, d)
+        dmu = dz.sum(0)
+        dlogvar = (dz * eps).sum(0) * sigma / 2
+        return np.hstack([dmu, dlogvar])
+
+    def _noise(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
+        if self.eps is not None:
+            if self.eps.shape != shape:
+                raise ValueError(f"{self} needs eps of shape {shape}, got {self.eps.shape}")
+            return self.eps.astype(dtype)
+        if self.rng is None:
+            raise ValueError(f"{self} has neither eps nor a generator: pass rng to model.loss, or set eps")
+        return self.rng.standard_normal(shape).astype(dtype)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(d,)"""
+        if input_shape[0] % 2:
+            raise ValueError(f"{self} splits x into [mu | logvar] and needs an even number of columns, "
+                             f"got {input_shape[0]}")
+        return (input_shape[0] // 2,)
+
+    def config(self) -> dict[str, Any]:
+        """The number of samples."""
+        return {"layer": "Reparameterize", "samples": self.samples}

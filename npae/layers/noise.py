@@ -1,0 +1,95 @@
+"""Noise on the way: noisy with a generator, the identity without one.
+There is no train/test flag: who hands over a generator (the training loss does) asks for noise.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npae.layers.base import Layer
+
+
+class _Noise(Layer):
+    def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
+        super().__init__()
+        self.amount, self.rng = float(amount), rng
+
+    def give_rng(self, rng: np.random.Generator | None) -> None:
+        """Noisy from now on; None makes the layer the identity."""
+        self.rng = rng
+
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        noisy = self.rng is not None and self.amount > 0
+        scale, shift = self._draw(x) if noisy else (None, None)
+        self.saved = x.shape, scale
+        y = x.copy() if scale is None else x * scale
+        return y if shift is None else y + shift
+
+    def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
+        x_shape, scale = self.saved
+        self._check_upstream(dy, x_shape, dy.dtype)
+        if not need_dx:
+            return None
+        return dy.copy() if scale is None else dy * scale
+
+    def _draw(self, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(scale, shift) of y = scale x + shift; None stands for 1 and 0."""
+        raise NotImplementedError
+
+    def _fraction(self) -> None:
+        if not 0 <= self.amount < 1:
+            raise ValueError(f"{type(self).__name__} needs a fraction of at least 0 and below 1, got {self.amount}")
+
+    def config(self) -> dict[str, Any]:
+        """The amount."""
+        return {"layer": type(self).__name__, "amount": self.amount}
+
+
+class GaussianNoise(_Noise):
+    """y = x + amount eps,   eps ~ N(0, 1) for each number.
+
+    Backward: dx = dy
+    Raises ValueError: a negative amount.
+    """
+
+    def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
+        super().__init__(amount, rng=rng)
+        if not self.amount >= 0:
+            raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {amount}")
+
+    def _draw(self, x):
+        return None, self.amount * self.rng.standard_normal(x.shape, np.float64).astype(x.dtype)
+
+
+class MaskingNoise(_Noise):
+    """y = m x,   m = 0 with probability amount, else 1, for each number.
+
+    Backward: dx = m dy
+    Raises ValueError: an amount outside [0, 1).
+    Source: Vincent et al. 2008
+    """
+
+    def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
+        super().__init__(amount, rng=rng)
+        self._fraction()
+
+    def _draw(self, x):
+        return (self.rng.random(x.shape) >= self.amount).astype(x.dtype), None
+
+
+class Dropout(_Noise):
+    """y = m x / (1 - amount),   m = 0 with probability amount, else 1: the mean of y is x.
+
+    Backward: dx = m dy / (1 - amount)
+    Raises ValueError: an amount outside [0, 1).
+    Source: Srivastava et al. 2014 (in the form that scales in training)
+    """
+
+    def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
+        super().__init__(amount, rng=rng)
+        self._fraction()
+
+    def _draw(self, x):
+        kept = self.rng.random(x.shape) >= self.amount
+        return kept.astype(x.dtype) / x.dtype.type(1 - self.amount), None

@@ -1,0 +1,46 @@
+"""Autoencoders: each file is one objective; encoder and decoder are arguments.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from npae import losses as _losses
+from npae import store as _store
+from npae.layers import Layer, build
+from npae.models.autoencoder import Autoencoder
+from npae.models.base import Model
+from npae.models.vae import VAE
+
+__all__ = ["KINDS", "VAE", "Autoencoder", "Model", "load"]
+
+KINDS: tuple[type[Model], ...] = (Autoencoder, VAE)
+LIKELIHOODS = (_losses.Bernoulli, _losses.Gaussian, _losses.SquaredError)
+
+
+def load(path: str | Path, *, custom: Sequence[type[Layer]] = ()) -> Any:
+    """The model that `model.save(path)` wrote, rebuilt layer by layer; `custom` lists a user's own layer classes.
+
+    Raises ValueError: not a model file; an unknown kind of model or layer; parameters that do not fit.
+    """
+    arrays, config = _store.read(path)
+    try:
+        kind = {k.__name__: k for k in KINDS}[config.pop("model")]
+        known: dict[str, Layer] = {}
+        encoder = build(config.pop("encoder"), "encoder", known, custom)
+        decoder = build(config.pop("decoder"), "decoder", known, custom)
+        likelihood = {k.__name__: k for k in LIKELIHOODS}[config.pop("likelihood")]
+        settings = {"variance": config.pop("variance")} if "variance" in config else {}
+        model: Any = kind(encoder, decoder, likelihood=likelihood(**settings), **config)  # type: ignore[call-arg, arg-type]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a model that this version knows: {error}") from None
+    for p in model.params:
+        stored = arrays.pop(p.name, None)
+        if stored is None or stored.shape != p.value.shape or stored.dtype != p.value.dtype:
+            found = "nothing" if stored is None else f"{stored.dtype} of shape {stored.shape}"
+            raise ValueError(f"{path}: {p.name} should be {p.value.dtype} of shape {p.value.shape}, found {found}")
+        p.value[...] = stored
+    if arrays:
+        raise ValueError(f"{path} holds {len(arrays)} arrays that the model has no place for: {', '.join(sorted(arrays))}")
+    return model

@@ -1,0 +1,162 @@
+"""What every autoencoder has: an encoder and a decoder packed into one theta and one grad, and doors for pictures.
+A model file adds its objective: `loss` reads as the equation downwards, `backward` is the same lines read upwards.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+
+from npae import store
+from npae.layers.base import Layer, Sequential, copied
+from npae.losses import Likelihood
+from npae.params import Param, pack, unique
+
+BATCH = 256  # pictures at a time through encode and decode: a test set of 10,000 would need gigabytes at once
+Terms = dict[str, float]
+
+
+class Model:
+    """An encoder, a decoder and a likelihood.
+
+        loss(x) -> {"loss": .., "recon": .., ...}      then      backward() adds into model.grad
+
+    Shapes: theta, grad: one flat vector each; every Param is a view into them
+    Units: those of the likelihood (nats per image, or squared grey level per image)
+    """
+
+    def __init__(self, encoder: Sequential, decoder: Sequential, likelihood: Likelihood):
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        encoder.set_name("encoder")
+        decoder.set_name("decoder")
+        if twice := {id(layer) for layer in encoder.walk()} & {id(layer) for layer in decoder.walk()}:
+            layer = next(layer for layer in encoder.walk() if id(layer) in twice)
+            raise ValueError(f"{layer} stands in the encoder and in the decoder: one Layer object stands once in a net; "
+                             "share weights through a tied layer")
+        self.params: tuple[Param, ...] = unique((*encoder.params, *decoder.params))
+        self.theta, self.grad = pack(self.params)
+        self._ready = False
+
+    def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
+        """The objective on one batch, and its terms; remembers what backward needs.
+
+        Raises ValueError: x of another shape or dtype than the model's (both shown).
+        """
+        raise NotImplementedError
+
+    def backward(self) -> None:
+        """Add dLoss/dtheta of the latest loss to `grad`.
+
+        Raises ValueError: no loss was computed since the last call of encode, decode, reconstruct or sample.
+        """
+        raise NotImplementedError
+
+    def _begin(self, x: np.ndarray, rng: np.random.Generator | None) -> None:
+        """The door of loss: one dtype, noise on if there is a generator."""
+        if x.dtype != self.theta.dtype:
+            raise ValueError(f"{type(self).__name__} is {self.theta.dtype}, got pictures of {x.dtype}: pass float pictures "
+                             f"in [0, 1] as {self.theta.dtype} (uint8 ones divided by 255)")
+        for net in (self.encoder, self.decoder):
+            net.give_rng(rng)
+        self._ready = True
+
+    def _check_ready(self) -> None:
+        if not self._ready:
+            raise ValueError("backward belongs to the latest loss, and there was none, or encode, decode, reconstruct or "
+                             "sample came in between: call loss(x) again, then backward()")
+
+    @property
+    def latent(self) -> int | None:
+        """The number of latent dimensions: what the decoder's first dense layer takes (None where it has none)."""
+        for layer in self.decoder.walk():
+            if hasattr(layer, "in_features"):
+                return layer.in_features
+            if hasattr(layer, "partner"):
+                return getattr(layer.partner, "out_features", None)
+        return None
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """Codes h of pictures x, without noise.
+
+        Shapes: x (N, H, W, C) -> h (N, d)
+        """
+        return self._quietly(self.encoder.forward, x)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Pictures (the likelihood's mean) of codes z.
+
+        Shapes: z (N, d) -> (N, H, W, C)
+        """
+        return self._quietly(lambda part: self.likelihood.mean(self.decoder.forward(part)), z)
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """decode(encode(x))"""
+        return self.decode(self.encode(x))
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 8) -> np.ndarray:
+        """Pictures on the straight line between the codes of two pictures, both ends included.
+
+        Shapes: a, b (H, W, C) -> (steps, H, W, C)
+        """
+        ends = self.encode(np.stack([a, b]))
+        t = np.linspace(0, 1, steps, dtype=ends.dtype)[:, None]
+        return self.decode((1 - t) * ends[0] + t * ends[1])
+
+    def _quietly(self, f: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+        """f in batches, without noise; the result is the caller's own array, and backward is off until the next loss."""
+        self._ready = False
+        for net in (self.encoder, self.decoder):
+            net.give_rng(None)
+        x = np.asarray(x)
+        if len(x) == 0:
+            raise ValueError(f"{type(self).__name__} needs at least 1 row, got x of shape {x.shape}")
+        return np.concatenate([f(x[i:i + BATCH]).copy() for i in range(0, len(x), BATCH)])
+
+    def zero_grad(self) -> None:
+        """Set the whole gradient to zero."""
+        self.grad[...] = 0
+
+    def walk(self) -> Iterator[Layer]:
+        """All layers, the encoder's first."""
+        yield from self.encoder.walk()
+        yield from self.decoder.walk()
+
+    def keep_buffers(self, keep: bool) -> None:
+        """Let the layers write into the same arrays from step to step (a training loop), or into fresh ones."""
+        for net in (self.encoder, self.decoder):
+            net.keep_buffers(keep)
+
+    def branch_signature(self) -> Any:
+        """Which side of each kink the latest loss took, encoder and decoder."""
+        return self.encoder.branch_signature(), self.decoder.branch_signature()
+
+    def hold(self, branch: Any) -> None:
+        """Stay on this branch in every later loss; None lets go."""
+        for net, b in zip((self.encoder, self.decoder), branch or (None, None), strict=True):
+            net.hold(b)
+
+    def to(self, dtype: Any = None, kernels: ModuleType | None = None) -> Self:
+        """A copy with another dtype or other kernels, packed anew, ties kept."""
+        twin = copied(self, dtype, kernels, shared=[self.likelihood.kernels])
+        twin.theta, twin.grad = pack(twin.params)
+        twin.likelihood.kernels = kernels or twin.likelihood.kernels
+        twin._ready = False
+        return twin
+
+    def summary(self, input_shape: Sequence[int] | None = None) -> str:
+        """The encoder's table and the decoder's."""
+        shape = tuple(input_shape) if input_shape else self.encoder.input_shape
+        code = (self.latent,) if self.latent else None
+        return f"encoder\n{self.encoder.summary(shape)}\n\ndecoder\n{self.decoder.summary(code)}"
+
+    def config(self) -> dict[str, Any]:
+        """What `models.load` needs to make this model again, without the values of its parameters."""
+        return {"model": type(self).__name__, "encoder": self.encoder.config(), "decoder": self.decoder.config(),
+                **self.likelihood.config()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it."""
+        store.write(path, {p.name: p.value for p in self.params}, self.config())

@@ -1,0 +1,101 @@
+"""The variational autoencoder: the code is a distribution, and a sample of it must be enough to paint the picture.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npae.layers.base import Sequential
+from npae.layers.latent import Reparameterize
+from npae.losses import Bernoulli, Likelihood
+from npae.models.base import Model, Terms
+from npae.penalties import gaussian_kl, gaussian_kl_sampled
+
+LOGVAR_RANGE = (-30.0, 20.0)  # exp(logvar) stays a number in float32; nothing that learns comes near
+
+
+class VAE(Model):
+    """loss = E_q[-log p(x|z)] + beta KL(q(z|x) || N(0, I)),   q = N(mu, exp(logvar)),   [mu | logvar] = encoder(x)
+
+    With beta = 1 and sampled z, -loss is the ELBO. logvar is clamped to LOGVAR_RANGE here, before KL and z alike.
+    Backward: dz = decoder^T dy;   dmu = dz + beta dKL/dmu;   dlogvar = dz eps sigma / 2 + beta dKL/dlogvar, 0 where
+              clamped;   encoder^T [dmu | dlogvar]
+    Units: nats per image
+    Raises ValueError: kl neither "analytic" nor "sampled" (the single-sample estimate log q(z|x) - log p(z)).
+    Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 3 and 10; beta: Higgins et al. 2017
+    """
+
+    def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood | None = None,
+                 beta: float = 1.0, kl: str = "analytic"):
+        super().__init__(encoder, decoder, likelihood or Bernoulli())
+        if kl not in ("analytic", "sampled"):
+            raise ValueError(f"VAE: kl must be 'analytic' or 'sampled', got {kl!r}")
+        self.beta, self.kl = float(beta), kl
+        self.reparameterize = Reparameterize()
+        self.held: np.ndarray | None = None
+
+    def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
+        """{"loss", "recon", "kl"} with one z ~ q(z|x) a picture, drawn with rng."""
+        self._begin(x, rng)
+        mu, logvar = self._q(x)
+        self.reparameterize.give_rng(rng)
+        z = self.reparameterize.forward(np.hstack([mu, logvar]))
+        recon, self.dy = self.likelihood.nll(self.decoder.forward(z), x)
+        if self.kl == "analytic":
+            kl, self.dmu, self.dlogvar = gaussian_kl(mu, logvar)
+        else:
+            kl, self.dmu, self.dlogvar = gaussian_kl_sampled(mu, logvar, self.reparameterize.used_eps)
+        return {"loss": recon + self.beta * kl, "recon": recon, "kl": kl}
+
+    def backward(self) -> None:
+        """Add dLoss/dtheta of the latest loss to `grad`."""
+        self._check_ready()
+        dq = self.reparameterize.backward(self.decoder.backward(self.dy))
+        dq += self.beta * np.hstack([self.dmu, self.dlogvar])
+        dq[:, self.latent:] *= self.clamped == 0
+        self.encoder.backward(dq, need_dx=False)
+
+    def _q(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """mu and the clamped logvar of q(z|x); `clamped` remembers where: -1 below the range, 0 inside, 1 above."""
+        out = self.encoder.forward(x)
+        if out.ndim != 2 or out.shape[1] != 2 * (self.latent or 0):
+            raise ValueError(f"VAE: the decoder takes {self.latent} numbers, so the encoder must give [mu | logvar] of "
+                             f"shape (N, {2 * (self.latent or 0)}), got {out.shape}")
+        mu, logvar = np.split(out, 2, axis=1)
+        low, high = (logvar.dtype.type(end) for end in LOGVAR_RANGE)
+        inside = (logvar > high).astype(np.int8) - (logvar < low).astype(np.int8)
+        self.clamped = inside if self.held is None else self.held
+        return mu, np.choose(self.clamped + 1, [low, logvar, high])
+
+    def encode_stats(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """mu and logvar of q(z|x).
+
+        Shapes: x (N, H, W, C) -> (N, d), (N, d)
+        """
+        stats = self._quietly(lambda part: np.hstack(self._q(part)), x)
+        return stats[:, :self.latent], stats[:, self.latent:]
+
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """mu of q(z|x): reconstructions and latent pictures use the centre."""
+        return np.ascontiguousarray(self.encode_stats(x)[0])
+
+    def sample(self, n: int, *, rng: np.random.Generator, y: np.ndarray | None = None) -> np.ndarray:
+        """n pictures (pixel means) decoded from z ~ N(0, I).
+
+        Shapes: (n, H, W, C)
+        """
+        return self.decode(rng.standard_normal((n, self.latent)).astype(self.theta.dtype))
+
+    def branch_signature(self) -> Any:
+        """Encoder, decoder, and where logvar was clamped."""
+        return (*super().branch_signature(), self.clamped.copy())
+
+    def hold(self, branch: Any) -> None:
+        """Stay on this branch in every later loss; None lets go."""
+        super().hold(branch and branch[:2])
+        self.held = branch and branch[2]
+
+    def config(self) -> dict[str, Any]:
+        """With beta and kl."""
+        return {**super().config(), "beta": self.beta, "kl": self.kl}

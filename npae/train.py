@@ -1,0 +1,124 @@
+"""The training loop: forward, backward, step, batch after batch.
+Everything else (bars, best weights, stopping early, pictures) hangs on callbacks.
+"""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npae.callbacks import Callback, History
+from npae.data import Dataset
+from npae.data.batches import Transform, batches, count
+from npae.models.base import Model, Terms
+from npae.optim import Adam, Optimizer
+
+
+class Streams(NamedTuple):
+    """The generators of one run, each for one purpose, so that more noise never changes the order of the pictures."""
+
+    init: np.random.Generator
+    order: np.random.Generator
+    noise: np.random.Generator
+    validation: np.random.Generator
+    test: np.random.Generator
+
+
+def streams(seed: int) -> Streams:
+    """Independent generators for initialisation, shuffling, noise, validation and test, all from one seed."""
+    return Streams(*map(np.random.default_rng, np.random.SeedSequence(seed).spawn(len(Streams._fields))))
+
+
+@dataclass
+class State:
+    """What callbacks see: the model and its optimizer, and how far the training has come."""
+
+    model: Model
+    optimizer: Optimizer
+    epochs: int
+    steps: int  # batches an epoch
+    epoch: int = 0  # epochs done
+    step: int = 0  # batches done in this epoch
+    terms: Terms = field(default_factory=dict)  # this epoch's row: means so far; with val_... when the epoch is done
+    images: int = 0  # pictures seen in this epoch
+    seconds: float = 0.0  # spent on this epoch's training so far
+    stop: str | None = None  # a reason to end the training after this epoch
+
+
+def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, optimizer: Optimizer | None = None,
+        epochs: int = 10, batch_size: int = 64, validation: Any = None, seed: int = 0,
+        callbacks: Sequence[Callback] = (), drop_last: bool = False, transform: Transform | None = None) -> History:
+    """Train a model on pictures, in place, and return its history: one row an epoch.
+
+        for each batch:  grad = 0;  loss(x);  backward();  theta = step(theta, grad)
+
+    x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; validation: pictures, or (pictures, labels), for
+    the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
+    batch out. Terms are means over the epoch's pictures, in the model's units.
+    Raises ValueError: a loss that is not finite (theta is left as it was before that step); data of a wrong shape.
+    """
+    if isinstance(x, Dataset):
+        validation = (x.valid_x, x.valid_y) if validation is None and x.valid_x is not None else validation
+        x, y = x.train_x, x.train_y
+    optimizer = optimizer or Adam(1e-3)
+    rng = streams(seed)
+    history = next((c for c in callbacks if isinstance(c, History)), None)
+    callbacks = [*([] if history else [history := History()]), *callbacks]
+    state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last))
+    model.keep_buffers(True)
+    try:
+        for c in callbacks:
+            c.on_fit_begin(state)
+        while state.epoch < epochs and state.stop is None:
+            _epoch(state, batches(x, y, batch_size, order=rng.order, noise=rng.noise, drop_last=drop_last,
+                                  transform=transform), rng.noise, callbacks)
+            if validation is not None:
+                held_out = validation if isinstance(validation, tuple) else (validation, None)
+                terms = evaluate(model, *held_out, rng=streams(seed).validation, transform=transform)
+                state.terms.update({f"val_{name}": value for name, value in terms.items()})
+            for c in callbacks:
+                c.on_epoch_end(state)
+        for c in callbacks:
+            c.on_fit_end(state)
+    finally:
+        model.keep_buffers(False)
+    assert history is not None
+    return history
+
+
+def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequence[Callback]) -> None:
+    model, sums = state.model, {}  # type: tuple[Model, Terms]
+    state.step = state.images = 0
+    state.seconds = 0.0
+    for x, y in epoch:
+        start = time.perf_counter()
+        model.zero_grad()
+        terms = model.loss(x, y, rng=noise)
+        if not math.isfinite(terms["loss"]):
+            raise ValueError(f"the loss is {terms['loss']} in epoch {state.epoch + 1}, batch {state.step + 1} of "
+                             f"{state.steps}: use a smaller learning rate, or clip_norm, and look at the data")
+        model.backward()
+        state.optimizer.step(model.theta, model.grad)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value * len(x)
+        state.step += 1
+        state.images += len(x)
+        state.seconds += time.perf_counter() - start
+        state.terms = {name: value / state.images for name, value in sums.items()}
+        for c in callbacks:
+            c.on_batch_end(state)
+    state.epoch += 1
+
+
+def evaluate(model: Model, x: np.ndarray, y: np.ndarray | None = None, *, rng: np.random.Generator,
+             batch_size: int = 256, transform: Transform | None = None) -> Terms:
+    """The terms of the loss on pictures that are not trained on: means over all of them, short batches weighted."""
+    sums: Terms = {}
+    for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform):
+        for name, value in model.loss(x_batch, y_batch, rng=rng).items():
+            sums[name] = sums.get(name, 0.0) + value * len(x_batch)
+    return {name: value / len(x) for name, value in sums.items()}

@@ -1,0 +1,162 @@
+"""What the caller sees: reports, refusals, the adjoint test; and a target that stays as it was."""
+
+import copy
+
+import numpy as np
+import pytest
+from test_gradcheck import SUBJECTS, Dense, Model, Tanh
+
+from npae.gradcheck import adjoint, adjoint_pair, check, check_function, check_layer
+
+
+def test_expect_zero_for_an_unknown_parameter_is_refused():
+    with pytest.raises(ValueError, match=r"\['c'\].*\['W', 'b', 'x'\]"):
+        check(Dense(), np.ones((4, 5)), expect_zero=["c"])
+
+
+def test_a_sample_says_how_many_entries_there_were():
+    report = check(Dense(200, 60), np.random.default_rng(0).normal(size=(2, 200)), entries=7)
+    assert len(report.row("W").entries) == 7
+    assert "7 of 12,000" in str(report)
+    assert report.ok
+
+
+def test_large_layers_are_sampled_and_the_same_seed_takes_the_same_entries():
+    x = np.random.default_rng(0).normal(size=(2, 100))
+    assert len(check(Dense(100, 30), x).row("W").entries) == 2000
+    first, second = (check(Dense(100, 30), x, seed=5, entries=9) for _ in range(2))
+    assert first.rows == second.rows
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(3)])
+def test_the_target_the_input_and_the_generator_stay_as_they_were(rng):
+    for name in ("dense", "model", "dropout"):
+        target = SUBJECTS[name][0](0)
+        x = np.random.default_rng(0).normal(size=SUBJECTS[name][1]).astype(np.float32)
+        for param in target.params:
+            param.grad += 1
+        before, x_before, rng_before = copy.deepcopy(target), x.copy(), copy.deepcopy(rng)
+        check(target, x, rng=rng)
+        if name != "model":
+            check_layer(lambda target=target: copy.deepcopy(target), x.shape, rng=rng)
+        assert np.array_equal(x, x_before)
+        assert rng is None or rng.bit_generator.state == rng_before.bit_generator.state
+        for old, new in zip(before.params, target.params, strict=True):
+            assert new.value.dtype == np.float32
+            assert np.array_equal(old.value, new.value)
+            assert np.array_equal(old.grad, new.grad)
+
+
+def test_values_come_back_when_an_exception_passes():
+    """The copy's entry is restored too: seen here through an array that f keeps."""
+    kept = []
+
+    def f(theta):
+        kept.append(theta.copy())
+        if len(kept) > 5:
+            raise RuntimeError("enough")
+        return float((theta**2).sum()), 2 * theta
+
+    theta = np.array([1.0, 2.0])
+    with pytest.raises(RuntimeError, match="enough"):
+        check_function(f, theta)
+    assert theta.tolist() == [1.0, 2.0]
+
+
+def test_a_second_reference_to_a_parameter_is_found_in_the_copy():
+    """self.weights is W.value: the float64 copy has to keep the two one array."""
+    class Aliased(Dense):
+        def __init__(self):
+            super().__init__()
+            self.weights = self.W.value
+
+        def forward(self, x):
+            self.x = x
+            return x @ self.weights + self.b.value
+
+    assert check(Aliased(), np.random.default_rng(0).normal(size=(4, 5))).ok
+
+
+def test_a_copy_that_is_the_target_itself_is_copied_again():
+    class Returns(Dense):
+        def to(self, dtype=None, kernels=None):
+            return self
+
+    layer = Returns(dtype=np.float64)
+    before = layer.W.value.copy()
+    assert check(layer, np.random.default_rng(0).normal(size=(4, 5))).ok
+    assert np.array_equal(layer.W.value, before)
+    assert not layer.W.grad.any()
+
+
+def test_arguments_of_the_wrong_kind_are_refused():
+    x = np.ones((2, 5))
+    with pytest.raises(ValueError, match="a layer takes no y"):
+        check(Dense(), x, y=np.zeros(2))
+    with pytest.raises(ValueError, match="no upstream gradient"):
+        check(Model(n=5), x, upstream=np.ones(()))
+    with pytest.raises(ValueError, match="dtype uint8"):
+        check(Dense(), x.astype(np.uint8))
+    with pytest.raises(ValueError, match="Dense has no hold"):
+        check(Dense(), x, hold_branches=True)
+    with pytest.raises(ValueError, match="entries is -1"):
+        check(Dense(), x, entries=-1)
+
+
+def test_two_parameters_of_one_name_are_refused():
+    layer = Dense()
+    layer.b.name = "W"
+    with pytest.raises(ValueError, match="two parameters of Dense are called 'W'"):
+        check(layer, np.ones((2, 5)))
+
+
+def test_the_adjoint_test_passes_a_dense_layer_and_refuses_an_activation():
+    report = adjoint(Dense(), (4, 5))
+    assert report.ok
+    assert [line.status for line in report.lines] == ["PASS", "PASS", "PASS"]
+    with pytest.raises(ValueError, match="Tanh is not affine"):
+        adjoint(Tanh(), (4, 5))
+
+
+def test_the_adjoint_test_survives_a_large_bias():
+    layer = Dense()
+    layer.b.value[...] *= 1e6
+    assert adjoint(layer, (4, 5)).ok
+
+
+def test_adjoint_pair_finds_one_entry_wrong_by_a_billionth():
+    A = np.random.default_rng(0).normal(size=(7, 5))
+    wrong = A.copy()
+    wrong[3, 2] *= 1 + 1e-9
+    assert adjoint_pair(lambda v: A @ v, lambda w: A.T @ w, (5,), (7,)).ok
+    assert not adjoint_pair(lambda v: A @ v, lambda w: wrong.T @ w, (5,), (7,)).ok
+    assert not adjoint_pair(lambda v: A @ v, lambda w: w * np.nan, (5,), (7,)).ok
+    assert "shapes" in str(adjoint_pair(lambda v: A @ v, lambda w: w, (5,), (7,)))
+
+
+def test_a_report_names_what_is_wrong_and_fits_the_page():
+    class Wrong(Dense):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.W.grad[0] *= 2
+            return dx
+
+    layer = Wrong()
+    layer.b.name = "encoder.of.a.net.with.a.very.long.name.indeed.that.goes.on.for.ever.and.ever.12.b"
+    report = check_layer(lambda: copy.deepcopy(layer), (4, 5))
+    text = str(report)
+    assert not report.ok
+    assert "W: 3 of 15 entries FAIL" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("FAIL\n") >= 3
+    assert "WRONG: W: 3 of 15 entries FAIL" in text
+
+
+def test_a_green_report_counts_what_it_verified():
+    text = str(check(Dense(), np.random.default_rng(0).normal(size=(4, 5))))
+    assert "OK: 38 derivatives verified, 0 KINK, 0 UNRESOLVED" in text
+
+
+def test_a_row_that_is_not_there_is_named():
+    with pytest.raises(KeyError, match="no row 'c'; there are"):
+        check(Dense(), np.ones((2, 5))).row("c")

@@ -8,15 +8,31 @@ import io
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from npae import store
+from npae.models.base import Model, Terms
+from npae.optim import Optimizer
 
-if TYPE_CHECKING:
-    from npae.train import State
+
+@dataclass
+class State:
+    """What callbacks see: the model and its optimizer, and how far the training has come."""
+
+    model: Model
+    optimizer: Optimizer
+    epochs: int
+    steps: int  # batches an epoch
+    epoch: int = 0  # epochs done
+    step: int = 0  # batches done in this epoch
+    terms: Terms = field(default_factory=dict)  # this epoch's row: means so far; with val_... when the epoch is done
+    images: int = 0  # pictures seen in this epoch
+    seconds: float = 0.0  # spent on this epoch's training so far
+    stop: str | None = None  # a reason to end the training after this epoch
 
 
 class Callback:

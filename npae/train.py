@@ -6,12 +6,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from npae.callbacks import Callback, History
+from npae.callbacks import Callback, History, State
 from npae.data import Dataset
 from npae.data.batches import Transform, batches, count
 from npae.models.base import Model, Terms
@@ -26,27 +25,12 @@ class Streams(NamedTuple):
     noise: np.random.Generator
     validation: np.random.Generator
     test: np.random.Generator
+    figures: np.random.Generator
 
 
 def streams(seed: int) -> Streams:
-    """Independent generators for initialisation, shuffling, noise, validation and test, all from one seed."""
+    """Independent generators for initialisation, shuffling, noise, validation, test and figures, all from one seed."""
     return Streams(*map(np.random.default_rng, np.random.SeedSequence(seed).spawn(len(Streams._fields))))
-
-
-@dataclass
-class State:
-    """What callbacks see: the model and its optimizer, and how far the training has come."""
-
-    model: Model
-    optimizer: Optimizer
-    epochs: int
-    steps: int  # batches an epoch
-    epoch: int = 0  # epochs done
-    step: int = 0  # batches done in this epoch
-    terms: Terms = field(default_factory=dict)  # this epoch's row: means so far; with val_... when the epoch is done
-    images: int = 0  # pictures seen in this epoch
-    seconds: float = 0.0  # spent on this epoch's training so far
-    stop: str | None = None  # a reason to end the training after this epoch
 
 
 def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, optimizer: Optimizer | None = None,

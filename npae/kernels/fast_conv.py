@@ -1,6 +1,12 @@
-"""Convolution and transposed convolution: one picture at a time, laid out as columns that stay in the core's cache.
-There a convolution is one matrix product. The batch is cut into a fixed number of chunks whose partial weight gradients
-are added in order, so that any number of threads gives the same bits.
+"""Convolution and transposed convolution, picture by picture, read in place: no columns are ever laid out.
+
+Why it is fast. In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is a
+sum of kh short matrix products, which `fast_tile.product` keeps in registers. The three contractions are three such sums:
+    convolve    y[i, j, :]       = sum over u, (v, c) of x[s i + u, s j + v, c] W[u, v, c, :]
+    correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dy[i, j, :]
+    spread      dx[a, b, :]      = sum over the taps that meet (a, b); those of one phase (a mod s, b mod s) are the same
+The batch is cut into a fixed number of chunks whose partial weight gradients are added in order, so that any number of
+threads gives the same bits. Channels on the right of a product are widened with zeros to whole vectors.
 """
 from __future__ import annotations
 
@@ -8,6 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from npae.kernels.fast_activation import IDENTITY, PARALLEL, SERIAL, apply, code_of, times_slope
+from npae.kernels.fast_tile import product, ready, widened
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 8  # never a function of the number of threads: the order of the sums hangs on it
@@ -25,53 +32,28 @@ def unpacked(g):
 
 
 @njit(**SERIAL)
-def im2col(x, g, cols):
-    """cols (oh ow, kh kw C) of one picture x (H, W, C); a tap row (v, c) is contiguous in both."""
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
-    c, row = x.shape[2], kw * x.shape[2]
-    flat, x = cols.reshape(-1), x.reshape(-1)
-    to = 0
-    for i in range(oh):
-        for j in range(ow):
-            b = sw * j - left
-            first, last = max(0, -b), max(min(kw, w - b), 0)  # taps v that fall inside the picture
-            for u in range(kh):
-                a = sh * i - top + u
-                dst = flat[to:to + row]
-                if a < 0 or a >= h or first >= last:
-                    dst[:] = 0
-                else:
-                    src = x[(a * w + b + first) * c:(a * w + b + last) * c]
-                    lo, hi = first * c, last * c
-                    for q in range(lo):
-                        dst[q] = 0
-                    for q in range(src.size):
-                        dst[lo + q] = src[q]
-                    for q in range(hi, row):
-                        dst[q] = 0
-                to += row
+def place(x, top, left, canvas):
+    """Copy the picture x (H, W, C) into a larger one (H', W', C') at (top, left); the rest of the canvas is as it was."""
+    h, w, c = x.shape
+    if c == canvas.shape[2]:
+        x2 = x.reshape(h, w * c)
+        canvas2 = canvas.reshape(canvas.shape[0], -1)
+        for i in range(h):
+            for q in range(w * c):
+                canvas2[top + i, left * c + q] = x2[i, q]
+    else:
+        for i in range(h):
+            for j in range(w):
+                for k in range(c):
+                    canvas[top + i, left + j, k] = x[i, j, k]
 
 
 @njit(**SERIAL)
-def col2im(cols, g, x):
-    """x (H, W, C) of one picture = what im2col's adjoint makes of cols (oh ow, kh kw C)."""
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
-    c, row = x.shape[2], kw * x.shape[2]
-    flat, x = cols.reshape(-1), x.reshape(-1)
-    x[:] = 0
-    at = 0
-    for i in range(oh):
-        for j in range(ow):
-            b = sw * j - left
-            first, last = max(0, -b), max(min(kw, w - b), 0)
-            for u in range(kh):
-                a = sh * i - top + u
-                if 0 <= a < h and first < last:
-                    src = flat[at + first * c:at + last * c]
-                    dst = x[(a * w + b + first) * c:(a * w + b + last) * c]
-                    for q in range(src.size):
-                        dst[q] += src[q]
-                at += row
+def take(wide, narrow):
+    """narrow (rows, C) = the first C columns of wide (rows, C')."""
+    for r in range(narrow.shape[0]):
+        for c in range(narrow.shape[1]):
+            narrow[r, c] = wide[r, c]
 
 
 @njit(**SERIAL)
@@ -100,116 +82,233 @@ def add_to(total, part):
 
 @njit(**SERIAL)
 def add_partials(partial, total):
-    """total += partial[0] + partial[1] + ..., in this order."""
+    """total (rows, O) += partial[0] + partial[1] + ..., in this order; partial (chunks, rows, O') may be wider."""
     for k in range(partial.shape[0]):
         add_to(total, partial[k])
+
+
+# ---- the three contractions on one picture
+
+@njit(**SERIAL)
+def convolve(x, W, g, y):
+    """y (oh ow, O') of a padded picture x (H', W', C) with W (kh kw C, O')."""
+    _, (kh, kw), (sh, sw), _, (oh, ow) = unpacked(g)
+    row, c, o = x.shape[1] * x.shape[2], x.shape[2], W.shape[1]
+    for i in range(oh):
+        product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, y, i * ow * o, o, kh, kw * c, 0)
+
+
+@njit(**SERIAL)
+def correlate(x, dy, g, dW):
+    """dW (kh kw C, O') += what the padded picture x (H', W', C) and dy (oh ow, O') say of the weights."""
+    _, (kh, kw), (sh, sw), _, (oh, ow) = unpacked(g)
+    row, c, o = x.shape[1] * x.shape[2], x.shape[2], dy.shape[1]
+    for u in range(kh):
+        product(kw * c, o, x, u * row, sh * row, 1, sw * c, dy, 0, ow * o, o, dW, u * kw * c * o, o, oh, ow, 1)
+
+
+@njit(**SERIAL)
+def spread(dy, phases, starts, g, dx):
+    """dx (h w, C') of dy, padded with margin(k, s) zeros in front (H', W', O), with the weights of pack_phases."""
+    (h, w), (kh, kw), (sh, sw), (top, left), _ = unpacked(g)
+    row, o, c = dy.shape[1] * dy.shape[2], dy.shape[2], dx.shape[1]
+    for a in range(h):
+        r, q = (a + top) % sh, (a + top) // sh  # this row meets the kernel rows r, r + s, ... at dy's rows q, q - 1, ...
+        taps = (kh - r + sh - 1) // sh
+        i = q - (taps - 1) + (kh - 1) // sh
+        for b in range(min(sw, w)):
+            t, p = (b + left) % sw, (b + left) // sw
+            across = (kw - t + sw - 1) // sw
+            j = p - (across - 1) + (kw - 1) // sw
+            product((w - b + sw - 1) // sw, c, dy, (i * dy.shape[1] + j) * o, row, o, 1,
+                    phases, starts[r * sw + t] * c, across * o * c, c, dx, (a * w + b) * c, sw * c, taps, across * o, 0)
+
+
+@njit(**SERIAL)
+def pack_phases(W, sh, sw, phases, starts):
+    """The taps of each phase (r, t), last tap first, as (taps, across, O, C'): what `spread` multiplies with."""
+    kh, kw, channels, outs = W.shape
+    at = 0
+    phases[:] = 0
+    for r in range(sh):
+        for t in range(sw):
+            starts[r * sw + t] = at
+            taps, across = max(0, (kh - r + sh - 1) // sh), max(0, (kw - t + sw - 1) // sw)
+            for m in range(taps):
+                for n in range(across):
+                    u, v = r + sh * (taps - 1 - m), t + sw * (across - 1 - n)
+                    for o in range(outs):
+                        for c in range(channels):
+                            phases[at, c] = W[u, v, c, o]
+                        at += 1
 
 
 # ---- one chunk of the batch, by one thread; and under it the loop that hands the chunks out
 
 @njit(**SERIAL)
-def _conv_forward_chunk(x, W2, b, g, code, alpha, cols, y):
+def _conv_forward_chunk(x, W, b, g, code, alpha, xp, z, y):
+    top, left = g[3, 0], g[3, 1]
+    xp[:] = 0
     for m in range(x.shape[0]):
+        place(x[m], top, left, xp)
         y2 = y[m].reshape(-1, b.size)
-        im2col(x[m], g, cols)
-        np.dot(cols, W2, y2)
+        if W.shape[1] == b.size:
+            convolve(xp, W, g, y2)
+        else:
+            convolve(xp, W, g, z)
+            take(z, y2)
         add_bias(y2, b)
         apply(y2.reshape(-1), code, alpha)
 
 
 @njit(**PARALLEL)
-def _conv_forward(x, W2, b, g, code, alpha, cols, y):
-    n, chunks = x.shape[0], cols.shape[0]
+def _conv_forward(x, W, b, g, code, alpha, xp, z, y):
+    n, chunks = x.shape[0], xp.shape[0]
     for k in prange(chunks):
         lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _conv_forward_chunk(x[lo:hi], W2, b, g, code, alpha, cols[k], y[lo:hi])
+        _conv_forward_chunk(x[lo:hi], W, b, g, code, alpha, xp[k], z[k], y[lo:hi])
 
 
 @njit(**SERIAL)
-def _conv_backward_chunk(x, W2, y, dy, g, code, alpha, cols, dz, dW, db, product, dx):
+def _conv_backward_chunk(x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
+    (kh, kw), (sh, sw), (top, left) = unpacked(g)[1:4]
     dW[:] = 0
     db[:] = 0
-    for m in range(x.shape[0]):
-        times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
-        add_column_sums(dz, db)
-        im2col(x[m], g, cols)
-        np.dot(cols.T, dz, product)
-        add_to(dW, product)
-        if dx.size > 0:
-            np.dot(dz, W2.T, cols)
-            col2im(cols, g, dx[m])
-
-
-@njit(**PARALLEL)
-def _conv_backward(x, W2, y, dy, g, code, alpha, cols, dz, dW, db, product, dx):
-    n, chunks = x.shape[0], cols.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _conv_backward_chunk(x[lo:hi], W2, y[lo:hi], dy[lo:hi], g, code, alpha,
-                             cols[k], dz[k], dW[k], db[k], product[k], dx[lo:hi])
-
-
-@njit(**SERIAL)
-def _transpose_forward_chunk(x, W2, b, g, code, alpha, cols, y):
-    for m in range(x.shape[0]):
-        np.dot(x[m].reshape(-1, W2.shape[1]), W2.T, cols)
-        col2im(cols, g, y[m])
-        add_bias(y[m].reshape(-1, b.size), b)
-        apply(y[m].reshape(-1), code, alpha)
-
-
-@njit(**PARALLEL)
-def _transpose_forward(x, W2, b, g, code, alpha, cols, y):
-    n, chunks = x.shape[0], cols.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _transpose_forward_chunk(x[lo:hi], W2, b, g, code, alpha, cols[k], y[lo:hi])
-
-
-@njit(**SERIAL)
-def _transpose_backward_chunk(x, W2, y, dy, g, code, alpha, cols, dz, dW, db, product, dx):
-    dW[:] = 0
-    db[:] = 0
+    xp[:] = 0
+    dzp[:] = 0
+    dzw[:] = 0
+    same_o, same_c = dz.shape[2] == dzw.shape[2], x.shape[3] == dxw.shape[1]
     for m in range(x.shape[0]):
         times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
         add_column_sums(dz.reshape(-1, db.size), db)
-        im2col(dz, g, cols)
-        np.dot(cols.T, x[m].reshape(-1, W2.shape[1]), product)
-        add_to(dW, product)
+        place(x[m], top, left, xp)
+        if same_o:
+            correlate(xp, dz.reshape(-1, db.size), g, dW)
+        else:
+            place(dz, 0, 0, dzw)
+            correlate(xp, dzw.reshape(-1, dzw.shape[2]), g, dW)
         if dx.size > 0:
-            np.dot(cols, W2, dx[m].reshape(-1, W2.shape[1]))
+            place(dz, (kh - 1) // sh, (kw - 1) // sw, dzp)
+            dx2 = dx[m].reshape(-1, dx.shape[3])
+            if same_c:
+                spread(dzp, phases, starts, g, dx2)
+            else:
+                spread(dzp, phases, starts, g, dxw)
+                take(dxw, dx2)
 
 
 @njit(**PARALLEL)
-def _transpose_backward(x, W2, y, dy, g, code, alpha, cols, dz, dW, db, product, dx):
-    n, chunks = x.shape[0], cols.shape[0]
+def _conv_backward(x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
+    n, chunks = x.shape[0], dW.shape[0]
     for k in prange(chunks):
         lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _transpose_backward_chunk(x[lo:hi], W2, y[lo:hi], dy[lo:hi], g, code, alpha,
-                                  cols[k], dz[k], dW[k], db[k], product[k], dx[lo:hi])
+        _conv_backward_chunk(x[lo:hi], phases, starts, y[lo:hi], dy[lo:hi], g, code, alpha,
+                             xp[k], dz[k], dzp[k], dzw[k], dxw[k], dW[k], db[k], dx[lo:hi])
 
 
-# ---- the kernels: scratch from the workspace, then one parallel loop
+@njit(**SERIAL)
+def _transpose_forward_chunk(x, phases, starts, b, g, code, alpha, xp, z, y):
+    (kh, kw), (sh, sw) = unpacked(g)[1:3]
+    xp[:] = 0
+    for m in range(x.shape[0]):
+        place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
+        y2 = y[m].reshape(-1, b.size)
+        if phases.shape[1] == b.size:
+            spread(xp, phases, starts, g, y2)
+        else:
+            spread(xp, phases, starts, g, z)
+            take(z, y2)
+        add_bias(y2, b)
+        apply(y2.reshape(-1), code, alpha)
 
-def _columns(x, W, g, work):
-    """W as the matrix (kh kw C, O) and the columns of one picture for each chunk."""
-    W2 = W.reshape(-1, W.shape[3])
-    chunks = min(CHUNKS, x.shape[0])
-    return W2, work.empty("cols", (chunks, g.output_size[0] * g.output_size[1], W2.shape[0]), x.dtype)
+
+@njit(**PARALLEL)
+def _transpose_forward(x, phases, starts, b, g, code, alpha, xp, z, y):
+    n, chunks = x.shape[0], xp.shape[0]
+    for k in prange(chunks):
+        lo, hi = k * n // chunks, (k + 1) * n // chunks
+        _transpose_forward_chunk(x[lo:hi], phases, starts, b, g, code, alpha, xp[k], z[k], y[lo:hi])
 
 
-def _gradient_scratch(chunks, W2, picture, channels, dtype, work):
-    """dz of one picture, the partial dW and db, and the product to be added, for each chunk."""
-    return (work.empty("dz", (chunks, *picture), dtype), work.empty("dW", (chunks, *W2.shape), dtype),
-            work.empty("db", (chunks, channels), np.float64), work.empty("product", (chunks, *W2.shape), dtype))
+@njit(**SERIAL)
+def _transpose_backward_chunk(x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
+    top, left = g[3, 0], g[3, 1]
+    dW[:] = 0
+    db[:] = 0
+    dzp[:] = 0
+    xw[:] = 0
+    same = x.shape[3] == W.shape[1]
+    for m in range(x.shape[0]):
+        times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
+        add_column_sums(dz.reshape(-1, db.size), db)
+        place(dz, top, left, dzp)
+        if same:
+            correlate(dzp, x[m].reshape(-1, x.shape[3]), g, dW)
+        else:
+            place(x[m], 0, 0, xw)
+            correlate(dzp, xw.reshape(-1, xw.shape[2]), g, dW)
+        if dx.size > 0:
+            dx2 = dx[m].reshape(-1, dx.shape[3])
+            if same:
+                convolve(dzp, W, g, dx2)
+            else:
+                convolve(dzp, W, g, dxw)
+                take(dxw, dx2)
+
+
+@njit(**PARALLEL)
+def _transpose_backward(x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
+    n, chunks = x.shape[0], dW.shape[0]
+    for k in prange(chunks):
+        lo, hi = k * n // chunks, (k + 1) * n // chunks
+        _transpose_backward_chunk(x[lo:hi], W, y[lo:hi], dy[lo:hi], g, code, alpha,
+                                  dz[k], dzp[k], xw[k], dxw[k], dW[k], db[k], dx[lo:hi])
+
+
+# ---- the kernels: weights packed, scratch from the workspace, then one parallel loop
+
+class _Scratch:
+    """Arrays for each chunk of a batch of n pictures, from the workspace."""
+
+    def __init__(self, n, dtype, work):
+        ready(dtype)
+        self.chunks, self.dtype, self.work = min(CHUNKS, n), dtype, work or Workspace()
+
+    def empty(self, key, *shape, dtype=None):
+        return self.work.empty(key, (self.chunks, *shape), dtype or self.dtype)
+
+    def wide_weights(self, W):
+        """W as a matrix (kh kw C, O') with O' a whole number of vectors; W itself where it is that already."""
+        W2 = W.reshape(-1, W.shape[3])
+        if W.shape[3] == widened(W.shape[3], W.dtype):
+            return W2
+        wide = self.work.empty("W", (W2.shape[0], widened(W.shape[3], W.dtype)), W.dtype)
+        wide[:, :W.shape[3]], wide[:, W.shape[3]:] = W2, 0
+        return wide
+
+    def phases(self, W, g):
+        """The weights as `spread` wants them, and where each phase starts."""
+        kh, kw, c, o = W.shape
+        phases = self.work.empty("phases", (kh * kw * o, widened(c, W.dtype)), W.dtype)
+        starts = np.empty(g.stride[0] * g.stride[1], np.int64)
+        pack_phases(W, *g.stride, phases, starts)
+        return phases, starts
+
+    def margin(self, g, channels, key):
+        """dy with room in front and behind for every tap of `spread`."""
+        sides = (max(o, (n - 1 + p) // s + 1) + (k - 1) // s
+                 for n, k, s, p, o in zip(*g, strict=True))
+        return self.empty(key, *sides, channels)
 
 
 def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     """y = f(conv2d(x, W) + b)"""
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], *g.output_size, W.shape[3]), x.dtype) if out is None else out
-    W2, cols = _columns(x, W, g, work or Workspace())
-    _conv_forward(x, W2, b, packed(g), max(code, IDENTITY), alpha, cols, out)
+    s = _Scratch(x.shape[0], x.dtype, work)
+    wide = s.wide_weights(W)
+    z = s.empty("z", g.output_size[0] * g.output_size[1], wide.shape[1])
+    _conv_forward(x, wide, b, packed(g), max(code, IDENTITY), alpha, s.empty("xp", *g.padded_size, x.shape[3]), z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -218,13 +317,16 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
 def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += conv2d_weight_grad(x, dz);   db += sum dz;   dx = conv2d_input_grad(dz, W)"""
     code, alpha = code_of(activation)
-    work = work or Workspace()
     dy = dy if code >= 0 else dy * activation.slope(y)
-    W2, cols = _columns(x, W, g, work)
-    dz, dW_k, db_k, product = _gradient_scratch(len(cols), W2, (cols.shape[1], W.shape[3]), W.shape[3], x.dtype, work)
-    _conv_backward(x, W2, y, dy, packed(g), max(code, IDENTITY), alpha,
-                   cols, dz, dW_k, db_k, product, _or_none(dx, x))
-    add_partials(dW_k, dW.reshape(W2.shape))
+    s = _Scratch(x.shape[0], x.dtype, work)
+    phases, starts = s.phases(W, g)
+    wide = widened(W.shape[3], x.dtype)
+    dW_k, db_k = s.empty("dW", W[..., 0].size, wide), s.empty("db", W.shape[3], dtype=np.float64)
+    _conv_backward(x, phases, starts, y, dy, packed(g), max(code, IDENTITY), alpha,
+                   s.empty("xp", *g.padded_size, x.shape[3]), s.empty("dz", *g.output_size, W.shape[3]),
+                   s.margin(g, W.shape[3], "dzp"), s.empty("dzw", *g.output_size, wide),
+                   s.empty("dxw", g.input_size[0] * g.input_size[1], phases.shape[1]), dW_k, db_k, _or_none(dx, x))
+    add_partials(dW_k, dW.reshape(-1, W.shape[3]))
     db += db_k.sum(0)
     return dx
 
@@ -233,8 +335,10 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
     """y = f(conv2d_input_grad(x, W) + b)"""
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], *g.input_size, W.shape[2]), x.dtype) if out is None else out
-    W2, cols = _columns(x, W, g, work or Workspace())
-    _transpose_forward(x, W2, b, packed(g), max(code, IDENTITY), alpha, cols, out)
+    s = _Scratch(x.shape[0], x.dtype, work)
+    phases, starts = s.phases(W, g)
+    z = s.empty("z", g.input_size[0] * g.input_size[1], phases.shape[1])
+    _transpose_forward(x, phases, starts, b, packed(g), max(code, IDENTITY), alpha, s.margin(g, x.shape[3], "xp"), z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -243,13 +347,15 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
 def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += conv2d_weight_grad(dz, x);   db += sum dz;   dx = conv2d(dz, W)"""
     code, alpha = code_of(activation)
-    work = work or Workspace()
     dy = dy if code >= 0 else dy * activation.slope(y)
-    W2, cols = _columns(x, W, g, work)
-    dz, dW_k, db_k, product = _gradient_scratch(len(cols), W2, y.shape[1:], W.shape[2], x.dtype, work)
-    _transpose_backward(x, W2, y, dy, packed(g), max(code, IDENTITY), alpha,
-                        cols, dz, dW_k, db_k, product, _or_none(dx, x))
-    add_partials(dW_k, dW.reshape(W2.shape))
+    s = _Scratch(x.shape[0], x.dtype, work)
+    wide = s.wide_weights(W)
+    dW_k, db_k = s.empty("dW", *wide.shape), s.empty("db", W.shape[2], dtype=np.float64)
+    _transpose_backward(x, wide, y, dy, packed(g), max(code, IDENTITY), alpha,
+                        s.empty("dz", *y.shape[1:]), s.empty("dzp", *g.padded_size, W.shape[2]),
+                        s.empty("xw", *g.output_size, wide.shape[1]),
+                        s.empty("dxw", g.output_size[0] * g.output_size[1], wide.shape[1]), dW_k, db_k, _or_none(dx, x))
+    add_partials(dW_k, dW.reshape(-1, W.shape[3]))
     db += db_k.sum(0)
     return dx
 
@@ -259,7 +365,7 @@ def _or_none(dx, x):
     return np.empty((0, *x.shape[1:]), x.dtype) if dx is None else dx
 
 
-# ---- the three contractions are the fused kernels without bias and bend
+# ---- the three contractions on whole batches are the fused kernels without bias and bend
 
 class _Identity:
     code = IDENTITY

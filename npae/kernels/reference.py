@@ -152,7 +152,9 @@ def max_pool2d(x: np.ndarray, g: Geometry, out=None, winner=None):
     """
     cols = im2col(x, g, fill=-np.inf)
     cols = cols.reshape(*cols.shape[:3], -1, x.shape[3])
-    winner = _into(winner, cols.argmax(3).astype(np.int32))
+    inside = im2col(np.ones((1, *g.input_size, 1)), g).reshape(1, *g.output_size, -1, 1)
+    place = np.where(cols.max(3) == -np.inf, inside.argmax(3), cols.argmax(3))  # its -inf, not the padding's
+    winner = _into(winner, place.astype(np.int32))
     return _into(out, np.take_along_axis(cols, winner[:, :, :, None], 3)[:, :, :, 0]), winner
 
 

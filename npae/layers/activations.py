@@ -4,6 +4,7 @@ gave is all that backward needs.
 """
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,6 @@ class Activation(Layer):
 
     def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
         y = self.saved
-        self._check_upstream(dy, y.shape, y.dtype)
         if not need_dx:
             return None
         return self.kernels.activate_input_grad(y, dy, self, self.work.empty("dx", y.shape, y.dtype))
@@ -112,8 +112,8 @@ class LeakyReLU(ReLU):
 
     code, label = 2, "leaky_relu"
 
-    def __init__(self, alpha: float = 0.01):
-        super().__init__()
+    def __init__(self, alpha: float = 0.01, *, kernels: ModuleType | None = None):
+        super().__init__(kernels)
         if not alpha >= 0:
             raise ValueError(f"LeakyReLU needs alpha of at least 0, got {alpha}")
         self.alpha = float(alpha)
@@ -179,7 +179,7 @@ class Softplus(Activation):
 
 def _refuse_complex(activation: Activation, x: np.ndarray) -> None:
     if x.dtype.kind == "c":
-        raise ValueError(f"{type(activation).__name__} is not analytic: use real numbers of 64 bits instead of {x.dtype}")
+        raise ValueError(f"{type(activation).__name__} is not analytic: use real numbers instead of {x.dtype}")
 
 
 ACTIVATIONS = {kind.label: kind for kind in (Identity, ReLU, LeakyReLU, Sigmoid, Tanh, Softplus)}
@@ -194,7 +194,7 @@ def activation(choice: str | Activation | None) -> Activation:
         return Identity()
     if isinstance(choice, str):
         if choice not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {choice!r}: use one of {', '.join(ACTIVATIONS)}, or an Activation object")
+            raise ValueError(f"unknown activation {choice!r}: use one of {', '.join(ACTIVATIONS)}, or an Activation")
         return ACTIVATIONS[choice]()
     return choice
 

@@ -33,6 +33,7 @@ class Layer:
     def __init__(self, kernels: ModuleType | None = None):
         self.name = type(self).__name__
         self.saved: Any = None
+        self._gave: Any = None  # shape and dtype of the latest y
         self.held: Any = None  # a branch to stay on (see hold)
         self.work = _kernels.Workspace()
         self._kernels = kernels
@@ -53,10 +54,12 @@ class Layer:
 
         Raises ValueError: x of another dtype or shape than the layer expects (both shown).
         """
-        x = np.ascontiguousarray(x)
+        self.saved = None  # first, so that a forward that fails leaves no stale backward behind
+        x = _in_c_order(x)
         self._check(x)
-        self.saved = None
-        return self._forward(x)
+        y = self._forward(x)
+        self._gave = y.shape, y.dtype
+        return y
 
     def backward(self, dy: np.ndarray, need_dx: bool = True) -> np.ndarray | None:
         """dx of the latest forward; parameter gradients are added to. need_dx=False leaves dx out and gives None.
@@ -65,7 +68,11 @@ class Layer:
         """
         if self.saved is None:
             raise ValueError(f"{self}: backward belongs to the latest forward, and there was none: call forward first")
-        return self._backward(np.ascontiguousarray(dy), need_dx)
+        dy = _in_c_order(dy)
+        shape, dtype = self._gave
+        if dy.shape != shape or dy.dtype != dtype:
+            raise ValueError(f"{self} gave y of shape {shape} and {dtype}, got dy of shape {dy.shape} and {dy.dtype}")
+        return self._backward(dy, need_dx)
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} needs a _forward(x)")
@@ -80,10 +87,6 @@ class Layer:
             raise ValueError(f"{self} expects floating-point x, got {x.dtype}: divide uint8 pictures by 255 first")
         if self.dtype is not None and x.dtype != self.dtype:
             raise ValueError(f"{self} is {self.dtype}, got x of {x.dtype}: convert x, or use layer.to(dtype=...)")
-
-    def _check_upstream(self, dy: np.ndarray, y_shape: Shape, dtype: np.dtype) -> None:
-        if dy.shape != y_shape or dy.dtype != dtype:
-            raise ValueError(f"{self} gave y of shape {y_shape} and {dtype}, got dy of shape {dy.shape} and {dy.dtype}")
 
     def _kept(self, y: np.ndarray) -> np.ndarray:
         """y for backward: a copy where the caller may write into y, y itself in a training loop."""
@@ -147,15 +150,23 @@ class Layer:
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
+def _in_c_order(array: Any) -> np.ndarray:
+    """As it is where it can be. A read-only array is copied: Numba would compile every kernel anew for its type."""
+    array = np.asarray(array)
+    return np.ascontiguousarray(array) if array.flags.writeable else array.copy()
+
+
 def copied(thing: Any, dtype: Any = None, kernels: ModuleType | None = None, shared: Sequence[Any] = ()) -> Any:
     """A deep copy of a layer or model (anything with `walk` and `params`) in another dtype, on other kernels.
 
     Parameters come out unpacked, each with arrays of its own; what backward remembered is left behind. `shared` lists
     what the copy has in common with the original.
     """
-    modules = [layer._kernels for layer in thing.walk()]  # modules cannot be copied
+    inner = [part for layer in thing.walk() for part in (layer, getattr(layer, "activation", None))]
+    inner = [part for part in inner if isinstance(part, Layer)]  # a fused activation may have been used as a layer
+    modules = [layer._kernels for layer in inner]  # modules cannot be copied
     memo = {id(common): common for common in (*modules, *shared) if common is not None}
-    left = [(layer, layer.saved, layer.work) for layer in thing.walk()]
+    left = [(layer, layer.saved, layer.work) for layer in inner]
     for layer, _, _ in left:
         layer.saved, layer.work = None, _kernels.Workspace()
     try:

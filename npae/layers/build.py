@@ -35,7 +35,7 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
     kind = settings.pop("layer", None)
     if kind == "Sequential":
         children = [build(child, f"{name}.{i}" if name else str(i), known, custom)
-                    for i, child in enumerate(settings.pop("layers"))]
+                    for i, child in enumerate(settings.pop("layers", []))]
         return _made(Sequential, {"layers": children, **settings}, name)
     classes = {c.__name__: c for c in (*KINDS, *custom)}
     if kind not in classes:

@@ -63,7 +63,8 @@ class Conv2d(Affine):
 
     def _gradients(self, x, y, dy, dx):
         g = self.geometry(x.shape[1:3])
-        self.kernels.conv2d_backward(x, self.W.value, y, dy, g, self.activation, self.W.grad, self.b.grad, dx, self.work)
+        self.kernels.conv2d_backward(x, self.W.value, y, dy, g, self.activation, self.W.grad, self.b.grad,
+                                     dx, self.work)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', out)"""

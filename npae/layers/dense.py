@@ -80,7 +80,8 @@ class TiedDense(Tied, Affine):
 
     def _gradients(self, x, y, dy, dx):
         # the kernel's dW is that of W^T, so it adds into the transposed view of the shared gradient
-        self.kernels.dense_backward(x, self.W.value.T, y, dy, self.activation, self.W.grad.T, self.b.grad, dx, self.work)
+        self.kernels.dense_backward(x, self.W.value.T, y, dy, self.activation, self.W.grad.T, self.b.grad,
+                                    dx, self.work)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(in,) of the partner"""

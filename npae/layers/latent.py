@@ -25,6 +25,8 @@ class Reparameterize(Layer):
 
     def __init__(self, samples: int = 1, *, rng: np.random.Generator | None = None):
         super().__init__()
+        if samples < 1:
+            raise ValueError(f"Reparameterize needs at least 1 sample, got {samples}")
         self.samples, self.rng = samples, rng
         self.eps: np.ndarray | None = None
         self.used_eps: np.ndarray | None = None  # the noise of the latest forward
@@ -43,10 +45,10 @@ class Reparameterize(Layer):
         return (mu + sigma * eps).reshape(k * n, d)
 
     def _backward(self, dz: np.ndarray, need_dx: bool) -> np.ndarray | None:
+        if not need_dx:
+            return None
         eps, sigma = self.saved
-        k, n, d = eps.shape
-        self._check_upstream(dz, (k * n, d), dz.dtype)
-        dz = dz.reshape(k, n, d)
+        dz = dz.reshape(eps.shape)
         dmu = dz.sum(0)
         dlogvar = (dz * eps).sum(0) * sigma / 2
         return np.hstack([dmu, dlogvar])

@@ -23,8 +23,8 @@ class _Pool2d(Layer):
         self.stride = self.pool_size if stride is None else pair(stride, f"{what}: stride")
         check_padding(padding, what)
         if not isinstance(padding, str) and padding >= min(self.pool_size):
-            raise ValueError(f"{what}: padding {padding} with windows of {self.pool_size} makes windows without a pixel: "
-                             f"use a padding of at most {min(self.pool_size) - 1}")
+            raise ValueError(f"{what}: padding {padding} with windows of {self.pool_size} makes windows without "
+                             f"a pixel: use a padding of at most {min(self.pool_size) - 1}")
         self.padding = padding
 
     def geometry(self, size: Shape) -> Geometry:
@@ -64,7 +64,6 @@ class MaxPool2d(_Pool2d):
 
     def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
         x_shape, g, winner = self.saved
-        self._check_upstream(dy, winner.shape, dy.dtype)
         if not need_dx:
             return None
         return self.kernels.max_pool2d_input_grad(dy, winner, g, self.work.empty("dx", x_shape, dy.dtype))
@@ -84,10 +83,9 @@ class AvgPool2d(_Pool2d):
     def _forward(self, x: np.ndarray) -> np.ndarray:
         g = self.geometry(x.shape[1:3])
         y_shape = (x.shape[0], *g.output_size, x.shape[3])
-        self.saved = x.shape, y_shape, g
+        self.saved = x.shape, g
         return self.kernels.avg_pool2d(x, g, self.work.empty("y", y_shape, x.dtype))
 
     def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
-        x_shape, y_shape, g = self.saved
-        self._check_upstream(dy, y_shape, dy.dtype)
+        x_shape, g = self.saved
         return self.kernels.avg_pool2d_input_grad(dy, g, self.work.empty("dx", x_shape, dy.dtype)) if need_dx else None

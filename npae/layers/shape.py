@@ -24,13 +24,11 @@ class Reshape(Layer):
         self.shape = tuple(int(n) for n in shape)
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
-        self.saved = x.shape, (x.shape[0], *self.output_shape(x.shape[1:]))
-        return self._own(x.reshape(self.saved[1]))
+        self.saved = x.shape
+        return self._own(x.reshape(x.shape[0], *self.output_shape(x.shape[1:])))
 
     def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
-        x_shape, y_shape = self.saved
-        self._check_upstream(dy, y_shape, dy.dtype)
-        return self._own(dy.reshape(x_shape)) if need_dx else None
+        return self._own(dy.reshape(self.saved)) if need_dx else None
 
     def _own(self, view: np.ndarray) -> np.ndarray:
         """In a training loop a view is enough; otherwise the result is the caller's own array."""
@@ -39,8 +37,8 @@ class Reshape(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """shape"""
         if math.prod(input_shape) != math.prod(self.shape):
-            raise ValueError(f"{self} makes {self.shape}, {math.prod(self.shape)} numbers a picture, but got x of shape "
-                             f"(N, {', '.join(map(str, input_shape))}), {math.prod(input_shape)} numbers")
+            raise ValueError(f"{self} makes {self.shape}, {math.prod(self.shape)} numbers a picture, but got x of "
+                             f"shape (N, {', '.join(map(str, input_shape))}), {math.prod(input_shape)} numbers")
         return self.shape
 
     def config(self) -> dict[str, Any]:

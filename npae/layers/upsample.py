@@ -32,18 +32,16 @@ class Upsample2d(Layer):
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
         y_shape = (x.shape[0], *self.output_shape(x.shape[1:]))
-        self.saved = x.shape, y_shape
+        self.saved = x.shape
         upsample = self.kernels.upsample2d_nearest if self.mode == "nearest" else self.kernels.upsample2d_bilinear
         return upsample(x, self.factor, self.work.empty("y", y_shape, x.dtype))
 
     def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
-        x_shape, y_shape = self.saved
-        self._check_upstream(dy, y_shape, dy.dtype)
         if not need_dx:
             return None
         K = self.kernels
         gather = K.upsample2d_nearest_input_grad if self.mode == "nearest" else K.upsample2d_bilinear_input_grad
-        return gather(dy, self.factor, self.work.empty("dx", x_shape, dy.dtype))
+        return gather(dy, self.factor, self.work.empty("dx", self.saved, dy.dtype))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(f H, f W, C)"""

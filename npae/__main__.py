@@ -1,0 +1,5 @@
+"""`python -m npae` is `npae`.
+"""
+from npae.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,146 @@
+"""The door for the terminal: `npae COMMAND`, or `python -m npae COMMAND`.
+A wrong argument, a missing file, a wrong shape is one sentence and exit status 2; a wrong gradient is exit status 1.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from npae._version import __version__
+
+    parser = _Parser(prog="npae", description="Autoencoders from scratch in NumPy and Numba.")
+    parser.add_argument("--version", action="version", version=f"npae {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    p = commands.add_parser("train", help="train a recipe and write a run folder")
+    p.add_argument("recipe", metavar="RECIPE", help="its name; `npae list` shows them")
+    p.add_argument("--data", default="strokes", help="strokes (built in), mnist, or the path of pictures")
+    p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
+    p.add_argument("--epochs", type=int, metavar="N")
+    p.add_argument("--seed", type=int, default=0, metavar="S")
+    p.add_argument("--threads", type=int, metavar="N", help="threads of the kernels; the numbers do not depend on it")
+    p.add_argument("--out", metavar="DIR", help="the run folder (default: a new one under runs/)")
+    p.add_argument("--set", action="append", default=[], nargs="+", metavar="key=value", dest="settings",
+                   help="change a setting of the recipe")
+    p.set_defaults(run=_train)
+
+    p = commands.add_parser("eval", help="measure a run on its test pictures")
+    p.add_argument("folder", metavar="RUN")
+    p.set_defaults(run=_eval)
+
+    p = commands.add_parser("figures", help="draw the figures of a run again")
+    p.add_argument("folder", metavar="RUN")
+    p.set_defaults(run=_figures)
+
+    p = commands.add_parser("list", help="the recipes and their settings")
+    p.set_defaults(run=_list)
+
+    p = commands.add_parser("gradcheck", help="check gradients against finite differences")
+    p.add_argument("target", nargs="?", default="all", metavar="TARGET", help="a layer, a recipe, or all")
+    p.set_defaults(run=_gradcheck)
+
+    p = commands.add_parser("data", help="what there is of a data set, and a sheet of its pictures")
+    p.add_argument("name", nargs="?", default="strokes", metavar="DATA", help="strokes, mnist, or a path")
+    p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
+    p.add_argument("--out", metavar="FILE", help="the sheet (default: DATA-sheet.png)")
+    p.set_defaults(run=_data)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    try:
+        args = _parser().parse_args(argv)
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"npae: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("npae: interrupted", file=sys.stderr)
+        return 130
+
+
+def _train(args: argparse.Namespace) -> int:
+    from npae import kernels, runs
+
+    given = {}
+    for pair in (pair for group in args.settings for pair in group):
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise ValueError(f"--set takes key=value, got {pair!r}")
+        given[key] = value
+    if args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {args.seed}")
+    if args.threads is not None:
+        kernels.set_threads(args.threads)
+    print(runs.run(args.recipe, data=args.data, data_dir=args.data_dir, epochs=args.epochs, seed=args.seed, out=args.out,
+                   given=given))
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from npae import runs
+
+    print(json.dumps(runs.evaluate_run(args.folder), indent=2))
+    return 0
+
+
+def _figures(args: argparse.Namespace) -> int:
+    from npae import runs
+
+    print("\n".join(map(str, runs.draw_run(args.folder))))
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from npae.recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        print(f"{recipe.name}: {recipe.summary}")
+        settings, _ = recipe.resolve({})
+        for key, setting in recipe.settings.items():
+            choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
+            value = "" if settings[key] is None else settings[key]
+            print(f"    {key + '=' + str(value):<22} {setting.help}{choices}")
+    return 0
+
+
+def _gradcheck(args: argparse.Namespace) -> int:
+    from npae.lab import gradients
+
+    start, wrong, count = time.perf_counter(), [], 0
+    for name, report in gradients.reports(args.target):
+        count += 1
+        wrong += [] if report.ok else [name]
+        if args.target == "all" and report.ok:
+            print(f"ok  {name}: {gradients.line(report)}", flush=True)
+        else:
+            print(f"{name}\n{report}\n", flush=True)
+    seconds = time.perf_counter() - start
+    verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {', '.join(wrong)}"
+    print(f"{count} reports in {seconds:.0f} s: {verdict}")
+    return 1 if wrong else 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from npae import data, runs
+
+    print("\n".join(data.describe(args.name, args.data_dir)))
+    path = runs.sheet(args.name, args.data_dir, args.out or f"{Path(args.name).stem}-sheet.png")
+    print(f"a sheet of pictures: {path}")
+    return 0

@@ -1,0 +1,161 @@
+"""A run: a recipe trained on data, measured on the test pictures, and laid down in a folder.
+The folder holds config.json, model.npz, history.csv, metrics.json and figures; eval and figures read it again.
+"""
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npae import data as _data
+from npae import evaluate, figures, models, recipes, store, train
+from npae._version import __version__
+from npae.callbacks import Animation, Callback, EarlyStopping, ModelCheckpoint, ProgressBar
+from npae.data.batches import batches, binarizer
+from npae.models import Model
+
+Config = dict[str, Any]
+
+
+def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None, epochs: int | None = None,
+        seed: int = 0, out: str | Path | None = None, given: Mapping[str, str] | None = None) -> str:
+    """Train a recipe from end to end and return the sentence that says what was learned.
+
+    `given` are settings as text (`--set`); `out` is the run folder, by default a new one under runs/.
+    Raises ValueError: a setting, data set or folder that will not do, before anything is trained.
+    """
+    recipe = recipes.get(recipe_name)
+    given = dict(given or {}) | ({} if epochs is None else {"epochs": str(epochs)})
+    settings, remark = recipe.resolve(given)
+    dataset = _data.load(data, data_dir).with_validation(settings["validation"])
+    settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
+    model = recipe.build(settings, dataset.shape, train.streams(seed).init)
+    folder = _new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
+    config = {"npae": __version__, "recipe": recipe_name, "data": str(data), "data_dir": data_dir, "seed": seed,
+              "settings": settings}
+    store.write_json(folder / "config.json", config)
+    print(f"{recipe_name}: {recipe.summary}\n{len(dataset.train_x):,} training, {settings['validation']:,} validation "
+          f"and {len(dataset.test_x):,} test pictures of {dataset.name} (seed {seed})" + (f"\n{remark}" if remark else ""))
+    start = time.perf_counter()
+    transform = binarizer(settings["binarize"])
+    history = train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
+                        batch_size=settings["batch_size"], seed=seed, drop_last=recipe.drop_last, transform=transform,
+                        callbacks=_callbacks(model, dataset, settings, seed, folder))
+    seconds = time.perf_counter() - start
+    model.save(folder / "model.npz")
+    history.write_csv(folder / "history.csv")
+    metrics = measure(model, dataset, config) | {"epochs": len(history)}
+    store.write_json(folder / "metrics.json", metrics)
+    _draw(model, dataset, history.rows, config, folder)
+    return f"{_sentence(model, metrics, dataset, seconds)} The pictures are in {folder / 'figures'}."
+
+
+def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int, folder: Path) -> list[Callback]:
+    callbacks: list[Callback] = [ProgressBar()]
+    if settings["patience"]:
+        callbacks += [ModelCheckpoint(), EarlyStopping(settings["patience"])]
+    if hasattr(model, "sample"):
+        rng = train.streams(seed).figures
+        codes = rng.standard_normal((16, model.latent or 0)).astype(model.theta.dtype)
+        x, _ = next(batches(dataset.test_x[:16], None, 16, noise=rng, transform=binarizer(settings["binarize"])))
+        callbacks.append(Animation(folder / "training.gif", codes, x))
+    return callbacks
+
+
+def measure(model: Model, dataset: _data.Dataset, config: Config) -> dict[str, Any]:
+    """Test figures of a run: {"recipe", "data", "epochs", "seed", "test": {...}}.
+
+    Units: elbo, recon and kl in nats an image, with sampled z; mse: squared grey levels a pixel
+    """
+    settings, rng = config["settings"], train.streams(config["seed"]).test
+    transform = binarizer(settings["binarize"])
+    test = evaluate.elbo(model, dataset.test_x, rng=rng, transform=transform) if hasattr(model, "sample") else {}
+    test["mse"] = evaluate.reconstruction_mse(model, dataset.test_x, transform=transform, rng=rng)
+    return {"recipe": config["recipe"], "data": dataset.name, "epochs": settings["epochs"], "seed": config["seed"],
+            "test": test}
+
+
+def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, seconds: float) -> str:
+    """What was learned, in which units."""
+    test, n = metrics["test"], len(dataset.test_x)
+    took = f"{metrics['epochs']} epochs in {seconds:.0f} s"
+    if "elbo" in test:
+        return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the ELBO is "
+                f"{test['elbo']:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
+                f"the code), the reconstruction error {test['mse']:.5f} squared grey levels per pixel.")
+    return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} test "
+            f"pictures the reconstruction error is {test['mse']:.5f} squared grey levels per pixel.")
+
+
+def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
+    """The model, the data set and the config of a run folder.
+
+    Raises ValueError: no run folder, or one whose files are not whole.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file() or not (folder / "model.npz").is_file():
+        raise ValueError(f"{folder} is no finished run: it should hold config.json and model.npz; "
+                         "make one with `npae train RECIPE --out DIR`")
+    config = store.read_json(folder / "config.json")
+    missing = {"recipe", "data", "data_dir", "seed", "settings"} - set(config)
+    if missing:
+        raise ValueError(f"{folder / 'config.json'} lacks {', '.join(sorted(missing))}: it is not a config of npae")
+    dataset = _data.load(config["data"], config["data_dir"]).with_validation(config["settings"]["validation"])
+    return models.load(folder / "model.npz"), dataset, config
+
+
+def evaluate_run(folder: str | Path) -> dict[str, Any]:
+    """Measure a run again and write its metrics.json anew."""
+    model, dataset, config = load(folder)
+    metrics = measure(model, dataset, config) | {"epochs": len(_history(folder))}
+    store.write_json(Path(folder) / "metrics.json", metrics)
+    return metrics
+
+
+def draw_run(folder: str | Path) -> list[Path]:
+    """Draw the figures of a run again."""
+    model, dataset, config = load(folder)
+    return _draw(model, dataset, _history(folder), config, Path(folder))
+
+
+def _draw(model: Model, dataset: _data.Dataset, history: list[dict[str, float]], config: Config,
+          folder: Path) -> list[Path]:
+    return figures.write_all(model, dataset.test_x, dataset.test_y, history, folder / "figures",
+                             unit=model.likelihood.unit, rng=train.streams(config["seed"]).figures,
+                             transform=binarizer(config["settings"]["binarize"]))
+
+
+def _history(folder: str | Path) -> list[dict[str, float]]:
+    path = Path(folder) / "history.csv"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: the run has not finished; train again with `npae train`")
+    with path.open(newline="") as lines:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def _new_folder(out: str | Path | None, name: str) -> Path:
+    """The folder to write into: a given one must be empty or new, so that no earlier run is lost."""
+    if out is not None:
+        folder = Path(out)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} is not empty: choose another --out, or remove it")
+    else:
+        tries = (Path("runs", name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
+        folder = next(path for path in tries if not path.exists())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made ({error.strerror}): choose another --out") from None
+    return folder
+
+
+def sheet(name: str, data_dir: str | None, path: str | Path) -> Path:
+    """A picture of 100 training pictures of a data set."""
+    dataset = _data.load(name, data_dir)
+    labels = None if dataset.train_y is None else dataset.train_y[:100]
+    x = dataset.train_x[:100].astype(np.float32) / 255
+    return figures.save(figures.sheet(x, labels, title=f"100 pictures of {dataset.name}"), path)

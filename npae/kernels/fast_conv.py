@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit, prange
 
 from npae.kernels.fast_activation import IDENTITY, PARALLEL, SERIAL, apply, code_of, times_slope
-from npae.kernels.fast_tile import product, ready, widened
+from npae.kernels.fast_tile import lanes, product, ready, widened
+from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 8  # never a function of the number of threads: the order of the sums hangs on it
@@ -143,6 +144,19 @@ def pack_phases(W, sh, sw, phases, starts):
                         at += 1
 
 
+@njit(**SERIAL)
+def scatter(taps, g, y):
+    """y (h, w, C) = each pixel's kh kw C numbers in taps (oh ow, columns), added up where they belong (col2im)."""
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    y[:] = 0
+    for u in range(kh):
+        for v in range(kw):
+            for i in range(max(0, (top - u + sh - 1) // sh), min(oh, (h - 1 + top - u) // sh + 1)):
+                for j in range(max(0, (left - v + sw - 1) // sw), min(ow, (w - 1 + left - v) // sw + 1)):
+                    for c in range(y.shape[2]):
+                        y[sh * i + u - top, sw * j + v - left, c] += taps[i * ow + j, (u * kw + v) * y.shape[2] + c]
+
+
 # ---- one chunk of the batch, by one thread; and under it the loop that hands the chunks out
 
 @njit(**SERIAL)
@@ -207,27 +221,32 @@ def _conv_backward(x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, d
 
 
 @njit(**SERIAL)
-def _transpose_forward_chunk(x, phases, starts, b, g, code, alpha, xp, z, y):
+def _transpose_forward_chunk(x, W, starts, b, g, code, alpha, xp, z, y):
     (kh, kw), (sh, sw) = unpacked(g)[1:3]
     xp[:] = 0
     for m in range(x.shape[0]):
-        place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
         y2 = y[m].reshape(-1, b.size)
-        if phases.shape[1] == b.size:
-            spread(xp, phases, starts, g, y2)
+        if starts.size == 0:  # all taps of a pixel fit into one vector: one product, then put in place
+            product(z.shape[0], W.shape[1], x[m], 0, 0, W.shape[0], 1, W, 0, 0, W.shape[1], z, 0, W.shape[1],
+                    1, W.shape[0], 0)
+            scatter(z, g, y[m])
         else:
-            spread(xp, phases, starts, g, z)
-            take(z, y2)
+            place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
+            if W.shape[1] == b.size:
+                spread(xp, W, starts, g, y2)
+            else:
+                spread(xp, W, starts, g, z)
+                take(z, y2)
         add_bias(y2, b)
         apply(y2.reshape(-1), code, alpha)
 
 
 @njit(**PARALLEL)
-def _transpose_forward(x, phases, starts, b, g, code, alpha, xp, z, y):
+def _transpose_forward(x, W, starts, b, g, code, alpha, xp, z, y):
     n, chunks = x.shape[0], xp.shape[0]
     for k in prange(chunks):
         lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _transpose_forward_chunk(x[lo:hi], phases, starts, b, g, code, alpha, xp[k], z[k], y[lo:hi])
+        _transpose_forward_chunk(x[lo:hi], W, starts, b, g, code, alpha, xp[k], z[k], y[lo:hi])
 
 
 @njit(**SERIAL)
@@ -294,6 +313,13 @@ class _Scratch:
         pack_phases(W, *g.stride, phases, starts)
         return phases, starts
 
+    def taps(self, W):
+        """The weights as (in, kh kw out), for a transposed convolution with few channels out."""
+        columns = W[..., 0].size
+        taps = self.work.empty("taps", (W.shape[3], widened(columns, W.dtype)), W.dtype)
+        taps[:, :columns], taps[:, columns:] = W.reshape(columns, -1).T, 0
+        return taps
+
     def margin(self, g, channels, key):
         """dy with room in front and behind for every tap of `spread`."""
         sides = (max(o, (n - 1 + p) // s + 1) + (k - 1) // s
@@ -301,8 +327,25 @@ class _Scratch:
         return self.empty(key, *sides, channels)
 
 
+def _narrow(W, channels):
+    """Whether all taps of a pixel with so few channels fit into one vector, which would otherwise hold one tap each."""
+    return W.shape[0] * W.shape[1] * channels <= lanes(W.dtype)
+
+
+def _as_transposed(W, g):
+    """A convolution of stride 1 is a transposed one with its kernel turned by 180 degrees: weights, and geometry if any."""
+    front = [k - 1 - p for k, p in zip(g.kernel_size, g.padding, strict=True)]
+    if g.stride != (1, 1) or min(front) < 0 or not _narrow(W, W.shape[3]):
+        return W, None
+    turned = np.ascontiguousarray(W[::-1, ::-1].transpose(0, 1, 3, 2))
+    return turned, Geometry(g.output_size, g.kernel_size, g.stride, (front[0], front[1]), g.input_size)
+
+
 def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     """y = f(conv2d(x, W) + b)"""
+    turned, transposed = _as_transposed(W, g)
+    if transposed:
+        return conv2d_transpose_forward(x, turned, b, transposed, activation, out, work)
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], *g.output_size, W.shape[3]), x.dtype) if out is None else out
     s = _Scratch(x.shape[0], x.dtype, work)
@@ -316,6 +359,12 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
 
 def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += conv2d_weight_grad(x, dz);   db += sum dz;   dx = conv2d_input_grad(dz, W)"""
+    turned, transposed = _as_transposed(W, g)
+    if transposed:
+        dturned = np.zeros_like(turned)
+        conv2d_transpose_backward(x, turned, y, dy, transposed, activation, dturned, db, dx, work)
+        dW += dturned.transpose(0, 1, 3, 2)[::-1, ::-1]
+        return dx
     code, alpha = code_of(activation)
     dy = dy if code >= 0 else dy * activation.slope(y)
     s = _Scratch(x.shape[0], x.dtype, work)
@@ -336,9 +385,13 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], *g.input_size, W.shape[2]), x.dtype) if out is None else out
     s = _Scratch(x.shape[0], x.dtype, work)
-    phases, starts = s.phases(W, g)
-    z = s.empty("z", g.input_size[0] * g.input_size[1], phases.shape[1])
-    _transpose_forward(x, phases, starts, b, packed(g), max(code, IDENTITY), alpha, s.margin(g, x.shape[3], "xp"), z, out)
+    if _narrow(W, W.shape[2]):
+        weights, starts, pixels = s.taps(W), np.empty(0, np.int64), g.output_size[0] * g.output_size[1]
+    else:
+        weights, starts = s.phases(W, g)
+        pixels = g.input_size[0] * g.input_size[1]
+    z, xp = s.empty("z", pixels, weights.shape[1]), s.margin(g, x.shape[3], "xp")
+    _transpose_forward(x, weights, starts, b, packed(g), max(code, IDENTITY), alpha, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out

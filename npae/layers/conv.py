@@ -169,17 +169,18 @@ class TiedConvTranspose2d(Tied, Affine):
 
 
 class UpsampleConv2d(Conv2d):
-    """Nearest-neighbour upsampling by 2, then a 'same' convolution: equal to the two layers one after the other.
+    """Nearest-neighbour upsampling by 2, then a 'same' convolution: equal to the two layers, in 4/9 of the work for 3 x 3.
 
         y = f(b + conv2d(u, W)),   u[n,a,b,c] = x[n, a // 2, b // 2, c]
 
-    Shapes: x (N, H, W, in) -> y (N, 2 H, 2 W, out);  W (kh, kw, in, out), b (out,)
-    Backward: dz = f'(y) dy;   dW += conv2d_weight_grad(u, dz);   db += sum dz;
-              dx[n,i,j,c] = the sum of du = conv2d_input_grad(dz, W) over the 2 x 2 block
-    Source: Odena, Dumoulin & Olah 2016, 'Deconvolution and Checkerboard Artifacts'
-    """
+    Each x stands twice in u along an axis, so two neighbouring taps of W meet the same x and can be added beforehand.
+    What is left is a transposed convolution of stride 2 with one more tap, along each axis
+        V[k] = W[K - 1 - k] + W[K - k]   (0 outside),   k = 0 .. K
 
-    FACTOR = (2, 2)
+    Shapes: x (N, H, W, in) -> y (N, 2 H, 2 W, out);  W (kh, kw, in, out), b (out,);  V (kh + 1, kw + 1, out, in)
+    Backward: dV, db, dx as ConvTranspose2d;   dW[j] += dV[K - 1 - j] + dV[K - j] along each axis
+    Source: Odena, Dumoulin & Olah 2016, 'Deconvolution and Checkerboard Artifacts' (why to upsample and convolve)
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Pair, *,
                  activation: str | Activation | None = None, init: Init = _init.glorot_uniform,
@@ -187,25 +188,43 @@ class UpsampleConv2d(Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, activation=activation, init=init, rng=rng, dtype=dtype,
                          kernels=kernels)
 
-    def _large(self, x: np.ndarray) -> np.ndarray:
-        n, h, w, c = x.shape
-        return self.work.empty("u", (n, 2 * h, 2 * w, c), x.dtype)
+    def geometry(self, size: Shape) -> Geometry:
+        """The convolution that the transposed one with V is the adjoint of: from y's pictures to x's."""
+        (h, w), (kh, kw) = size, self.kernel_size
+        return Geometry((2 * h, 2 * w), (kh + 1, kw + 1), (2, 2), (kh // 2, kw // 2), (h, w))
+
+    def _four_shifts(self, V: np.ndarray) -> list[np.ndarray]:
+        """The four (kh, kw) windows of V, each turned and transposed into the layout of W: views, not copies."""
+        kh, kw = self.kernel_size
+        windows = (V[i:i + kh, j:j + kw] for i in (0, 1) for j in (0, 1))
+        return [window.transpose(0, 1, 3, 2)[::-1, ::-1] for window in windows]
+
+    def _folded(self) -> np.ndarray:
+        kh, kw = self.kernel_size
+        V = np.zeros((kh + 1, kw + 1, self.out_channels, self.in_channels), self.W.value.dtype)
+        for shift in self._four_shifts(V):
+            shift += self.W.value
+        return V
 
     def _apply(self, x, activation, y):
-        u = self.kernels.upsample2d_nearest(x, self.FACTOR, self._large(x))
-        super()._apply(u, activation, y)
+        g = self.geometry(x.shape[1:3])
+        self.kernels.conv2d_transpose_forward(x, self._folded(), self.b.value, g, activation, y, self.work)
 
     def _gradients(self, x, y, dy, dx):
-        u = self.kernels.upsample2d_nearest(x, self.FACTOR, self._large(x))
-        du = None if dx is None else self.work.empty("du", u.shape, u.dtype)
-        super()._gradients(u, y, dy, du)
-        if dx is not None:
-            self.kernels.upsample2d_nearest_input_grad(du, self.FACTOR, dx)
+        g, V = self.geometry(x.shape[1:3]), self._folded()
+        dV = np.zeros_like(V)
+        self.kernels.conv2d_transpose_backward(x, V, y, dy, g, self.activation, dV, self.b.grad, dx, self.work)
+        for shift in self._four_shifts(dV):
+            self.W.grad += shift
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(2 H, 2 W, out)"""
         check_channels(self, input_shape, self.in_channels)
         return 2 * input_shape[0], 2 * input_shape[1], self.out_channels
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Each input pixel meets all of V."""
+        return input_shape[0] * input_shape[1] * self._folded().size
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""

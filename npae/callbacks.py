@@ -204,6 +204,9 @@ class ProgressBar(Callback):
             left = (state.epochs - state.epoch) * state.seconds
             self._say(f"epoch {state.epoch}/{state.epochs}: {_terms(state)}, "
                       f"{state.images / state.seconds:,.0f} pictures/s, {state.seconds:.1f} s, {left:.0f} s left")
+
+    def on_fit_end(self, state: State) -> None:
+        """Say why the training ended early; here, since the callback that stops it may come after the bar."""
         if state.stop:
             self._say(f"stopped after epoch {state.epoch}: {state.stop}")
 

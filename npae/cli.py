@@ -86,8 +86,8 @@ def _train(args: argparse.Namespace) -> int:
         raise ValueError(f"--seed must be at least 0, got {args.seed}")
     if args.threads is not None:
         kernels.set_threads(args.threads)
-    print(runs.run(args.recipe, data=args.data, data_dir=args.data_dir, epochs=args.epochs, seed=args.seed, out=args.out,
-                   given=given))
+    print(runs.run(args.recipe, data=args.data, data_dir=args.data_dir, epochs=args.epochs, seed=args.seed,
+                   out=args.out, given=given))
     return 0
 
 
@@ -119,7 +119,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _gradcheck(args: argparse.Namespace) -> int:
-    from npae.lab import gradients
+    import npae.lab.gradients as gradients
 
     start, wrong, count = time.perf_counter(), [], 0
     for name, report in gradients.reports(args.target):

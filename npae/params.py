@@ -46,7 +46,7 @@ def pack(params: Iterable[Param], align: int = 16) -> tuple[np.ndarray, np.ndarr
         raise ValueError("pack needs at least one parameter, got none")
     dtypes = {p.value.dtype for p in params}
     if len(dtypes) > 1:
-        raise ValueError(f"a model has one dtype, got {sorted(map(str, dtypes))}: build all its layers with the same one")
+        raise ValueError(f"a model has one dtype, got {sorted(map(str, dtypes))}: build all its layers alike")
     for p in params:
         if p.packed:
             raise ValueError(f"{p.name} is packed already: a layer belongs to one model; use model.to() for a copy")

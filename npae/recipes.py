@@ -100,8 +100,8 @@ def _common(*, epochs: int, batch_size: int, optimizer: str, lr: float | None, l
 
 
 def _conv_ae(s: Settings, shape: Sequence[int], rng: np.random.Generator) -> Model:
-    return Autoencoder(nets.conv_ae_encoder(shape, s["latent"], rng=rng), nets.conv_ae_decoder(shape, s["latent"], rng=rng),
-                       likelihood=SquaredError())
+    return Autoencoder(nets.conv_ae_encoder(shape, s["latent"], rng=rng),
+                       nets.conv_ae_decoder(shape, s["latent"], rng=rng), likelihood=SquaredError())
 
 
 def _conv_ae_rate(s: Settings) -> str | None:

@@ -39,7 +39,9 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
               "settings": settings}
     store.write_json(folder / "config.json", config)
     print(f"{recipe_name}: {recipe.summary}\n{len(dataset.train_x):,} training, {settings['validation']:,} validation "
-          f"and {len(dataset.test_x):,} test pictures of {dataset.name} (seed {seed})" + (f"\n{remark}" if remark else ""))
+          f"and {len(dataset.test_x):,} test pictures of {dataset.name} (seed {seed})")
+    if remark:
+        print(remark)
     start = time.perf_counter()
     transform = binarizer(settings["binarize"])
     history = train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
@@ -82,13 +84,13 @@ def measure(model: Model, dataset: _data.Dataset, config: Config) -> dict[str, A
 def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, seconds: float) -> str:
     """What was learned, in which units."""
     test, n = metrics["test"], len(dataset.test_x)
-    took = f"{metrics['epochs']} epochs in {seconds:.0f} s"
+    took = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] > 1)} in {seconds:.0f} s"
     if "elbo" in test:
         return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the ELBO is "
                 f"{test['elbo']:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
                 f"the code), the reconstruction error {test['mse']:.5f} squared grey levels per pixel.")
-    return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} test "
-            f"pictures the reconstruction error is {test['mse']:.5f} squared grey levels per pixel.")
+    return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} "
+            f"test pictures the reconstruction error is {test['mse']:.5f} squared grey levels per pixel.")
 
 
 def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:

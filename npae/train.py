@@ -46,12 +46,14 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     Raises ValueError: a loss that is not finite (theta is left as it was before that step); data of a wrong shape.
     """
     if isinstance(x, Dataset):
-        validation = (x.valid_x, x.valid_y) if validation is None and x.valid_x is not None else validation
-        x, y = x.train_x, x.train_y
+        if validation is None and x.valid_x is not None:
+            validation = x.valid_x, x.valid_y
+        y, x = x.train_y, x.train_x
     optimizer = optimizer or Adam(1e-3)
     rng = streams(seed)
     history = next((c for c in callbacks if isinstance(c, History)), None)
-    callbacks = [*([] if history else [history := History()]), *callbacks]
+    if history is None:
+        callbacks = [history := History(), *callbacks]
     state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last))
     model.keep_buffers(True)
     try:
@@ -70,7 +72,6 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
             c.on_fit_end(state)
     finally:
         model.keep_buffers(False)
-    assert history is not None
     return history
 
 

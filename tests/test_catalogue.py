@@ -3,22 +3,32 @@ What one kind of layer promises beyond that stands in test_layers.
 """
 import copy
 
+import numba
 import numpy as np
 import oracles
 import pytest
 
 from npae import gradcheck, layers
-from npae.kernels import Workspace, fast, reference
+from npae.kernels import Workspace, fast, reference, set_threads
 from npae.lab.catalogue import ALL, cases
 from npae.layers import Layer, Reparameterize, Sequential
 
 KERNELS = (reference, fast)
 WORDS = {reference: "reference", fast: "fast"}
-ENTRIES = 20  # of each parameter and of x; an affine layer is checked whole by the dot test
+ENTRIES = 12  # of each parameter and of x; an affine layer is checked whole by the dot test
 ROUNDING = 1e-13  # a sum of up to 100 float64 products of size 1, in another order
 
 every_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 both_kernels = pytest.mark.parametrize("kernels", KERNELS, ids=WORDS.get)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Pictures of 30 pixels are not worth a second thread, least of all on a busy machine; test_kernels has both."""
+    before = numba.get_num_threads()
+    set_threads(1)
+    yield
+    set_threads(before)
 
 
 def over(choose):

@@ -22,7 +22,8 @@ from npae.layers import (
 
 
 def nested():
-    encoder = Sequential([Conv2d(1, 3, (3, 2), stride=2, activation="relu", kernels=reference), MaxPool2d(2), Flatten()])
+    first = Conv2d(1, 3, (3, 2), stride=2, activation="relu", kernels=reference)
+    encoder = Sequential([first, MaxPool2d(2), Flatten()])
     first = Dense(6, 4, kernels=reference)
     return Sequential([encoder, first, TiedDense(first), Sequential([Reshape((1, 2, 3)), UpsampleConv2d(3, 2, 3)])])
 
@@ -94,7 +95,10 @@ def test_the_generator_reaches_every_layer_that_draws():
 
 
 def test_the_summary_counts_what_can_be_counted_by_hand():
-    """Conv2d: 3 2 1 3 weights and 3 biases, 18 weights at 3 2 places. Dense: 6 4 weights, once, though it is used twice."""
+    """Conv2d: 3 2 1 3 weights and 3 biases, 18 weights at 3 2 places. Dense: 6 4 weights, counted once.
+
+    UpsampleConv2d: 3 3 3 2 weights and 2 biases; folded they are 4 4 3 2 numbers that meet each of 1 2 pixels.
+    """
     net = nested()
     net.layers[0].layers[1].padding = "same"  # (3, 2, 3) -> (2, 1, 3)
     lines = [line.split("  ") for line in net.summary((5, 4, 1)).splitlines()]
@@ -110,9 +114,9 @@ def test_the_summary_counts_what_can_be_counted_by_hand():
         ["2 TiedDense", "(6,)", "6", "24"],
         ["3 Sequential", "(2, 4, 2)"],
         ["0 Reshape", "(1, 2, 3)", "0", "0"],
-        ["1 UpsampleConv2d", "(2, 4, 2)", "56", "432"],
-        ["total", "(2, 4, 2)", "111", "588"]]
-    assert sum(p.value.size for p in net.params) == 111 and net.multiply_adds((5, 4, 1)) == 588
+        ["1 UpsampleConv2d", "(2, 4, 2)", "56", "192"],
+        ["total", "(2, 4, 2)", "111", "348"]]
+    assert sum(p.value.size for p in net.params) == 111 and net.multiply_adds((5, 4, 1)) == 348
 
 
 def test_the_summary_takes_the_shape_from_the_net_or_says_that_it_needs_one():

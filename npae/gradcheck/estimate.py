@@ -14,6 +14,8 @@ h = eps^(1/7) = 6e-3; a little below that as many digits are left, and fewer kin
 (The usual h = 1e-5 with one central difference has three digits less.)"""
 HALVINGS = 10
 """How often the step may be halved: 2e-3 / 2^10 = 2e-6, below which rounding takes more than the halving gives."""
+DOUBLINGS = 5
+"""How often the step may be doubled where rounding hides a small derivative: 2e-3 * 2^5 = 0.06."""
 SAFETY_TRUNCATION = 16.0
 """The last correction, r - r2 = (r2 - r1) / 15, is larger than the error left in r; it is allowed 16 times over."""
 SAFETY_ROUNDING = 64.0
@@ -72,12 +74,17 @@ class Estimate(NamedTuple):
         goal = RESOLUTION * max(abs(self.value), size)
         return self.finite and self.smooth and self.truncation <= max(self.rounding, goal)
 
+    def hidden(self, size: float) -> bool:
+        """Is it rounding that hides what is to be seen? A larger step has less of it."""
+        return self.settled(size) and self.tol > RESOLUTION * abs(self.value)
+
 
 def derivative(sample: Sample, t: float, centre: float, scale: float, size: float = 0.0) -> Estimate:
-    """Estimate phi'(t) from six samples of phi, or from two more for each time the step has to be halved.
+    """Estimate phi'(t) from six samples of phi, or from two more for each time the step has to be halved or doubled.
 
     The step is halved while a sample leaves the branch of the centre or the domain of phi, while the levels
-    disagree with each other as they do at a kink, or while truncation hides what is to be seen.
+    disagree with each other as they do at a kink, or while truncation hides what is to be seen. It is doubled where
+    rounding hides it: a small derivative of a large phi.
 
     Shapes: everything is a number. `centre` is phi(t), `scale` the sum of the absolute terms phi is a sum of (its
     rounding error is a multiple of eps * scale), `size` the size of the gradient's other entries.
@@ -94,9 +101,25 @@ def derivative(sample: Sample, t: float, centre: float, scale: float, size: floa
     while not tried[-1].settled(size) and len(tried) <= HALVINGS:
         levels = [*levels[1:], _slopes(sample, t, centre, levels[-1].h / 2)]
         tried.append(richardson(levels, scale))
+    if len(tried) == 1 and tried[0].hidden(size):
+        return _with_larger_steps(sample, t, centre, scale, size, levels, tried[0])
     if tried[-1].settled(size) or not any(estimate.smooth for estimate in tried):
         return tried[-1]
     return min((estimate for estimate in tried if estimate.smooth), key=lambda estimate: estimate.tol)
+
+
+def _with_larger_steps(sample: Sample, t: float, centre: float, scale: float, size: float, levels: list[Slopes],
+                       best: Estimate) -> Estimate:
+    """Double the step while that makes the tolerance smaller and something is still hidden."""
+    for _ in range(DOUBLINGS):
+        levels = [_slopes(sample, t, centre, 2 * levels[0].h), *levels[:2]]
+        wider = richardson(levels, scale)
+        if not (wider.finite and wider.smooth and wider.tol < best.tol):
+            break
+        best = wider
+        if not best.hidden(size):
+            break
+    return best
 
 
 def richardson(levels: Sequence[Slopes], scale: float) -> Estimate:

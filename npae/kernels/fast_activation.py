@@ -1,5 +1,5 @@
 """Activations inside compiled loops: a whole block of numbers at once, in place, chosen by an integer.
-The choice is made once a block and not once a number, so that each loop below stays simple enough to become vector code.
+The choice is made once a block and not once a number, so that each loop stays simple enough to become vector code.
 """
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Convolution and transposed convolution, picture by picture, read in place: no columns are ever laid out.
 
-Why it is fast. In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is a
-sum of kh short matrix products, which `fast_tile.product` keeps in registers. The three contractions are three such sums:
+Why it is fast. In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is
+a sum of kh short matrix products, which `fast_tile.product` keeps in registers. The contractions are three such sums:
     convolve    y[i, j, :]       = sum over u, (v, c) of x[s i + u, s j + v, c] W[u, v, c, :]
     correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dy[i, j, :]
-    spread      dx[a, b, :]      = sum over the taps that meet (a, b); those of one phase (a mod s, b mod s) are the same
+    spread      dx[a, b, :]      = sum over the taps that meet (a, b), the same for one phase (a mod s, b mod s)
 The batch is cut into a fixed number of chunks whose partial weight gradients are added in order, so that any number of
 threads gives the same bits. Channels on the right of a product are widened with zeros to whole vectors.
 """
@@ -34,7 +34,7 @@ def unpacked(g):
 
 @njit(**SERIAL)
 def place(x, top, left, canvas):
-    """Copy the picture x (H, W, C) into a larger one (H', W', C') at (top, left); the rest of the canvas is as it was."""
+    """Copy the picture x (H, W, C) into a larger one (H', W', C') at (top, left); the rest of it is as it was."""
     h, w, c = x.shape
     if c == canvas.shape[2]:
         x2 = x.reshape(h, w * c)
@@ -114,7 +114,7 @@ def spread(dy, phases, starts, g, dx):
     (h, w), (kh, kw), (sh, sw), (top, left), _ = unpacked(g)
     row, o, c = dy.shape[1] * dy.shape[2], dy.shape[2], dx.shape[1]
     for a in range(h):
-        r, q = (a + top) % sh, (a + top) // sh  # this row meets the kernel rows r, r + s, ... at dy's rows q, q - 1, ...
+        r, q = (a + top) % sh, (a + top) // sh  # meets the kernel rows r, r + s, ... at dy's rows q, q - 1, ...
         taps = (kh - r + sh - 1) // sh
         i = q - (taps - 1) + (kh - 1) // sh
         for b in range(min(sw, w)):
@@ -333,7 +333,7 @@ def _narrow(W, channels):
 
 
 def _as_transposed(W, g):
-    """A convolution of stride 1 is a transposed one with its kernel turned by 180 degrees: weights, and geometry if any."""
+    """A narrow convolution of stride 1 as the transposed one with its kernel turned round; else no geometry."""
     front = [k - 1 - p for k, p in zip(g.kernel_size, g.padding, strict=True)]
     if g.stride != (1, 1) or min(front) < 0 or not _narrow(W, W.shape[3]):
         return W, None

@@ -23,7 +23,8 @@ def _max_pool(x, g, y, winner):
                         for v in range(kw):
                             a, b = sh * i - top + u, sw * j - left + v
                             # "not <=" and not ">": a NaN wins, and then stays (best == best fails)
-                            if 0 <= a < h and 0 <= b < w and (place < 0 or (best == best and not x[n, a, b, c] <= best)):
+                            inside = 0 <= a < h and 0 <= b < w
+                            if inside and (place < 0 or (best == best and not x[n, a, b, c] <= best)):
                                 place, best = u * kw + v, x[n, a, b, c]
                     y[n, i, j, c] = best
                     winner[n, i, j, c] = place
@@ -31,7 +32,7 @@ def _max_pool(x, g, y, winner):
 
 @njit(**PARALLEL)
 def _max_pool_grad(dy, winner, g, dx):
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    _, (_, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
     for n in prange(dy.shape[0]):
         dx[n] = 0
         for i in range(oh):

@@ -54,13 +54,15 @@ def _make_tile(rows: int, vectors: int):
                 return build.add(base, build.mul(index, stride))
 
             def place(base, i, stride, j=0):  # the pointer to vector j of row i
-                return build.inttoptr(build.add(step(base, word(i), stride), word(j * VECTOR_BYTES)), vector.as_pointer())
+                address = build.add(step(base, word(i), stride), word(j * VECTOR_BYTES))
+                return build.inttoptr(address, vector.as_pointer())
 
             def spread(base, i, stride):  # one number of A in every lane
                 pointer = build.inttoptr(step(base, word(i), stride), scalar.as_pointer())
                 nothing = ir.Constant(vector, ir.Undefined)
                 one = build.insert_element(nothing, build.load(pointer), ir.IntType(32)(0))
-                return build.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
+                first = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+                return build.shuffle_vector(one, nothing, first)
 
             with build.if_else(build.icmp_signed("!=", add, word(0))) as (adding, starting):
                 with adding:
@@ -157,6 +159,7 @@ def _tiles_float64(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
 
 
 _drivers: dict[str, Any] = {}
+NAMES = ("M", "N", "a", "a0", "sa", "ra", "ca", "b", "b0", "sb", "ldb", "c", "c0", "ldc", "S", "K", "add")
 
 
 def ready(dtype) -> None:
@@ -183,7 +186,7 @@ def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, a
 
     def generate(context, build, signature, args):
         word = ir.IntType(64)
-        values = dict(zip("M N a a0 sa ra ca b b0 sb ldb c c0 ldc S K add".split(), args, strict=True))
+        values = dict(zip(NAMES, args, strict=True))
         address = {}
         for name, position in (("a", 2), ("b", 7), ("c", 11)):
             array = context.make_array(signature.args[position])(context, build, values[name])
@@ -196,5 +199,5 @@ def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, a
                             values["S"], values["K"], values["add"]])
         return context.get_dummy_value()
 
-    word = types.int64
-    return types.void(word, word, a, word, word, word, word, b, word, word, word, c, word, word, word, word, word), generate
+    kinds = [{"a": a, "b": b, "c": c}.get(name, types.int64) for name in NAMES]
+    return types.void(*kinds), generate

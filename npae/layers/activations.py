@@ -58,7 +58,9 @@ class Activation(Layer):
         return self.kernels.activate_input_grad(y, dy, self, self.work.empty("dx", y.shape, y.dtype))
 
     def branch_signature(self) -> np.ndarray | None:
-        """branch(y) of the latest forward."""
+        """branch(y) of the latest forward; the held one while a branch is held."""
+        if self.held is not None:
+            return self.held
         return None if self.saved is None else self.branch(self.saved)
 
 

@@ -49,7 +49,9 @@ class Affine(Layer):
         return dx
 
     def branch_signature(self) -> np.ndarray | None:
-        """The activation's, for the latest y."""
+        """The activation's, for the latest y; the held one while a branch is held."""
+        if self.held is not None:
+            return self.held
         return None if self.saved is None else self.activation.branch(self.saved[1])
 
     def _config(self, **settings: Any) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Layer:
         self._gave = y.shape, y.dtype
         return y
 
-    def backward(self, dy: np.ndarray, need_dx: bool = True) -> np.ndarray | None:
+    def backward(self, dy: np.ndarray, need_dx: bool = True) -> Any:
         """dx of the latest forward; parameter gradients are added to. need_dx=False leaves dx out and gives None.
 
         Raises ValueError: without a forward before; dy of another shape or dtype than y (both shown).
@@ -162,8 +162,8 @@ def copied(thing: Any, dtype: Any = None, kernels: ModuleType | None = None, sha
     Parameters come out unpacked, each with arrays of its own; what backward remembered is left behind. `shared` lists
     what the copy has in common with the original.
     """
-    inner = [part for layer in thing.walk() for part in (layer, getattr(layer, "activation", None))]
-    inner = [part for part in inner if isinstance(part, Layer)]  # a fused activation may have been used as a layer
+    parts: Any = (part for layer in thing.walk() for part in (layer, getattr(layer, "activation", None)))
+    inner: list[Layer] = [part for part in parts if isinstance(part, Layer)]  # a fused activation is one too
     modules = [layer._kernels for layer in inner]  # modules cannot be copied
     memo = {id(common): common for common in (*modules, *shared) if common is not None}
     left = [(layer, layer.saved, layer.work) for layer in inner]

@@ -36,7 +36,9 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
     if kind == "Sequential":
         children = [build(child, f"{name}.{i}" if name else str(i), known, custom)
                     for i, child in enumerate(settings.pop("layers", []))]
-        return _made(Sequential, {"layers": children, **settings}, name)
+        net = _made(Sequential, {"layers": children, **settings}, name)
+        net.set_name(name)
+        return net
     classes = {c.__name__: c for c in (*KINDS, *custom)}
     if kind not in classes:
         raise ValueError(f"layer {name or '0'} is of the unknown kind {kind!r}: name your own classes, custom=[...]")

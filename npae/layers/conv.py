@@ -138,10 +138,10 @@ class TiedConvTranspose2d(Tied, Affine):
         super().__init__(partner.W, b, activation, partner._kernels)
         self.partner = partner
 
-    geometry = ConvTranspose2d.geometry
-    _apply = ConvTranspose2d._apply
-    _gradients = ConvTranspose2d._gradients
-    multiply_adds = ConvTranspose2d.multiply_adds
+    geometry: Any = ConvTranspose2d.geometry
+    _apply: Any = ConvTranspose2d._apply
+    _gradients: Any = ConvTranspose2d._gradients
+    multiply_adds: Any = ConvTranspose2d.multiply_adds
 
     @property
     def kernel_size(self) -> tuple[int, int]:
@@ -169,7 +169,7 @@ class TiedConvTranspose2d(Tied, Affine):
 
 
 class UpsampleConv2d(Conv2d):
-    """Nearest-neighbour upsampling by 2, then a 'same' convolution: equal to the two layers, in 4/9 of the work for 3 x 3.
+    """Nearest-neighbour upsampling by 2, then a 'same' convolution, in 4/9 of the two layers' work for 3 x 3.
 
         y = f(b + conv2d(u, W)),   u[n,a,b,c] = x[n, a // 2, b // 2, c]
 

@@ -28,8 +28,8 @@ class Reparameterize(Layer):
         if samples < 1:
             raise ValueError(f"Reparameterize needs at least 1 sample, got {samples}")
         self.samples, self.rng = samples, rng
-        self.eps: np.ndarray | None = None
-        self.used_eps: np.ndarray | None = None  # the noise of the latest forward
+        self.eps: Any = None
+        self.used_eps: Any = None  # the noise of the latest forward
 
     def give_rng(self, rng: np.random.Generator | None) -> None:
         """Draw from this generator from now on."""

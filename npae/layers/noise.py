@@ -13,15 +13,15 @@ from npae.layers.base import Layer
 class _Noise(Layer):
     def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
         super().__init__()
-        self.amount, self.rng = float(amount), rng
+        self.amount = float(amount)
+        self.rng: Any = rng
 
     def give_rng(self, rng: np.random.Generator | None) -> None:
         """Noisy from now on; None makes the layer the identity."""
         self.rng = rng
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
-        noisy = self.rng is not None and self.amount > 0
-        scale, shift = self._draw(x) if noisy else (None, None)
+        scale, shift = (None, None) if self.rng is None or self.amount == 0 else self._draw(x, self.rng)
         self.saved = (scale,)  # a pair of brackets, since None means that there was no forward
         y = x.copy() if scale is None else x * scale
         return y if shift is None else y + shift
@@ -32,7 +32,7 @@ class _Noise(Layer):
         scale = self.saved[0]
         return dy.copy() if scale is None else dy * scale
 
-    def _draw(self, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _draw(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(scale, shift) of y = scale x + shift; None stands for 1 and 0."""
         raise NotImplementedError
 
@@ -57,8 +57,8 @@ class GaussianNoise(_Noise):
         if not self.amount >= 0:
             raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {amount}")
 
-    def _draw(self, x):
-        return None, self.amount * self.rng.standard_normal(x.shape, np.float64).astype(x.dtype)
+    def _draw(self, x, rng):
+        return None, self.amount * rng.standard_normal(x.shape, np.float64).astype(x.dtype)
 
 
 class MaskingNoise(_Noise):
@@ -73,8 +73,8 @@ class MaskingNoise(_Noise):
         super().__init__(amount, rng=rng)
         self._fraction()
 
-    def _draw(self, x):
-        return (self.rng.random(x.shape) >= self.amount).astype(x.dtype), None
+    def _draw(self, x, rng):
+        return (rng.random(x.shape) >= self.amount).astype(x.dtype), None
 
 
 class Dropout(_Noise):
@@ -89,6 +89,6 @@ class Dropout(_Noise):
         super().__init__(amount, rng=rng)
         self._fraction()
 
-    def _draw(self, x):
-        kept = self.rng.random(x.shape) >= self.amount
+    def _draw(self, x, rng):
+        kept = rng.random(x.shape) >= self.amount
         return kept.astype(x.dtype) / x.dtype.type(1 - self.amount), None

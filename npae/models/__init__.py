@@ -32,7 +32,7 @@ def load(path: str | Path, *, custom: Sequence[type[Layer]] = ()) -> Any:
         decoder = build(config.pop("decoder"), "decoder", known, custom)
         likelihood = {k.__name__: k for k in LIKELIHOODS}[config.pop("likelihood")]
         settings = {"variance": config.pop("variance")} if "variance" in config else {}
-        model: Any = kind(encoder, decoder, likelihood=likelihood(**settings), **config)  # type: ignore[call-arg, arg-type]
+        model: Any = kind(encoder, decoder, likelihood=likelihood(**settings), **config)  # type: ignore[arg-type]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a model that this version knows: {error}") from None
     for p in model.params:
@@ -42,5 +42,6 @@ def load(path: str | Path, *, custom: Sequence[type[Layer]] = ()) -> Any:
             raise ValueError(f"{path}: {p.name} should be {p.value.dtype} of shape {p.value.shape}, found {found}")
         p.value[...] = stored
     if arrays:
-        raise ValueError(f"{path} holds {len(arrays)} arrays that the model has no place for: {', '.join(sorted(arrays))}")
+        raise ValueError(f"{path} holds {len(arrays)} arrays that the model has no place for: "
+                         f"{', '.join(sorted(arrays))}")
     return model

@@ -34,11 +34,11 @@ class Model:
         decoder.set_name("decoder")
         if twice := {id(layer) for layer in encoder.walk()} & {id(layer) for layer in decoder.walk()}:
             layer = next(layer for layer in encoder.walk() if id(layer) in twice)
-            raise ValueError(f"{layer} stands in the encoder and in the decoder: one Layer object stands once in a net; "
-                             "share weights through a tied layer")
+            raise ValueError(f"{layer} stands in the encoder and in the decoder: one Layer object stands once in a "
+                             "net; share weights through a tied layer")
         self.params: tuple[Param, ...] = unique((*encoder.params, *decoder.params))
         self.theta, self.grad = pack(self.params)
-        self._ready = False
+        self.dy: Any = None  # of the latest loss; None: backward has nothing to start from
 
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """The objective on one batch, and its terms; remembers what backward needs.
@@ -56,20 +56,20 @@ class Model:
 
     def _begin(self, x: np.ndarray, rng: np.random.Generator | None) -> None:
         """The door of loss: one dtype, noise on if there is a generator."""
+        self.dy = None  # first, so that a loss that fails leaves no stale backward behind
         if x.dtype != self.theta.dtype:
-            raise ValueError(f"{type(self).__name__} is {self.theta.dtype}, got pictures of {x.dtype}: pass float pictures "
-                             f"in [0, 1] as {self.theta.dtype} (uint8 ones divided by 255)")
+            raise ValueError(f"{type(self).__name__} is {self.theta.dtype}, got pictures of {x.dtype}: pass float "
+                             f"pictures in [0, 1] as {self.theta.dtype} (uint8 ones divided by 255)")
         for net in (self.encoder, self.decoder):
             net.give_rng(rng)
-        self._ready = True
 
     def _check_ready(self) -> None:
-        if not self._ready:
-            raise ValueError("backward belongs to the latest loss, and there was none, or encode, decode, reconstruct or "
-                             "sample came in between: call loss(x) again, then backward()")
+        if self.dy is None:
+            raise ValueError("backward belongs to the latest loss, and there was none, or encode, decode, reconstruct "
+                             "or sample came in between: call loss(x) again, then backward()")
 
     @property
-    def latent(self) -> int | None:
+    def latent(self) -> Any:
         """The number of latent dimensions: what the decoder's first dense layer takes (None where it has none)."""
         for layer in self.decoder.walk():
             if hasattr(layer, "in_features"):
@@ -102,12 +102,12 @@ class Model:
         Shapes: a, b (H, W, C) -> (steps, H, W, C)
         """
         ends = self.encode(np.stack([a, b]))
-        t = np.linspace(0, 1, steps, dtype=ends.dtype)[:, None]
+        t = np.linspace(0, 1, steps, dtype=ends.dtype).reshape(-1, *[1] * (ends.ndim - 1))
         return self.decode((1 - t) * ends[0] + t * ends[1])
 
     def _quietly(self, f: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-        """f in batches, without noise; the result is the caller's own array, and backward is off until the next loss."""
-        self._ready = False
+        """f in batches, without noise; the result is the caller's own array, and backward is off until a new loss."""
+        self.dy = None
         for net in (self.encoder, self.decoder):
             net.give_rng(None)
         x = np.asarray(x)
@@ -143,14 +143,15 @@ class Model:
         twin = copied(self, dtype, kernels, shared=[self.likelihood.kernels])
         twin.theta, twin.grad = pack(twin.params)
         twin.likelihood.kernels = kernels or twin.likelihood.kernels
-        twin._ready = False
+        twin.dy = None
         return twin
 
     def summary(self, input_shape: Sequence[int] | None = None) -> str:
         """The encoder's table and the decoder's."""
-        shape = tuple(input_shape) if input_shape else self.encoder.input_shape
-        code = (self.latent,) if self.latent else None
-        return f"encoder\n{self.encoder.summary(shape)}\n\ndecoder\n{self.decoder.summary(code)}"
+        shape = tuple(input_shape or self.encoder.input_shape or ())
+        encoder = self.encoder.summary(shape)
+        code = (self.latent,) if self.latent else self.encoder.output_shape(shape)
+        return f"encoder\n{encoder}\n\ndecoder\n{self.decoder.summary(code)}"
 
     def config(self) -> dict[str, Any]:
         """What `models.load` needs to make this model again, without the values of its parameters."""

@@ -28,9 +28,9 @@ class VAE(Model):
 
     def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood | None = None,
                  beta: float = 1.0, kl: str = "analytic"):
-        super().__init__(encoder, decoder, likelihood or Bernoulli())
         if kl not in ("analytic", "sampled"):
             raise ValueError(f"VAE: kl must be 'analytic' or 'sampled', got {kl!r}")
+        super().__init__(encoder, decoder, likelihood or Bernoulli())
         self.beta, self.kl = float(beta), kl
         self.reparameterize = Reparameterize()
         self.held: np.ndarray | None = None

@@ -1,0 +1,91 @@
+"""What `npae gradcheck` walks: every layer of the catalogue, every loss and penalty, every recipe as a whole model.
+Each gives a report of `npae.gradcheck`; all of them green means that no backward pass of npae is wrong.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from npae import gradcheck, losses, penalties, recipes
+from npae.data.batches import binarizer
+from npae.gradcheck import Report
+from npae.lab import catalogue
+
+MODEL_ENTRIES = 6  # of each parameter of a recipe's net: some 40 parameters, 6 losses an entry
+
+
+def reports(target: str = "all") -> Iterator[tuple[str, Report]]:
+    """(name, report) of a layer, a loss, a penalty, a recipe, or of all; made one after the other.
+
+    Raises ValueError: a name that is none of them (they are listed).
+    """
+    layers = dict.fromkeys(case.kind for case in catalogue.cases())
+    if target not in ("all", *layers, *OBJECTIVES, *recipes.RECIPES):
+        raise ValueError(f"nothing to check is called {target!r}: use all, or one of "
+                         f"{', '.join((*layers, *OBJECTIVES, *recipes.RECIPES))}")
+    for case in catalogue.cases():
+        if target in ("all", case.kind):
+            yield case.name, _layer(case)
+    for name, check in OBJECTIVES.items():
+        if target in ("all", name):
+            yield name, check()
+    for name in recipes.RECIPES:
+        if target in ("all", name):
+            yield name, _recipe(name)
+
+
+def line(report: Report) -> str:
+    """The report of a right gradient in one line."""
+    verified = sum(row.count(gradcheck.Verdict.PASS) for row in report.rows)
+    unverified = sum(row.unverified for row in report.rows)
+    worst = max((entry.ratio for row in report.rows for entry in row.entries), default=0.0)
+    return (f"{verified} derivatives verified, {unverified} KINK or UNRESOLVED, worst error {worst:.2g} of its limit")
+
+
+def _layer(case: catalogue.Case) -> Report:
+    shape = case.input_shapes[0]
+    x = np.random.default_rng(1).standard_normal(shape)
+    rng = np.random.default_rng(2) if case.random else None
+    return gradcheck.check(case.make(np.random.default_rng(0), np.float64), x, rng=rng, entries=200)
+
+
+def _recipe(name: str) -> Report:
+    """The recipe's own model, untrained, on two pictures of strokes-like grey."""
+    recipe = recipes.get(name)
+    settings, _ = recipe.resolve({})
+    rng = np.random.default_rng(0)
+    model = recipe.build(settings, (28, 28, 1), rng)
+    x = rng.random((2, 28, 28, 1))
+    transform = binarizer(settings["binarize"])
+    return gradcheck.check(model, transform(x, rng) if transform else x, rng=rng, entries=MODEL_ENTRIES)
+
+
+def _loss(likelihood: losses.Likelihood) -> Report:
+    rng = np.random.default_rng(0)
+    x = rng.random((3, 4, 5))
+    return gradcheck.check_function(lambda output: likelihood.nll(output, x), 2 * rng.standard_normal(x.shape))
+
+
+def _kl(sampled: bool) -> Report:
+    """theta = [mu | logvar], as an encoder gives them."""
+    rng = np.random.default_rng(0)
+    eps = rng.standard_normal((3, 4))
+
+    def kl(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        mu, logvar = theta[:, :4], theta[:, 4:]
+        value, dmu, dlogvar = (penalties.gaussian_kl_sampled(mu, logvar, eps) if sampled
+                               else penalties.gaussian_kl(mu, logvar))
+        return value, np.hstack([dmu, dlogvar])
+
+    return gradcheck.check_function(kl, rng.standard_normal((3, 8)))
+
+
+OBJECTIVES: dict[str, Callable[[], Report]] = {
+    "Bernoulli": partial(_loss, losses.Bernoulli()),
+    "Gaussian": partial(_loss, losses.Gaussian(0.5)),
+    "SquaredError": partial(_loss, losses.SquaredError()),
+    "gaussian_kl": partial(_kl, False),
+    "gaussian_kl_sampled": partial(_kl, True),
+}

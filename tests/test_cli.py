@@ -1,0 +1,206 @@
+"""The door: the commands from end to end on small pictures, and one sentence with status 2 for whatever is wrong."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npae import models
+from npae.cli import main
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """90 pictures of 8 x 8 with a bright bar, each in one of two classes, as a Keras-like .npz."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 60, (90, 8, 8), np.uint8)
+    y = rng.integers(0, 2, 90)
+    x[np.arange(90), :, 2 + 3 * y] = 250
+    path = tmp_path_factory.mktemp("data") / "bars.npz"
+    np.savez(path, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def vae_run(pictures, tmp_path_factory):
+    """A trained bernoulli-vae."""
+    out = tmp_path_factory.mktemp("vae")
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "2", "--out", str(out),
+                 "--set", "lr=0.001", "batch_size=16"]) == 0
+    return out
+
+
+def test_a_vae_run_leaves_all_its_files(vae_run, pictures):
+    metrics = json.loads((vae_run / "metrics.json").read_text())
+    assert {key: metrics[key] for key in ("recipe", "data", "epochs", "seed")} == {
+        "recipe": "bernoulli-vae", "data": "bars", "epochs": 2, "seed": 0}
+    test = metrics["test"]
+    assert test["elbo"] == pytest.approx(-(test["recon"] + test["kl"]))
+    assert test["elbo"] < 0 < test["kl"]
+    assert 0 < test["mse"] < 1
+    config = json.loads((vae_run / "config.json").read_text())
+    assert config["settings"]["lr"] == 0.001
+    assert config["settings"]["validation"] == 5
+    rows = (vae_run / "history.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert rows[0].startswith("epoch,loss,recon,kl,val_loss")
+    figures = {path.name for path in (vae_run / "figures").iterdir()}
+    assert figures == {"reconstructions.png", "learning_curves.png", "samples.png", "latent.png", "manifold.png"}
+    with Image.open(vae_run / "training.gif") as gif:
+        assert gif.n_frames == 3  # epoch 0 included
+
+
+def test_the_last_sentence_says_what_was_learned_in_which_units_and_where(pictures, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "conv-ae", "--data", str(pictures), "--epochs", "1", "--out", str(out), "--seed", "3",
+                 "--set", "latent=2", "batch_size=16"]) == 0
+    printed = capsys.readouterr()
+    last = printed.out.splitlines()[-1]
+    assert "conv-ae learned to squeeze bars through 2 numbers (1 epoch in" in last
+    assert "squared grey levels per pixel" in last
+    assert str(out / "figures") in last
+    assert "learning rate is 0.001" in printed.out
+    assert "epoch 1/1: loss" in printed.err
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["test"]) == {"mse"}
+    assert not (out / "training.gif").exists()
+    assert (out / "figures" / "manifold.png").exists()
+
+
+def test_eval_measures_the_same_figures_again(vae_run, capsys):
+    before = (vae_run / "metrics.json").read_bytes()
+    assert main(["eval", str(vae_run)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(before)
+    assert (vae_run / "metrics.json").read_bytes() == before
+
+
+def test_figures_draws_the_same_pictures_again(vae_run, capsys):
+    before = {path.name: path.read_bytes() for path in (vae_run / "figures").iterdir()}
+    for path in (vae_run / "figures").iterdir():
+        path.unlink()
+    assert main(["figures", str(vae_run)]) == 0
+    assert {path.name: path.read_bytes() for path in (vae_run / "figures").iterdir()} == before
+    assert str(vae_run / "figures" / "samples.png") in capsys.readouterr().out
+
+
+def test_the_saved_model_is_a_model(vae_run):
+    model = models.load(vae_run / "model.npz")
+    assert model.sample(3, rng=np.random.default_rng(0)).shape == (3, 8, 8, 1)
+
+
+def test_equal_seeds_give_equal_models_and_other_seeds_do_not(pictures, tmp_path):
+    for out, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--seed", seed,
+                     "--out", str(tmp_path / out)]) == 0
+    a, b, c = (models.load(tmp_path / out / "model.npz").theta for out in "abc")
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_colour_pictures_of_another_size_train_too(tmp_path):
+    path = tmp_path / "colour.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (36, 12, 8, 3), np.uint8))
+    assert main(["train", "conv-ae", "--data", str(path), "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "batch_size=8"]) == 0
+    assert models.load(tmp_path / "run" / "model.npz").reconstruct(np.zeros((1, 12, 8, 3), np.float32)).shape == (
+        1, 12, 8, 3)
+
+
+def test_without_out_each_run_gets_a_folder_of_its_own(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["train", "conv-ae", "--data", str(pictures), "--epochs", "1", "--set", "batch_size=16"]) == 0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"conv-ae-bars-seed0", "conv-ae-bars-seed0-2"}
+
+
+def test_validation_0_trains_on_everything_without_early_stopping(pictures, tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", "conv-ae", "--data", str(pictures), "--epochs", "2", "--out", str(out),
+                 "--set", "batch_size=16", "--set", "validation=0"]) == 0
+    assert "val_loss" not in (out / "history.csv").read_text()
+
+
+def test_list_names_every_recipe_and_its_settings(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert "conv-ae:" in printed
+    assert "bernoulli-vae:" in printed
+    assert "kl=sampled" in printed
+
+
+def test_data_says_what_is_there_and_draws_a_sheet(pictures, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", str(pictures), "--out", str(sheet)]) == 0
+    assert "60 training and 30 test pictures of 8 x 8 x 1" in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        assert picture.width > 300
+
+
+def test_gradcheck_of_a_layer_prints_its_reports(capsys):
+    assert main(["gradcheck", "Dense"]) == 0
+    printed = capsys.readouterr().out
+    assert "Gradient check" in printed
+    assert "every gradient is right" in printed
+
+
+def test_gradcheck_of_a_wrong_backward_has_status_1(monkeypatch, capsys):
+    from npae.layers import Sigmoid
+
+    monkeypatch.setattr(Sigmoid, "_backward", lambda self, dy, need_dx: dy * self.saved)
+    assert main(["gradcheck", "Sigmoid"]) == 1
+    assert "wrong: Sigmoid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    ([], "COMMAND"),
+    (["dance"], "invalid choice: 'dance'"),
+    (["train"], "RECIPE"),
+    (["train", "vae"], "no recipe 'vae': use one of conv-ae, bernoulli-vae"),
+    (["train", "conv-ae", "--epochs", "many"], "invalid int value: 'many'"),
+    (["train", "conv-ae", "--epochs", "0"], "epochs must be a whole number of at least 1, got '0'"),
+    (["train", "conv-ae", "--seed", "-1"], "--seed must be at least 0, got -1"),
+    (["train", "conv-ae", "--threads", "0"], "at least 1 thread, got 0"),
+    (["train", "conv-ae", "--set", "latent"], "--set takes key=value, got 'latent'"),
+    (["train", "conv-ae", "--set", "depth=3"], "no setting 'depth'"),
+    (["train", "conv-ae", "--set", "latent=x"], "latent must be a whole number"),
+    (["train", "conv-ae", "--data", "nowhere.npz"], "no data set 'nowhere.npz'"),
+    (["train", "conv-ae", "--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
+    (["train", "conv-ae", "--set", "validation=20000"], "cannot set 20000 aside"),
+    (["eval", "nowhere"], "nowhere is no finished run"),
+    (["figures", "nowhere"], "nowhere is no finished run"),
+    (["gradcheck", "Magic"], "nothing to check is called 'Magic'"),
+    (["data", "nowhere"], "no data set 'nowhere'"),
+])
+def test_whatever_is_wrong_is_one_sentence_and_status_2(argv, words, capsys, cache):
+    try:
+        status = main(argv)
+    except SystemExit as leaving:
+        status = leaving.code
+    printed = capsys.readouterr()
+    assert status == 2
+    assert words in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert "Traceback" not in printed.err
+
+
+def test_a_folder_with_files_is_not_written_over(pictures, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("my only copy")
+    assert main(["train", "conv-ae", "--data", str(pictures), "--out", str(tmp_path)]) == 2
+    assert "is not empty: choose another --out" in capsys.readouterr().err
+
+
+def test_pictures_of_a_size_that_the_net_cannot_take_are_refused(tmp_path, capsys):
+    np.save(tmp_path / "odd.npy", np.zeros((30, 9, 10), np.uint8))
+    assert main(["train", "conv-ae", "--data", str(tmp_path / "odd.npy"), "--out", str(tmp_path / "run")]) == 2
+    assert "multiples of 4, got 9 x 10" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_python_m_npae_is_the_same_door():
+    result = subprocess.run([sys.executable, "-m", "npae", "train", "vae"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    version = subprocess.run([sys.executable, "-m", "npae", "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("npae ")

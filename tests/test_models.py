@@ -1,0 +1,547 @@
+"""The models: gradients of the whole, what an objective must be equal to in its limits, and what the doors refuse."""
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+
+from npae import evaluate, gradcheck
+from npae.kernels import reference
+from npae.layers import (
+    Conv2d,
+    ConvTranspose2d,
+    Dense,
+    Flatten,
+    GaussianNoise,
+    Reshape,
+    Sequential,
+    TiedConvTranspose2d,
+    TiedDense,
+)
+from npae.losses import Bernoulli, Gaussian, SquaredError
+from npae.models import VAE, Autoencoder
+from npae.models import base as models_base
+from npae.optim import Adam
+from npae.penalties import gaussian_kl
+
+SHAPE = (4, 6, 2)
+PIXELS = math.prod(SHAPE)
+LIKELIHOODS = [SquaredError(kernels=reference), Bernoulli(kernels=reference), Gaussian(0.3, kernels=reference)]
+every_likelihood = pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=repr)
+
+
+def pictures(n=3, shape=SHAPE, dtype=np.float64, seed=5):
+    return np.random.default_rng(seed).random((n, *shape)).astype(dtype)
+
+
+def dense_nets(code=2, heads=1, dtype=np.float64):
+    """An encoder to heads * code numbers and a decoder from code numbers, for pictures of SHAPE."""
+    settings = {"rng": np.random.default_rng(1), "dtype": dtype, "kernels": reference}
+    encoder = [Flatten(), Dense(PIXELS, 5, activation="tanh", **settings), Dense(5, heads * code, **settings)]
+    decoder = [Dense(code, 5, activation="relu", **settings), Dense(5, PIXELS, **settings), Reshape(SHAPE)]
+    return Sequential(encoder), Sequential(decoder)
+
+
+def conv_nets(code=2, heads=2, dtype=np.float64):
+    settings = {"rng": np.random.default_rng(2), "dtype": dtype, "kernels": reference}
+    encoder = [Conv2d(2, 3, 3, stride=2, activation="relu", **settings), Flatten(), Dense(18, heads * code, **settings)]
+    decoder = [Dense(code, 18, activation="relu", **settings), Reshape((2, 3, 3)),
+               ConvTranspose2d(3, 2, 3, stride=2, **settings)]
+    return Sequential(encoder), Sequential(decoder)
+
+
+def tied_dense_nets(dtype=np.float64):
+    settings = {"rng": np.random.default_rng(3), "dtype": dtype, "kernels": reference}
+    a, b = Dense(PIXELS, 5, activation="tanh", **settings), Dense(5, 3, **settings)
+    return Sequential([Flatten(), a, b]), Sequential([TiedDense(b, "tanh"), TiedDense(a), Reshape(SHAPE)])
+
+
+def tied_conv_nets(dtype=np.float64):
+    """A convolutional autoencoder whose code is a small picture."""
+    settings = {"rng": np.random.default_rng(4), "dtype": dtype, "kernels": reference}
+    a, b = Conv2d(2, 3, 3, stride=2, activation="relu", **settings), Conv2d(3, 2, (2, 3), **settings)
+    return Sequential([a, b]), Sequential([TiedConvTranspose2d(b, "tanh"), TiedConvTranspose2d(a)])
+
+
+def shaken(model):
+    """Biases of zeros would hide mistakes."""
+    rng = np.random.default_rng(6)
+    for p in model.params:
+        p.value += (0.1 * rng.standard_normal(p.value.shape)).astype(p.value.dtype)
+    return model
+
+
+def autoencoder(encoder, decoder):
+    return shaken(Autoencoder(encoder, decoder, likelihood=LIKELIHOODS[0]))
+
+
+def dense_vae(dtype=np.float64, **settings):
+    return shaken(VAE(*dense_nets(heads=2, dtype=dtype), **{"likelihood": Bernoulli(kernels=reference), **settings}))
+
+
+def gradient(model, x, seed=0):
+    model.zero_grad()
+    terms = model.loss(x, rng=np.random.default_rng(seed))
+    model.backward()
+    return terms, model.grad.copy()
+
+
+# -- gradients of the whole --
+
+
+@pytest.mark.parametrize("nets", [dense_nets, tied_dense_nets, tied_conv_nets], ids=lambda f: f.__name__)
+@every_likelihood
+def test_an_autoencoders_gradient_meets_differences(nets, likelihood):
+    report = gradcheck.check(shaken(Autoencoder(*nets(), likelihood=likelihood)), pictures(), entries=8)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("beta", [1.0, 2.5])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS[1:], ids=repr)
+@pytest.mark.parametrize("nets", [dense_nets, conv_nets], ids=lambda f: f.__name__)
+def test_a_vaes_gradient_meets_differences(nets, likelihood, beta, kl):
+    model = shaken(VAE(*nets(heads=2), likelihood=likelihood, beta=beta, kl=kl))
+    report = gradcheck.check(model, pictures(), rng=np.random.default_rng(7), entries=5)
+    assert report.ok, report
+
+
+def test_a_tied_gradient_is_the_sum_of_the_untied_ones():
+    x = pictures()
+    tied = autoencoder(*tied_dense_nets())
+    bottom, top = (p.value for p in tied.params if p.name.endswith("W"))
+    settings = {"dtype": np.float64, "kernels": reference}
+    encoder = Sequential([Flatten(), Dense(PIXELS, 5, activation="tanh", **settings), Dense(5, 3, **settings)])
+    decoder = [Dense(3, 5, activation="tanh", **settings), Dense(5, PIXELS, **settings), Reshape(SHAPE)]
+    free = autoencoder(encoder, Sequential(decoder))
+    values = {p.name: p.value for p in tied.params}
+    for p in free.params:
+        transposed = {"decoder.0.W": top.T, "decoder.1.W": bottom.T}
+        p.value[...] = transposed.get(p.name, values.get(p.name))
+    assert gradient(tied, x)[0] == pytest.approx(gradient(free, x)[0], rel=1e-13)
+    got, parts = {p.name: p.grad for p in tied.params}, {p.name: p.grad for p in free.params}
+    np.testing.assert_allclose(got["encoder.1.W"], parts["encoder.1.W"] + parts["decoder.1.W"].T, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(got["encoder.2.W"], parts["encoder.2.W"] + parts["decoder.0.W"].T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [autoencoder(*tied_conv_nets()), dense_vae()], ids=lambda m: type(m).__name__)
+def test_backward_twice_adds_twice_the_same(model):
+    _, once = gradient(model, pictures())
+    model.backward()
+    np.testing.assert_allclose(model.grad, 2 * once, rtol=1e-14, atol=1e-14)  # a tied one is a + b + a + b
+
+
+# -- the clamp of logvar --
+
+
+def clamped_vae(logvar=(-50.0, 0.3, 25.0), **settings):
+    """A VAE whose encoder gives these logvar for every picture, beside a mu that depends on it."""
+    model = shaken(VAE(*dense_nets(code=3, heads=2), likelihood=Gaussian(1.0, kernels=reference), **settings))
+    head = model.encoder.layers[-1]
+    head.W.value[:, 3:] *= 1e-3
+    head.b.value[3:] = logvar
+    return model, head
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+def test_where_logvar_is_clamped_its_gradient_is_exactly_zero(kl):
+    model, head = clamped_vae(kl=kl)
+    gradient(model, pictures())
+    np.testing.assert_array_equal(model.branch_signature()[2], [[-1, 0, 1]] * 3)
+    for column, zero in ((3, True), (4, False), (5, True)):
+        assert np.all(head.W.grad[:, column] == 0) == zero and (head.b.grad[column] == 0) == zero
+    report = gradcheck.check(model, pictures(), rng=np.random.default_rng(0), entries=12)
+    assert report.ok, report
+
+
+def test_the_divergence_and_the_sample_use_the_same_clamped_logvar():
+    model, _ = clamped_vae()
+    x = pictures()
+    terms, _ = gradient(model, x)
+    eps = model.reparameterize.used_eps
+    mu, raw = np.split(model.encoder.forward(x), 2, axis=1)
+    assert raw.min() < -49 and raw.max() > 24
+    logvar = np.clip(raw, -30, 20)
+    assert terms["kl"] == gaussian_kl(mu, logvar)[0]
+    z = mu + np.exp(logvar / 2) * eps
+    assert terms["recon"] == pytest.approx(model.likelihood.nll(model.decoder.forward(z), x)[0], rel=1e-13)
+    np.testing.assert_array_equal(model.encode_stats(x)[1], logvar)
+
+
+def test_a_held_clamp_stays_where_it_was():
+    model, head = clamped_vae()
+    x = pictures()
+    gradient(model, x)
+    model.hold(model.branch_signature())
+    head.b.value[3:] = 0.5, 21.0, 0.5  # each on another side of its bound than before
+    _, free, _ = np.split(model.encoder.forward(x)[:, 3:], 3, axis=1)
+    assert free.min() > 20
+    kl = model.loss(x, rng=np.random.default_rng(0))["kl"]
+    mu = model.encoder.forward(x)[:, :3]
+    assert kl == gaussian_kl(mu, np.hstack([np.full((3, 1), -30.0), free, np.full((3, 1), 20.0)]))[0]
+    model.hold(None)
+    model.loss(x, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(model.branch_signature()[2], [[0, 1, 0]] * 3)
+
+
+# -- limits and bounds --
+
+
+def test_without_beta_only_the_reconstruction_has_a_gradient():
+    model, x = dense_vae(beta=0), pictures()
+
+    def recon(theta):
+        model.theta[...] = theta
+        terms, grad = gradient(model, x)
+        assert terms["loss"] == terms["recon"] != terms["kl"] > 0
+        return terms["recon"], grad
+
+    padding = np.ones(len(model.theta), bool)
+    for p in model.params:
+        start = (p.value.__array_interface__["data"][0] - model.theta.__array_interface__["data"][0]) // 8
+        padding[start:start + p.value.size] = False
+    report = gradcheck.check_function(recon, model.theta.copy(), entries=60)
+    assert report.ok, report
+    assert not gradient(model, x)[1][padding].any()
+
+
+def test_without_beta_and_without_noise_a_vae_is_the_plain_autoencoder():
+    x, vae = pictures(), dense_vae(beta=0)
+    vae.reparameterize.eps = np.zeros((3, 2))
+    encoder, decoder = dense_nets()
+    plain = Autoencoder(encoder, decoder, likelihood=vae.likelihood)
+    values = {p.name: p.value for p in vae.params}
+    for p in plain.params:
+        p.value[...] = values[p.name][..., :p.value.shape[-1]]  # of the head, the columns of mu
+    assert gradient(vae, x)[0]["loss"] == pytest.approx(gradient(plain, x)[0]["loss"], rel=1e-14)
+    grads = {p.name: p.grad for p in vae.params}
+    for p in plain.params:
+        np.testing.assert_allclose(grads[p.name][..., :p.value.shape[-1]], p.grad, rtol=1e-10, atol=1e-12)
+    assert not grads["encoder.2.b"][2:].any()
+
+
+def test_a_linear_autoencoder_learns_the_principal_components():
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((60, 12)) @ rng.standard_normal((12, 12)) + rng.standard_normal(12)
+    settings = {"rng": rng, "dtype": np.float64, "kernels": reference}
+    model = Autoencoder(Sequential([Dense(12, 3, **settings)]), Sequential([Dense(3, 12, **settings)]),
+                        likelihood=SquaredError(kernels=reference))
+
+    def loss(theta):
+        model.theta[...] = theta
+        terms, grad = gradient(model, x)
+        return terms["loss"], grad
+
+    found = minimize(loss, model.theta.copy(), jac=True, method="L-BFGS-B",
+                     options={"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-9})
+    mse = evaluate.pca_mse(x, x, 3)
+    assert found.fun / 12 == pytest.approx(mse, rel=1e-9)
+    model.theta[...] = found.x
+    assert evaluate.reconstruction_mse(model, x) == pytest.approx(mse, rel=1e-9)
+
+
+class LinearGaussian:
+    """x = m + W z + noise of variance 0.3, with orthogonal columns in W, so that the posterior is factorised and known.
+
+    p(x) = N(m, W W^T + 0.3 I);   p(z|x) = N(S W^T (x - m) / 0.3, S),   S = (I + W^T W / 0.3)^-1
+    """
+
+    variance = 0.3
+
+    def __init__(self):
+        rng = np.random.default_rng(9)
+        self.W = np.linalg.qr(rng.standard_normal((4, 2)))[0] * [1.5, 0.7]
+        self.m = rng.standard_normal(4)
+        self.S = 1 / (1 + np.square(self.W).sum(0) / self.variance)
+        self.x = self.m + rng.standard_normal((5, 2)) @ self.W.T + 0.5 * rng.standard_normal((5, 4))
+        self.log_p = multivariate_normal(self.m, self.W @ self.W.T + self.variance * np.eye(4)).logpdf(self.x)
+
+    def posterior(self):
+        return (self.x - self.m) @ self.W * self.S / self.variance
+
+    def model(self, kl):
+        settings = {"dtype": np.float64, "kernels": reference}
+        encoder, decoder = Dense(4, 4, **settings), Dense(2, 4, **settings)
+        decoder.W.value[...], decoder.b.value[...] = self.W.T, self.m
+        encoder.W.value[...] = np.hstack([self.W * self.S / self.variance, np.zeros((4, 2))])
+        encoder.b.value[:2] = -self.m @ encoder.W.value[:, :2]
+        encoder.b.value[2:] = np.log(self.S)
+        return VAE(Sequential([encoder]), Sequential([decoder]), kl=kl,
+                   likelihood=Gaussian(self.variance, kernels=reference))
+
+
+def mean_and_error(draw, n=400):
+    rng = np.random.default_rng(10)
+    values = [draw(rng) for _ in range(n)]
+    return np.mean(values), np.std(values) / math.sqrt(n)
+
+
+def test_at_the_exact_posterior_every_sampled_loss_is_the_log_evidence():
+    """log p(x|z) + log p(z) - log q(z|x) = log p(x) for each z; with another spread in z than in q it is not."""
+    exact = LinearGaussian()
+    model = exact.model("sampled")
+    losses = [model.loss(exact.x, rng=np.random.default_rng(seed))["loss"] for seed in range(5)]
+    np.testing.assert_allclose(losses, -exact.log_p.mean(), rtol=1e-12)
+
+
+def test_at_the_exact_posterior_the_mean_loss_is_the_log_evidence():
+    exact = LinearGaussian()
+    model = exact.model("analytic")
+    mean, error = mean_and_error(lambda rng: model.loss(exact.x, rng=rng)["loss"])
+    assert 0 < error < 0.1 and abs(mean + exact.log_p.mean()) < 5 * error
+    assert evaluate.elbo(exact.model("sampled"), exact.x, rng=np.random.default_rng(0))["elbo"] == pytest.approx(
+        exact.log_p.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+def test_elsewhere_the_elbo_is_below_the_log_evidence_by_the_divergence_from_the_posterior(kl):
+    exact = LinearGaussian()
+    model = exact.model(kl)
+    head = model.encoder.layers[0]
+    head.W.value += 0.1 * np.random.default_rng(11).standard_normal(head.W.value.shape)
+    mu, logvar = model.encode_stats(exact.x)
+    ratio = np.exp(logvar) / exact.S
+    gap = 0.5 * np.sum(np.square(mu - exact.posterior()) / exact.S + ratio - 1 - np.log(ratio), axis=1).mean()
+    mean, error = mean_and_error(lambda rng: -model.loss(exact.x, rng=rng)["loss"])
+    assert abs(mean - (exact.log_p.mean() - gap)) < 5 * error < gap
+    assert mean < exact.log_p.mean()
+
+
+def test_the_sampled_divergence_has_the_analytic_one_as_its_mean():
+    x = pictures(8)
+    analytic = dense_vae().loss(x, rng=np.random.default_rng(0))["kl"]
+    model = dense_vae(kl="sampled")
+    mean, error = mean_and_error(lambda rng: model.loss(x, rng=rng)["kl"])
+    assert 0 < error < 0.1 * analytic and abs(mean - analytic) < 5 * error
+
+
+def test_the_loss_at_chance_is_known():
+    model = dense_vae()
+    for p in model.params:
+        p.value[...] = 0
+    terms = model.loss(pictures(), rng=np.random.default_rng(0))
+    assert terms == {"loss": pytest.approx(PIXELS * math.log(2), rel=1e-14), "kl": 0,
+                     "recon": pytest.approx(PIXELS * math.log(2), rel=1e-14)}
+
+
+def test_a_gaussians_constant_is_in_recon_and_beta_weighs_the_divergence_alone():
+    x = pictures()
+    density = dense_vae(likelihood=Gaussian(0.5, kernels=reference), beta=3.0)
+    terms = density.loss(x, rng=np.random.default_rng(0))
+    squares = dense_vae(likelihood=SquaredError(kernels=reference)).loss(x, rng=np.random.default_rng(0))
+    assert terms["recon"] == pytest.approx(squares["recon"] + PIXELS / 2 * math.log(math.pi), rel=1e-13)
+    assert terms["loss"] == pytest.approx(terms["recon"] + 3 * terms["kl"], rel=1e-15)
+    plain = autoencoder(*dense_nets()).loss(x)
+    assert plain == {"loss": plain["recon"], "recon": plain["recon"]}
+
+
+# -- doors --
+
+
+def test_encode_decode_and_the_others_give_arrays_of_the_callers_own():
+    model, x = dense_vae(np.float32), pictures(dtype=np.float32)
+    calls = {
+        "encode": (lambda: model.encode(x), (3, 2)), "mu": (lambda: model.encode_stats(x)[0], (3, 2)),
+        "logvar": (lambda: model.encode_stats(x)[1], (3, 2)),
+        "decode": (lambda: model.decode(np.ones((3, 2), np.float32)), (3, *SHAPE)),
+        "reconstruct": (lambda: model.reconstruct(x), (3, *SHAPE)),
+        "sample": (lambda: model.sample(3, rng=np.random.default_rng(0)), (3, *SHAPE)),
+        "interpolate": (lambda: model.interpolate(x[0], x[1], 3), (3, *SHAPE)),
+    }
+    for keep in (False, True):
+        model.keep_buffers(keep)
+        for name, (call, shape) in calls.items():
+            got = call()
+            assert got.shape == shape and got.dtype == np.float32, name
+            before = got.copy()
+            for other, _ in calls.values():
+                other()
+            model.decode(np.full((3, 2), 9, np.float32))
+            model.loss(1 - x, rng=np.random.default_rng(1))
+            np.testing.assert_array_equal(got, before, err_msg=name)
+            if len(shape) == 4:
+                assert got.min() >= 0 and got.max() <= 1, name
+            got[...] = 7  # nobody else reads it
+            np.testing.assert_array_equal(call(), before, err_msg=name)
+
+
+def test_a_reconstruction_takes_mu_and_is_the_same_each_time():
+    model, x = dense_vae(), pictures()
+    model.loss(x, rng=np.random.default_rng(0))
+    mu, logvar = model.encode_stats(x)
+    assert np.abs(logvar).min() > 0
+    logits = model.decoder.forward(mu)
+    np.testing.assert_allclose(model.reconstruct(x), 1 / (1 + np.exp(-logits)), rtol=1e-14)
+    np.testing.assert_array_equal(model.encode(x), mu)
+    np.testing.assert_array_equal(model.reconstruct(x), model.reconstruct(x))
+
+
+def test_a_sample_is_the_picture_of_a_standard_normal_code():
+    model = dense_vae()
+    z = np.random.default_rng(3).standard_normal((4, 2))
+    np.testing.assert_array_equal(model.sample(4, rng=np.random.default_rng(3)), model.decode(z))
+
+
+@pytest.mark.parametrize("nets", [dense_nets, tied_conv_nets], ids=lambda f: f.__name__)
+def test_a_way_from_one_picture_to_another_starts_and_ends_at_their_reconstructions(nets):
+    model, x = autoencoder(*nets()), pictures()
+    way = model.interpolate(x[0], x[1], steps=5)
+    assert way.shape == (5, *SHAPE)
+    np.testing.assert_allclose(way[[0, -1]], model.reconstruct(x[:2]), rtol=1e-12)
+    middle = model.decode(model.encode(x[:2]).mean(0, keepdims=True))
+    np.testing.assert_allclose(way[2], middle[0], rtol=1e-12)
+
+
+def test_many_pictures_are_encoded_in_batches_like_one_by_one(monkeypatch):
+    model, x = dense_vae(), pictures(11)
+    whole, stats = model.reconstruct(x), model.encode_stats(x)
+    monkeypatch.setattr(models_base, "BATCH", 4)
+    one_by_one = np.concatenate([model.reconstruct(x[i:i + 1]) for i in range(11)])
+    for got in (model.reconstruct(x), one_by_one):
+        np.testing.assert_allclose(got, whole, rtol=1e-12)
+    np.testing.assert_allclose(np.hstack(model.encode_stats(x)), np.hstack(stats), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("call", [
+    lambda m, x: m.encode(x), lambda m, x: m.encode_stats(x), lambda m, x: m.decode(np.zeros((1, 2))),
+    lambda m, x: m.reconstruct(x), lambda m, x: m.sample(1, rng=np.random.default_rng(0)),
+    lambda m, x: m.interpolate(x[0], x[1])], ids=["encode", "encode_stats", "decode", "reconstruct", "sample", "way"])
+def test_backward_after_another_door_is_an_error(call):
+    model, x = dense_vae(), pictures()
+    with pytest.raises(ValueError, match=r"there was none, or encode, .* came in between: call loss"):
+        model.backward()
+    gradient(model, x)
+    call(model, x)
+    before = model.grad.copy()
+    with pytest.raises(ValueError, match="backward belongs to the latest loss"):
+        model.backward()
+    np.testing.assert_array_equal(model.grad, before)
+    gradient(model, x)  # and works again after a loss
+
+
+@pytest.mark.parametrize("bad", [
+    lambda x: {"x": x + 1, "rng": np.random.default_rng(0)}, lambda x: {"x": x[:, :3], "rng": np.random.default_rng(0)},
+    lambda x: {"x": x.astype(np.float32), "rng": np.random.default_rng(0)}, lambda x: {"x": x}],
+    ids=["pixels above 1", "size", "dtype", "no rng"])
+def test_a_loss_that_fails_leaves_no_stale_backward_behind(bad):
+    model, x = dense_vae(), pictures()
+    _, before = gradient(model, x)
+    with pytest.raises(ValueError):
+        model.loss(**bad(x))
+    with pytest.raises(ValueError, match="backward belongs to the latest loss"):
+        model.backward()
+    np.testing.assert_array_equal(model.grad, before)
+
+
+def test_pictures_that_do_not_fit_are_refused_with_both_numbers():
+    model, rng = dense_vae(np.float32), np.random.default_rng(0)
+    conv = VAE(*conv_nets(dtype=np.float32), likelihood=Bernoulli(kernels=reference))
+    with pytest.raises(ValueError, match="VAE is float32, got pictures of float64: pass float pictures"):
+        model.loss(pictures(), rng=rng)
+    with pytest.raises(ValueError, match=r"VAE is float32, got pictures of uint8: .* divided by 255"):
+        model.loss(np.zeros((2, *SHAPE), np.uint8), rng=rng)
+    with pytest.raises(ValueError, match=r"Dense 'encoder.1' is float32, got x of float64"):
+        model.encode(pictures())
+    with pytest.raises(ValueError, match="expects floating-point x, got uint8"):
+        conv.encode(np.zeros((2, *SHAPE), np.uint8))
+    with pytest.raises(ValueError, match=r"Conv2d 'encoder.0' expects 2 input channels, got x of shape \(.*4, 6, 3\)"):
+        conv.loss(np.zeros((2, 4, 6, 3), np.float32), rng=rng)
+    with pytest.raises(ValueError, match=r"at least 1 row, got x of shape \(0, 4, 6, 2\)"):
+        model.encode(np.zeros((0, *SHAPE), np.float32))
+    with pytest.raises(ValueError, match=r"neither eps nor a generator: pass rng to model.loss"):
+        model.loss(pictures(dtype=np.float32))
+
+
+def test_nets_that_do_not_fit_each_other_are_refused_with_both_numbers():
+    encoder, _ = dense_nets()
+    other = Sequential([Dense(2, 6, dtype=np.float64, kernels=reference), Reshape((1, 6, 1))])
+    with pytest.raises(ValueError, match=r"output has shape \(3, 1, 6, 1\) but x \(3, 4, 6, 2\)"):
+        Autoencoder(encoder, other, likelihood=SquaredError(kernels=reference)).loss(pictures())
+    with pytest.raises(ValueError, match=r"decoder takes 2 numbers, .* of shape \(N, 4\), got \(3, 2\)"):
+        VAE(*dense_nets(heads=1)).loss(pictures(), rng=np.random.default_rng(0))
+
+
+def test_a_layer_belongs_to_one_model_and_stands_in_it_once():
+    encoder, decoder = dense_nets(heads=2)
+    with pytest.raises(ValueError, match="kl must be 'analytic' or 'sampled', got 'exact'"):
+        VAE(encoder, decoder, kl="exact")
+    VAE(encoder, decoder)  # a refused call has not used the nets up
+    with pytest.raises(ValueError, match=r"encoder.1.W is packed already: .* use model.to\(\) for a copy"):
+        Autoencoder(encoder, dense_nets()[1])
+    flat = Flatten()
+    with pytest.raises(ValueError, match=r"Flatten .* stands in the encoder and in the decoder"):
+        Autoencoder(Sequential([flat, Dense(PIXELS, 2)]), Sequential([Dense(2, PIXELS), Sequential([flat])]))
+
+
+@pytest.mark.parametrize("nets", [dense_nets, tied_dense_nets, tied_conv_nets], ids=lambda f: f.__name__)
+def test_parameters_are_views_of_theta_and_the_gaps_stay_zero(nets):
+    model = autoencoder(*nets())
+    assert len({p.name for p in model.params}) == len(model.params)
+    for p in model.params:
+        assert np.shares_memory(p.value, model.theta) and np.shares_memory(p.grad, model.grad)
+    model.theta[...], model.grad[...] = 1, 1
+    for p in model.params:
+        p.value[...], p.grad[...] = 0, 0
+    gaps = model.theta == 1
+    assert gaps.sum() == len(model.theta) - sum(p.value.size for p in model.params) > 0
+    model = autoencoder(*nets())
+    _, grad = gradient(model, pictures())
+    Adam(0.1, kernels=reference).step(model.theta, model.grad)
+    assert not model.theta[gaps].any() and not grad[gaps].any() and model.theta[~gaps].all()
+    model.zero_grad()
+    assert not any(p.grad.any() for p in model.params)
+
+
+def test_noise_layers_are_noisy_with_a_generator_and_quiet_without():
+    encoder, decoder = dense_nets()
+    model = autoencoder(Sequential([GaussianNoise(0.5), *encoder.layers]), decoder)
+    x = pictures()
+    quiet, noisy = model.loss(x)["loss"], model.loss(x, rng=np.random.default_rng(0))["loss"]
+    assert quiet != noisy
+    squares = np.square(model.reconstruct(x) - x).sum() / len(x)  # quiet again, though the loss before was noisy
+    assert model.loss(x)["loss"] == quiet == pytest.approx(squares, rel=1e-13)
+
+
+def test_a_copy_in_another_dtype_or_on_other_kernels_has_the_same_loss_and_nothing_in_common():
+    x = pictures(dtype=np.float32)
+    for original in (dense_vae(np.float32, beta=2.0), autoencoder(*tied_conv_nets(np.float32))):
+        terms, grad = gradient(original, x)
+        theta = original.theta.copy()
+        for twin in (original.to(np.float64), original.to(kernels=reference), original.to()):
+            assert type(twin) is type(original) and [p.name for p in twin.params] == [p.name for p in original.params]
+            with pytest.raises(ValueError, match="latest loss"):
+                twin.backward()
+            twin.zero_grad()
+            got = twin.loss(x.astype(twin.theta.dtype), rng=np.random.default_rng(0))
+            twin.backward()
+            assert got == pytest.approx(terms, rel=1e-5)
+            np.testing.assert_allclose(twin.grad, grad, rtol=1e-3, atol=1e-4)
+            assert {p.value.dtype for p in twin.params} == {twin.theta.dtype}
+            twin.theta += 1
+            assert all(np.shares_memory(p.value, twin.theta) for p in twin.params)
+        np.testing.assert_array_equal(original.theta, theta)
+        np.testing.assert_array_equal(original.grad, grad)
+        original.backward()  # the copies came between loss and backward, and took nothing away
+    twin = original.to(np.float64)
+    encoder, decoder = list(twin.encoder.walk()), list(twin.decoder.walk())
+    assert decoder[2].W is encoder[1].W and decoder[2].partner is encoder[1]
+    usual = Autoencoder(*dense_nets())
+    assert usual.to(kernels=reference).likelihood.kernels is reference and usual.likelihood.kernels is None
+
+
+def test_the_number_of_latents_is_what_the_decoder_takes():
+    assert autoencoder(*dense_nets()).latent == 2 and dense_vae().latent == 2
+    assert autoencoder(*tied_dense_nets()).latent == 3 and autoencoder(*tied_conv_nets()).latent is None
+
+
+def test_without_a_likelihood_an_autoencoder_takes_squares_and_a_vae_logits():
+    assert type(Autoencoder(*dense_nets()).likelihood) is SquaredError
+    assert type(VAE(*dense_nets(heads=2)).likelihood) is Bernoulli
+
+
+def test_the_summary_shows_both_nets():
+    for model in (dense_vae(), autoencoder(*tied_conv_nets())):  # a code of numbers, and one that is a small picture
+        head, *_, last = model.summary(SHAPE).splitlines()
+        assert head == "encoder" and "\ndecoder\n" in model.summary(SHAPE)
+        assert last.startswith("total") and "(4, 6, 2)" in last

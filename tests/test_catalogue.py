@@ -15,7 +15,7 @@ from npae.layers import Layer, Reparameterize, Sequential
 
 KERNELS = (reference, fast)
 WORDS = {reference: "reference", fast: "fast"}
-ENTRIES = 12  # of each parameter and of x; an affine layer is checked whole by the dot test
+ENTRIES = 20  # of each parameter and of x of a layer with weights; of others all, since a pool's gradient is sparse
 ROUNDING = 1e-13  # a sum of up to 100 float64 products of size 1, in another order
 
 every_case = pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
@@ -141,7 +141,7 @@ def test_the_gradient_check_is_green(case, kernels):
     for shape in case.input_shapes:
         bench = Bench(case, kernels, shape=shape)
         rng = np.random.default_rng(5) if case.random else None
-        report = gradcheck.check(bench.layer, bench.x, rng=rng, entries=ENTRIES)
+        report = gradcheck.check(bench.layer, bench.x, rng=rng, entries=ENTRIES if bench.layer.params else None)
         assert report.ok, str(report)
 
 

@@ -26,6 +26,19 @@ class Affine(Layer):
         self.W, self.b, self.params = W, b, (W, b)
         self.activation = activation(choice)
 
+    def _expects(self) -> tuple[int, str]:
+        """How many channels (or features) x must have, and their name."""
+        raise NotImplementedError
+
+    def _check(self, x: np.ndarray) -> None:
+        super()._check(x)
+        self._check_channels(x.shape)
+
+    def _check_channels(self, x_shape: Shape) -> None:
+        channels, what = self._expects()
+        if x_shape[-1] != channels:
+            raise ValueError(f"{self} expects {channels} {what}, got x of shape {tuple(x_shape)}")
+
     def _apply(self, x: np.ndarray, activation: Activation, y: np.ndarray) -> None:
         raise NotImplementedError
 
@@ -69,9 +82,3 @@ class Tied:
         """Name the layer and its own bias; W keeps the partner's path."""
         self.name = name
         self.b.name = f"{name}.b"
-
-
-def check_channels(layer: Layer, x_shape: Shape, channels: int, what: str = "input channels") -> None:
-    """Raises ValueError: x has another number of channels (or features) than the layer."""
-    if x_shape[-1] != channels:
-        raise ValueError(f"{layer} expects {channels} {what}, got x of shape {tuple(x_shape)}")

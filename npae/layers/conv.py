@@ -11,7 +11,7 @@ import numpy as np
 from npae import init as _init
 from npae.kernels.geometry import Geometry, Padding, Pair, check_padding, pair, transposed_geometry, window_geometry
 from npae.layers.activations import Activation
-from npae.layers.affine import Affine, Tied, check_channels
+from npae.layers.affine import Affine, Tied
 from npae.layers.base import Shape
 from npae.layers.dense import Init
 from npae.params import Param
@@ -53,6 +53,9 @@ class Conv2d(Affine):
         W = init(rng or np.random.default_rng(), shape, area * in_channels, area * out_channels, dtype)
         super().__init__(Param("W", W), Param("b", np.zeros(out_channels, dtype)), activation, kernels)
 
+    def _expects(self):
+        return self.in_channels, "input channels"
+
     def geometry(self, size: Shape) -> Geometry:
         """Where the windows lie on pictures of this (H, W)."""
         return window_geometry(size, self.kernel_size, self.stride, self.padding, str(self))
@@ -68,7 +71,7 @@ class Conv2d(Affine):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', out)"""
-        check_channels(self, input_shape, self.in_channels)
+        self._check_channels(input_shape)
         return (*self.geometry(input_shape[:2]).output_size, self.out_channels)
 
     def multiply_adds(self, input_shape: Shape) -> int:
@@ -114,7 +117,7 @@ class ConvTranspose2d(Conv2d):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', out)"""
-        check_channels(self, input_shape, self.in_channels)
+        self._check_channels(input_shape)
         return (*self.geometry(input_shape[:2]).input_size, self.out_channels)
 
     def multiply_adds(self, input_shape: Shape) -> int:
@@ -138,6 +141,9 @@ class TiedConvTranspose2d(Tied, Affine):
         super().__init__(partner.W, b, activation, partner._kernels)
         self.partner = partner
 
+    def _expects(self):
+        return self.partner.out_channels, "input channels"
+
     geometry: Any = ConvTranspose2d.geometry
     _apply: Any = ConvTranspose2d._apply
     _gradients: Any = ConvTranspose2d._gradients
@@ -160,7 +166,7 @@ class TiedConvTranspose2d(Tied, Affine):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', in of the partner)"""
-        check_channels(self, input_shape, self.partner.out_channels)
+        self._check_channels(input_shape)
         return (*self.geometry(input_shape[:2]).input_size, self.partner.in_channels)
 
     def config(self) -> dict[str, Any]:
@@ -219,7 +225,7 @@ class UpsampleConv2d(Conv2d):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(2 H, 2 W, out)"""
-        check_channels(self, input_shape, self.in_channels)
+        self._check_channels(input_shape)
         return 2 * input_shape[0], 2 * input_shape[1], self.out_channels
 
     def multiply_adds(self, input_shape: Shape) -> int:

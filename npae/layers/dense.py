@@ -10,7 +10,7 @@ import numpy as np
 
 from npae import init as _init
 from npae.layers.activations import Activation
-from npae.layers.affine import Affine, Tied, check_channels
+from npae.layers.affine import Affine, Tied
 from npae.layers.base import Shape
 from npae.params import Param
 
@@ -39,6 +39,9 @@ class Dense(Affine):
         super().__init__(Param("W", W), Param("b", np.zeros(out_features, dtype)), activation, kernels)
         self.in_features, self.out_features = in_features, out_features
 
+    def _expects(self):
+        return self.in_features, "features"
+
     def _apply(self, x, activation, y):
         self.kernels.dense_forward(x, self.W.value, self.b.value, activation, y, self.work)
 
@@ -47,7 +50,7 @@ class Dense(Affine):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(out,)"""
-        check_channels(self, input_shape, self.in_features, "features")
+        self._check_channels(input_shape)
         return (self.out_features,)
 
     def multiply_adds(self, input_shape: Shape) -> int:
@@ -75,6 +78,9 @@ class TiedDense(Tied, Affine):
         super().__init__(partner.W, b, activation, partner._kernels)
         self.partner = partner
 
+    def _expects(self):
+        return self.partner.out_features, "features"
+
     def _apply(self, x, activation, y):
         self.kernels.dense_forward(x, self.W.value.T, self.b.value, activation, y, self.work)
 
@@ -85,7 +91,7 @@ class TiedDense(Tied, Affine):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(in,) of the partner"""
-        check_channels(self, input_shape, self.partner.out_features, "features")
+        self._check_channels(input_shape)
         return (self.partner.in_features,)
 
     def multiply_adds(self, input_shape: Shape) -> int:

@@ -1,5 +1,7 @@
 """Fixtures that several test files share: where MNIST lies, and a cache folder that is thrown away."""
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,31 @@ def cache(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NPAE_CACHE", str(folder))
     return folder
+
+
+COMPILE = """
+import sys
+import numpy as np
+from npae import losses, optim
+from npae.lab.catalogue import cases
+dtype, rng = np.dtype(sys.argv[1]), np.random.default_rng(0)
+for case in cases():
+    layer = case.make(rng, dtype)
+    layer.give_rng(rng)
+    layer.backward(layer.forward(rng.standard_normal(case.input_shapes[0]).astype(dtype)))
+x = rng.random((2, 3)).astype(dtype)
+for likelihood in (losses.Bernoulli(), losses.SquaredError()):
+    likelihood.nll(x, x)
+for optimizer in (optim.SGD(0.1), optim.Momentum(0.1), optim.RMSprop(), optim.Adam(clip_norm=1.0)):
+    optimizer.step(x.ravel(), x.ravel().copy())
+"""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With a cold cache, let two processes compile the kernels, one a dtype: Numba compiles on one core alone."""
+    from npae.callbacks import compiled_before
+
+    if not compiled_before():
+        running = [subprocess.Popen([sys.executable, "-c", COMPILE, dtype]) for dtype in ("float32", "float64")]
+        for process in running:
+            process.wait()

@@ -516,7 +516,7 @@ def test_a_copy_in_another_dtype_or_on_other_kernels_has_the_same_loss_and_nothi
             got = twin.loss(x.astype(twin.theta.dtype), rng=np.random.default_rng(0))
             twin.backward()
             assert got == pytest.approx(terms, rel=1e-5)
-            np.testing.assert_allclose(twin.grad, grad, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(twin.grad, grad, rtol=0, atol=1e-5 * abs(grad).max())  # float32 against float64
             assert {p.value.dtype for p in twin.params} == {twin.theta.dtype}
             twin.theta += 1
             assert all(np.shares_memory(p.value, twin.theta) for p in twin.params)

@@ -1,5 +1,6 @@
 """The kernels of `reference` compiled by Numba: the same names, signatures and numbers (to rounding), much faster.
-Where to read: fast_conv (columns and matrix products), fast_dense, fast_pool, fast_activation, fast_training.
+Where to read: fast_parallel (how every core is used), fast_conv and its fast_tile, fast_dense, fast_pool,
+fast_activation, fast_training.
 """
 # ruff: noqa: F401  (what is imported here is what this module is for; its door plates are those of reference)
 from __future__ import annotations

@@ -6,10 +6,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-SERIAL = {"cache": True, "nogil": True, "error_model": "numpy"}
-PARALLEL = {"parallel": True, **SERIAL}
+from npae.kernels.fast_parallel import DOOR, INNER, launch
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS = range(6)
 BLOCK = 4096  # numbers a task: enough to pay for its start, small enough to share a picture among threads
@@ -20,7 +19,7 @@ def code_of(activation) -> tuple[int, float]:
     return getattr(activation, "code", -1), float(getattr(activation, "alpha", 0.0))
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def apply(z, code, alpha):
     """z = f(z) in place, for a contiguous block z."""
     zero, one, a = z.dtype.type(0), z.dtype.type(1), z.dtype.type(alpha)
@@ -42,7 +41,7 @@ def apply(z, code, alpha):
             z[i] = (zero if z[i] <= zero else z[i]) + math.log1p(math.exp(-abs(z[i])))
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def times_slope(dz, y, dy, code, alpha):
     """dz = f'(y) dy, the slope as a function of the output, for contiguous blocks."""
     zero, one, a = y.dtype.type(0), y.dtype.type(1), y.dtype.type(alpha)
@@ -66,19 +65,31 @@ def times_slope(dz, y, dy, code, alpha):
             dz[i] = dy[i] * -math.expm1(-y[i])
 
 
-@njit(**PARALLEL)
-def _apply_blocks(x, code, alpha, y):
-    for k in prange((x.size + BLOCK - 1) // BLOCK):
-        lo, hi = k * BLOCK, min(x.size, (k + 1) * BLOCK)
-        y[lo:hi] = x[lo:hi]
-        apply(y[lo:hi], code, alpha)
+def _blocks(x):
+    return -(-x.size // BLOCK)
 
 
-@njit(**PARALLEL)
-def _slope_blocks(y, dy, code, alpha, dx):
-    for k in prange((y.size + BLOCK - 1) // BLOCK):
-        lo, hi = k * BLOCK, min(y.size, (k + 1) * BLOCK)
-        times_slope(dx[lo:hi], y[lo:hi], dy[lo:hi], code, alpha)
+@njit(**INNER)
+def _apply_block(k, x, code, alpha, y):
+    lo, hi = k * BLOCK, min(x.size, (k + 1) * BLOCK)
+    y[lo:hi] = x[lo:hi]
+    apply(y[lo:hi], code, alpha)
+
+
+@njit(**DOOR)
+def _apply_blocks(blocks, *args):
+    launch(_apply_block, blocks, args)
+
+
+@njit(**INNER)
+def _slope_block(k, y, dy, code, alpha, dx):
+    lo, hi = k * BLOCK, min(y.size, (k + 1) * BLOCK)
+    times_slope(dx[lo:hi], y[lo:hi], dy[lo:hi], code, alpha)
+
+
+@njit(**DOOR)
+def _slope_blocks(blocks, *args):
+    launch(_slope_block, blocks, args)
 
 
 def activate(x, activation, out=None):
@@ -88,7 +99,7 @@ def activate(x, activation, out=None):
     if code < 0:
         out[...] = activation.f(x)
     else:
-        _apply_blocks(x.reshape(-1), code, alpha, out.reshape(-1))
+        _apply_blocks(_blocks(x), x.reshape(-1), code, alpha, out.reshape(-1))
     return out
 
 
@@ -99,5 +110,5 @@ def activate_input_grad(y, dy, activation, out=None):
     if code < 0:
         out[...] = dy * activation.slope(y)
     else:
-        _slope_blocks(y.reshape(-1), dy.reshape(-1), code, alpha, out.reshape(-1))
+        _slope_blocks(_blocks(y), y.reshape(-1), dy.reshape(-1), code, alpha, out.reshape(-1))
     return out

@@ -11,9 +11,10 @@ threads gives the same bits. Channels on the right of a product are widened with
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from npae.kernels.fast_activation import IDENTITY, PARALLEL, SERIAL, apply, code_of, times_slope
+from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
+from npae.kernels.fast_parallel import DOOR, INNER, launch, share
 from npae.kernels.fast_tile import lanes, product, ready, widened
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
@@ -26,13 +27,13 @@ def packed(g):
     return np.array(g, np.int64)
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def unpacked(g):
     """(h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) of a packed Geometry."""
     return (g[0, 0], g[0, 1]), (g[1, 0], g[1, 1]), (g[2, 0], g[2, 1]), (g[3, 0], g[3, 1]), (g[4, 0], g[4, 1])
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def place(x, top, left, canvas):
     """Copy the picture x (H, W, C) into a larger one (H', W', C') at (top, left); the rest of it is as it was."""
     h, w, c = x.shape
@@ -49,7 +50,7 @@ def place(x, top, left, canvas):
                     canvas[top + i, left + j, k] = x[i, j, k]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def take(wide, narrow):
     """narrow (rows, C) = the first C columns of wide (rows, C')."""
     for r in range(narrow.shape[0]):
@@ -57,7 +58,7 @@ def take(wide, narrow):
             narrow[r, c] = wide[r, c]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def add_bias(z, b):
     """z (pixels, channels) += b"""
     for r in range(z.shape[0]):
@@ -65,7 +66,7 @@ def add_bias(z, b):
             z[r, o] += b[o]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def add_column_sums(dz, db):
     """db += the sum of the rows of dz; db is double precision (50,000 float32 pixels would lose three digits)."""
     for r in range(dz.shape[0]):
@@ -73,7 +74,7 @@ def add_column_sums(dz, db):
             db[o] += dz[r, o]
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def add_to(total, part):
     """total += part for two matrices (a loop: Numba compiles the array expression ten times longer)."""
     for r in range(total.shape[0]):
@@ -81,7 +82,7 @@ def add_to(total, part):
             total[r, o] += part[r, o]
 
 
-@njit(**SERIAL)
+@njit(**DOOR)
 def add_partials(partial, total):
     """total (rows, O) += partial[0] + partial[1] + ..., in this order; partial (chunks, rows, O') may be wider."""
     for k in range(partial.shape[0]):
@@ -90,7 +91,7 @@ def add_partials(partial, total):
 
 # ---- the three contractions on one picture
 
-@njit(**SERIAL)
+@njit(**INNER)
 def convolve(x, W, g, y):
     """y (oh ow, O') of a padded picture x (H', W', C) with W (kh kw C, O')."""
     _, (kh, kw), (sh, sw), _, (oh, ow) = unpacked(g)
@@ -99,7 +100,7 @@ def convolve(x, W, g, y):
         product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, y, i * ow * o, o, kh, kw * c, 0)
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def correlate(x, dy, g, dW):
     """dW (kh kw C, O') += what the padded picture x (H', W', C) and dy (oh ow, O') say of the weights."""
     _, (kh, kw), (sh, sw), _, (oh, ow) = unpacked(g)
@@ -108,7 +109,7 @@ def correlate(x, dy, g, dW):
         product(kw * c, o, x, u * row, sh * row, 1, sw * c, dy, 0, ow * o, o, dW, u * kw * c * o, o, oh, ow, 1)
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def spread(dy, phases, starts, g, dx):
     """dx (h w, C') of dy, padded with margin(k, s) zeros in front (H', W', O), with the weights of pack_phases."""
     (h, w), (kh, kw), (sh, sw), (top, left), _ = unpacked(g)
@@ -125,7 +126,7 @@ def spread(dy, phases, starts, g, dx):
                     phases, starts[r * sw + t] * c, across * o * c, c, dx, (a * w + b) * c, sw * c, taps, across * o, 0)
 
 
-@njit(**SERIAL)
+@njit(**DOOR)
 def pack_phases(W, sh, sw, phases, starts):
     """The taps of each phase (r, t), last tap first, as (taps, across, O, C'): what `spread` multiplies with."""
     kh, kw, channels, outs = W.shape
@@ -144,7 +145,7 @@ def pack_phases(W, sh, sw, phases, starts):
                         at += 1
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def scatter(taps, g, y):
     """y (h, w, C) = each pixel's kh kw C numbers in taps (oh ow, columns), added up where they belong (col2im)."""
     (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
@@ -157,13 +158,15 @@ def scatter(taps, g, y):
                         y[sh * i + u - top, sw * j + v - left, c] += taps[i * ow + j, (u * kw + v) * y.shape[2] + c]
 
 
-# ---- one chunk of the batch, by one thread; and under it the loop that hands the chunks out
+# ---- one chunk of the batch, by one thread; and under it the launch of all chunks
 
-@njit(**SERIAL)
-def _conv_forward_chunk(x, W, b, g, code, alpha, xp, z, y):
+@njit(**INNER)
+def _conv_forward_chunk(k, x, W, b, g, code, alpha, xp, z, y):
     top, left = g[3, 0], g[3, 1]
+    lo, hi = share(k, xp.shape[0], x.shape[0])
+    xp, z = xp[k], z[k]
     xp[:] = 0
-    for m in range(x.shape[0]):
+    for m in range(lo, hi):
         place(x[m], top, left, xp)
         y2 = y[m].reshape(-1, b.size)
         if W.shape[1] == b.size:
@@ -175,24 +178,23 @@ def _conv_forward_chunk(x, W, b, g, code, alpha, xp, z, y):
         apply(y2.reshape(-1), code, alpha)
 
 
-@njit(**PARALLEL)
-def _conv_forward(x, W, b, g, code, alpha, xp, z, y):
-    n, chunks = x.shape[0], xp.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _conv_forward_chunk(x[lo:hi], W, b, g, code, alpha, xp[k], z[k], y[lo:hi])
+@njit(**DOOR)
+def _conv_forward(chunks, *args):
+    launch(_conv_forward_chunk, chunks, args)
 
 
-@njit(**SERIAL)
-def _conv_backward_chunk(x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
+@njit(**INNER)
+def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
     (kh, kw), (sh, sw), (top, left) = unpacked(g)[1:4]
+    lo, hi = share(k, dW.shape[0], x.shape[0])
+    xp, dz, dzp, dzw, dxw, dW, db = xp[k], dz[k], dzp[k], dzw[k], dxw[k], dW[k], db[k]
     dW[:] = 0
     db[:] = 0
     xp[:] = 0
     dzp[:] = 0
     dzw[:] = 0
     same_o, same_c = dz.shape[2] == dzw.shape[2], x.shape[3] == dxw.shape[1]
-    for m in range(x.shape[0]):
+    for m in range(lo, hi):
         times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
         add_column_sums(dz.reshape(-1, db.size), db)
         place(x[m], top, left, xp)
@@ -211,20 +213,18 @@ def _conv_backward_chunk(x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, 
                 take(dxw, dx2)
 
 
-@njit(**PARALLEL)
-def _conv_backward(x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
-    n, chunks = x.shape[0], dW.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _conv_backward_chunk(x[lo:hi], phases, starts, y[lo:hi], dy[lo:hi], g, code, alpha,
-                             xp[k], dz[k], dzp[k], dzw[k], dxw[k], dW[k], db[k], dx[lo:hi])
+@njit(**DOOR)
+def _conv_backward(chunks, *args):
+    launch(_conv_backward_chunk, chunks, args)
 
 
-@njit(**SERIAL)
-def _transpose_forward_chunk(x, W, starts, b, g, code, alpha, xp, z, y):
+@njit(**INNER)
+def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, xp, z, y):
     (kh, kw), (sh, sw) = unpacked(g)[1:3]
+    lo, hi = share(k, xp.shape[0], x.shape[0])
+    xp, z = xp[k], z[k]
     xp[:] = 0
-    for m in range(x.shape[0]):
+    for m in range(lo, hi):
         y2 = y[m].reshape(-1, b.size)
         if starts.size == 0:  # all taps of a pixel fit into one vector: one product, then put in place
             product(z.shape[0], W.shape[1], x[m], 0, 0, W.shape[0], 1, W, 0, 0, W.shape[1], z, 0, W.shape[1],
@@ -241,23 +241,22 @@ def _transpose_forward_chunk(x, W, starts, b, g, code, alpha, xp, z, y):
         apply(y2.reshape(-1), code, alpha)
 
 
-@njit(**PARALLEL)
-def _transpose_forward(x, W, starts, b, g, code, alpha, xp, z, y):
-    n, chunks = x.shape[0], xp.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _transpose_forward_chunk(x[lo:hi], W, starts, b, g, code, alpha, xp[k], z[k], y[lo:hi])
+@njit(**DOOR)
+def _transpose_forward(chunks, *args):
+    launch(_transpose_forward_chunk, chunks, args)
 
 
-@njit(**SERIAL)
-def _transpose_backward_chunk(x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
+@njit(**INNER)
+def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
     top, left = g[3, 0], g[3, 1]
+    lo, hi = share(k, dW.shape[0], x.shape[0])
+    dz, dzp, xw, dxw, dW, db = dz[k], dzp[k], xw[k], dxw[k], dW[k], db[k]
     dW[:] = 0
     db[:] = 0
     dzp[:] = 0
     xw[:] = 0
     same = x.shape[3] == W.shape[1]
-    for m in range(x.shape[0]):
+    for m in range(lo, hi):
         times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
         add_column_sums(dz.reshape(-1, db.size), db)
         place(dz, top, left, dzp)
@@ -275,13 +274,9 @@ def _transpose_backward_chunk(x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW,
                 take(dxw, dx2)
 
 
-@njit(**PARALLEL)
-def _transpose_backward(x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
-    n, chunks = x.shape[0], dW.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _transpose_backward_chunk(x[lo:hi], W, y[lo:hi], dy[lo:hi], g, code, alpha,
-                                  dz[k], dzp[k], xw[k], dxw[k], dW[k], db[k], dx[lo:hi])
+@njit(**DOOR)
+def _transpose_backward(chunks, *args):
+    launch(_transpose_backward_chunk, chunks, args)
 
 
 # ---- the kernels: weights packed, scratch from the workspace, then one parallel loop
@@ -351,7 +346,8 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     s = _Scratch(x.shape[0], x.dtype, work)
     wide = s.wide_weights(W)
     z = s.empty("z", g.output_size[0] * g.output_size[1], wide.shape[1])
-    _conv_forward(x, wide, b, packed(g), max(code, IDENTITY), alpha, s.empty("xp", *g.padded_size, x.shape[3]), z, out)
+    xp = s.empty("xp", *g.padded_size, x.shape[3])
+    _conv_forward(s.chunks, x, wide, b, packed(g), max(code, IDENTITY), alpha, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -371,7 +367,7 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     phases, starts = s.phases(W, g)
     wide = widened(W.shape[3], x.dtype)
     dW_k, db_k = s.empty("dW", W[..., 0].size, wide), s.empty("db", W.shape[3], dtype=np.float64)
-    _conv_backward(x, phases, starts, y, dy, packed(g), max(code, IDENTITY), alpha,
+    _conv_backward(s.chunks, x, phases, starts, y, dy, packed(g), max(code, IDENTITY), alpha,
                    s.empty("xp", *g.padded_size, x.shape[3]), s.empty("dz", *g.output_size, W.shape[3]),
                    s.margin(g, W.shape[3], "dzp"), s.empty("dzw", *g.output_size, wide),
                    s.empty("dxw", g.input_size[0] * g.input_size[1], phases.shape[1]), dW_k, db_k, _or_none(dx, x))
@@ -391,7 +387,7 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
         weights, starts = s.phases(W, g)
         pixels = g.input_size[0] * g.input_size[1]
     z, xp = s.empty("z", pixels, weights.shape[1]), s.margin(g, x.shape[3], "xp")
-    _transpose_forward(x, weights, starts, b, packed(g), max(code, IDENTITY), alpha, xp, z, out)
+    _transpose_forward(s.chunks, x, weights, starts, b, packed(g), max(code, IDENTITY), alpha, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -404,7 +400,7 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     s = _Scratch(x.shape[0], x.dtype, work)
     wide = s.wide_weights(W)
     dW_k, db_k = s.empty("dW", *wide.shape), s.empty("db", W.shape[2], dtype=np.float64)
-    _transpose_backward(x, wide, y, dy, packed(g), max(code, IDENTITY), alpha,
+    _transpose_backward(s.chunks, x, wide, y, dy, packed(g), max(code, IDENTITY), alpha,
                         s.empty("dz", *y.shape[1:]), s.empty("dzp", *g.padded_size, W.shape[2]),
                         s.empty("xw", *g.output_size, wide.shape[1]),
                         s.empty("dxw", g.output_size[0] * g.output_size[1], wide.shape[1]), dW_k, db_k, _or_none(dx, x))

@@ -4,10 +4,11 @@ Two pools of threads (BLAS's and Numba's) would fight for the cores, so BLAS kee
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from npae.kernels.fast_activation import IDENTITY, PARALLEL, SERIAL, apply, code_of, times_slope
+from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_conv import CHUNKS, add_bias, add_column_sums, add_to
+from npae.kernels.fast_parallel import DOOR, INNER, launch, share
 from npae.kernels.workspace import Workspace
 
 LEAST_ROWS = 16  # fewer rows a task would make the matrix product too thin to be fast
@@ -18,7 +19,7 @@ def _chunks(rows: int) -> int:
     return max(1, min(CHUNKS, rows // LEAST_ROWS))
 
 
-@njit(**SERIAL)
+@njit(**INNER)
 def _transposed(x, lo, hi, xt):
     """xt[q - lo] = x[:, q]: a block of columns made contiguous, in tiles that fit the cache."""
     for r in range(0, x.shape[0], 32):
@@ -27,57 +28,53 @@ def _transposed(x, lo, hi, xt):
                 xt[q, m] = x[m, q]
 
 
-@njit(**SERIAL)
-def _forward_rows(x, W, b, code, alpha, y):
-    np.dot(x, W, y)
-    add_bias(y, b)
-    apply(y.reshape(-1), code, alpha)
+@njit(**INNER)
+def _forward_rows(k, x, W, b, code, alpha, chunks, y):
+    lo, hi = share(k, chunks, x.shape[0])
+    np.dot(x[lo:hi], W, y[lo:hi])
+    add_bias(y[lo:hi], b)
+    apply(y[lo:hi].reshape(-1), code, alpha)
 
 
-@njit(**PARALLEL)
-def _forward(x, W, b, code, alpha, chunks, y):
-    n = x.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _forward_rows(x[lo:hi], W, b, code, alpha, y[lo:hi])
+@njit(**DOOR)
+def _forward(chunks, *args):
+    launch(_forward_rows, chunks, args)
 
 
-@njit(**SERIAL)
-def _backward_rows(W, y, dy, code, alpha, dz, db, dx):
-    times_slope(dz.reshape(-1), y.reshape(-1), dy.reshape(-1), code, alpha)
-    db[:] = 0
-    add_column_sums(dz, db)
+@njit(**INNER)
+def _backward_rows(k, W, y, dy, code, alpha, dz, db, dx):
+    lo, hi = share(k, db.shape[0], y.shape[0])
+    times_slope(dz[lo:hi].reshape(-1), y[lo:hi].reshape(-1), dy[lo:hi].reshape(-1), code, alpha)
+    db[k] = 0
+    add_column_sums(dz[lo:hi], db[k])
     if dx.size > 0:
-        np.dot(dz, W.T, dx)
+        np.dot(dz[lo:hi], W.T, dx[lo:hi])
 
 
-@njit(**PARALLEL)
-def _backward(W, y, dy, code, alpha, dz, db, dx):
-    n, chunks = y.shape[0], db.shape[0]
-    for k in prange(chunks):
-        lo, hi = k * n // chunks, (k + 1) * n // chunks
-        _backward_rows(W, y[lo:hi], dy[lo:hi], code, alpha, dz[lo:hi], db[k], dx[lo:hi])
+@njit(**DOOR)
+def _backward(chunks, *args):
+    launch(_backward_rows, chunks, args)
 
 
-@njit(**SERIAL)
-def _weight_grad_rows(x, lo, hi, dz, xt, product, dW):
+@njit(**INNER)
+def _weight_grad_rows(k, x, dz, chunks, xt, product, dW):
+    lo, hi = share(k, chunks, x.shape[1])
     _transposed(x, lo, hi, xt)
     np.dot(xt[lo:hi], dz, product[lo:hi])
     add_to(dW[lo:hi], product[lo:hi])
 
 
-@njit(**PARALLEL)
-def _weight_grad(x, dz, chunks, xt, product, dW):
-    n = x.shape[1]
-    for k in prange(chunks):
-        _weight_grad_rows(x, k * n // chunks, (k + 1) * n // chunks, dz, xt, product, dW)
+@njit(**DOOR)
+def _weight_grad(chunks, *args):
+    launch(_weight_grad_rows, chunks, args)
 
 
 def dense_forward(x, W, b, activation, out=None, work=None):
     """y = f(x W + b)"""
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], W.shape[1]), x.dtype) if out is None else out
-    _forward(x, W, b, max(code, IDENTITY), alpha, _chunks(x.shape[0]), out)
+    chunks = _chunks(x.shape[0])
+    _forward(chunks, x, W, b, max(code, IDENTITY), alpha, chunks, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -91,8 +88,9 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     db_k = work.empty("db", (_chunks(x.shape[0]), y.shape[1]), np.float64)
     dz = work.empty("dz", y.shape, y.dtype)
     skip = np.empty((0, x.shape[1]), x.dtype) if dx is None else dx
-    _backward(W, y, dy, max(code, IDENTITY), alpha, dz, db_k, skip)
+    _backward(len(db_k), W, y, dy, max(code, IDENTITY), alpha, dz, db_k, skip)
     xt, product = work.empty("xt", x.shape[::-1], x.dtype), work.empty("product", (x.shape[1], y.shape[1]), x.dtype)
-    _weight_grad(x, dz, _chunks(x.shape[1]), xt, product, dW)
+    chunks = _chunks(x.shape[1])
+    _weight_grad(chunks, x, dz, chunks, xt, product, dW)
     db += db_k.sum(0)
     return dx

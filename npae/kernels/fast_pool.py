@@ -1,121 +1,153 @@
-"""Pooling and upsampling as plain loops, parallel over the pictures of the batch.
-Each picture's output is written by one task alone, so that no two threads ever meet in a sum.
+"""Pooling and upsampling as plain loops over one picture; each picture of the batch is a task of its own.
+Its output is written by that task alone, so that no two threads ever meet in a sum.
 """
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from npae.kernels.fast_activation import PARALLEL
 from npae.kernels.fast_conv import packed, unpacked
+from npae.kernels.fast_parallel import DOOR, INNER, launch
 from npae.kernels.geometry import bilinear_taps
 
 
-@njit(**PARALLEL)
-def _max_pool(x, g, y, winner):
+@njit(**INNER)
+def _max_pool(n, x, g, y, winner):
     (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
-    for n in prange(x.shape[0]):
-        for i in range(oh):
-            for j in range(ow):
-                for c in range(x.shape[3]):
-                    place, best = -1, x[n, 0, 0, c]
-                    for u in range(kh):
-                        for v in range(kw):
-                            a, b = sh * i - top + u, sw * j - left + v
-                            # "not <=" and not ">": a NaN wins, and then stays (best == best fails)
-                            inside = 0 <= a < h and 0 <= b < w
-                            if inside and (place < 0 or (best == best and not x[n, a, b, c] <= best)):
-                                place, best = u * kw + v, x[n, a, b, c]
-                    y[n, i, j, c] = best
-                    winner[n, i, j, c] = place
+    for i in range(oh):
+        for j in range(ow):
+            for c in range(x.shape[3]):
+                place, best = -1, x[n, 0, 0, c]
+                for u in range(kh):
+                    for v in range(kw):
+                        a, b = sh * i - top + u, sw * j - left + v
+                        # "not <=" and not ">": a NaN wins, and then stays (best == best fails)
+                        inside = 0 <= a < h and 0 <= b < w
+                        if inside and (place < 0 or (best == best and not x[n, a, b, c] <= best)):
+                            place, best = u * kw + v, x[n, a, b, c]
+                y[n, i, j, c] = best
+                winner[n, i, j, c] = place
 
 
-@njit(**PARALLEL)
-def _max_pool_grad(dy, winner, g, dx):
+@njit(**DOOR)
+def _max_pool_batch(pictures, *args):
+    launch(_max_pool, pictures, args)
+
+
+@njit(**INNER)
+def _max_pool_grad(n, dy, winner, g, dx):
     _, (_, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
-    for n in prange(dy.shape[0]):
-        dx[n] = 0
-        for i in range(oh):
-            for j in range(ow):
-                for c in range(dy.shape[3]):
-                    u, v = divmod(winner[n, i, j, c], kw)
-                    dx[n, sh * i - top + u, sw * j - left + v, c] += dy[n, i, j, c]
+    dx[n] = 0
+    for i in range(oh):
+        for j in range(ow):
+            for c in range(dy.shape[3]):
+                u, v = divmod(winner[n, i, j, c], kw)
+                dx[n, sh * i - top + u, sw * j - left + v, c] += dy[n, i, j, c]
 
 
-@njit(**PARALLEL)
-def _avg_pool(x, g, y):
+@njit(**DOOR)
+def _max_pool_grad_batch(pictures, *args):
+    launch(_max_pool_grad, pictures, args)
+
+
+@njit(**INNER)
+def _avg_pool(n, x, g, y):
     (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
     area = x.dtype.type(kh * kw)
-    for n in prange(x.shape[0]):
-        y[n] = 0
-        for i in range(oh):
-            for j in range(ow):
-                for a in range(max(0, sh * i - top), min(h, sh * i - top + kh)):
-                    for b in range(max(0, sw * j - left), min(w, sw * j - left + kw)):
-                        for c in range(x.shape[3]):
-                            y[n, i, j, c] += x[n, a, b, c]
-                for c in range(x.shape[3]):
-                    y[n, i, j, c] /= area
+    y[n] = 0
+    for i in range(oh):
+        for j in range(ow):
+            for a in range(max(0, sh * i - top), min(h, sh * i - top + kh)):
+                for b in range(max(0, sw * j - left), min(w, sw * j - left + kw)):
+                    for c in range(x.shape[3]):
+                        y[n, i, j, c] += x[n, a, b, c]
+            for c in range(x.shape[3]):
+                y[n, i, j, c] /= area
 
 
-@njit(**PARALLEL)
-def _avg_pool_grad(dy, g, dx):
+@njit(**DOOR)
+def _avg_pool_batch(pictures, *args):
+    launch(_avg_pool, pictures, args)
+
+
+@njit(**INNER)
+def _avg_pool_grad(n, dy, g, dx):
     (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
     area = dx.dtype.type(kh * kw)
-    for n in prange(dy.shape[0]):
-        dx[n] = 0
-        for i in range(oh):
-            for j in range(ow):
-                for a in range(max(0, sh * i - top), min(h, sh * i - top + kh)):
-                    for b in range(max(0, sw * j - left), min(w, sw * j - left + kw)):
-                        for c in range(dy.shape[3]):
-                            dx[n, a, b, c] += dy[n, i, j, c] / area
+    dx[n] = 0
+    for i in range(oh):
+        for j in range(ow):
+            for a in range(max(0, sh * i - top), min(h, sh * i - top + kh)):
+                for b in range(max(0, sw * j - left), min(w, sw * j - left + kw)):
+                    for c in range(dy.shape[3]):
+                        dx[n, a, b, c] += dy[n, i, j, c] / area
 
 
-@njit(**PARALLEL)
-def _nearest(x, fh, fw, y):
-    for n in prange(x.shape[0]):
-        for i in range(y.shape[1]):
-            for j in range(y.shape[2]):
-                for c in range(x.shape[3]):
-                    y[n, i, j, c] = x[n, i // fh, j // fw, c]
+@njit(**DOOR)
+def _avg_pool_grad_batch(pictures, *args):
+    launch(_avg_pool_grad, pictures, args)
 
 
-@njit(**PARALLEL)
-def _nearest_grad(dy, fh, fw, dx):
-    for n in prange(dy.shape[0]):
-        dx[n] = 0
-        for i in range(dy.shape[1]):
-            for j in range(dy.shape[2]):
-                for c in range(dy.shape[3]):
-                    dx[n, i // fh, j // fw, c] += dy[n, i, j, c]
+@njit(**INNER)
+def _nearest(n, x, fh, fw, y):
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            for c in range(x.shape[3]):
+                y[n, i, j, c] = x[n, i // fh, j // fw, c]
 
 
-@njit(**PARALLEL)
-def _bilinear(x, a0, a1, s, b0, b1, t, y):
+@njit(**DOOR)
+def _nearest_batch(pictures, *args):
+    launch(_nearest, pictures, args)
+
+
+@njit(**INNER)
+def _nearest_grad(n, dy, fh, fw, dx):
+    dx[n] = 0
+    for i in range(dy.shape[1]):
+        for j in range(dy.shape[2]):
+            for c in range(dy.shape[3]):
+                dx[n, i // fh, j // fw, c] += dy[n, i, j, c]
+
+
+@njit(**DOOR)
+def _nearest_grad_batch(pictures, *args):
+    launch(_nearest_grad, pictures, args)
+
+
+@njit(**INNER)
+def _bilinear(n, x, a0, a1, s, b0, b1, t, y):
     one = x.dtype.type(1)
-    for n in prange(x.shape[0]):
-        for i in range(y.shape[1]):
-            for j in range(y.shape[2]):
-                for c in range(x.shape[3]):
-                    above = (one - t[j]) * x[n, a0[i], b0[j], c] + t[j] * x[n, a0[i], b1[j], c]
-                    below = (one - t[j]) * x[n, a1[i], b0[j], c] + t[j] * x[n, a1[i], b1[j], c]
-                    y[n, i, j, c] = (one - s[i]) * above + s[i] * below
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            for c in range(x.shape[3]):
+                above = (one - t[j]) * x[n, a0[i], b0[j], c] + t[j] * x[n, a0[i], b1[j], c]
+                below = (one - t[j]) * x[n, a1[i], b0[j], c] + t[j] * x[n, a1[i], b1[j], c]
+                y[n, i, j, c] = (one - s[i]) * above + s[i] * below
 
 
-@njit(**PARALLEL)
-def _bilinear_grad(dy, a0, a1, s, b0, b1, t, dx):
+@njit(**DOOR)
+def _bilinear_batch(pictures, *args):
+    launch(_bilinear, pictures, args)
+
+
+@njit(**INNER)
+def _bilinear_grad(n, dy, a0, a1, s, b0, b1, t, dx):
     one = dy.dtype.type(1)
-    for n in prange(dy.shape[0]):
-        dx[n] = 0
-        for i in range(dy.shape[1]):
-            for j in range(dy.shape[2]):
-                for c in range(dy.shape[3]):
-                    above, below = (one - s[i]) * dy[n, i, j, c], s[i] * dy[n, i, j, c]
-                    dx[n, a0[i], b0[j], c] += (one - t[j]) * above
-                    dx[n, a0[i], b1[j], c] += t[j] * above
-                    dx[n, a1[i], b0[j], c] += (one - t[j]) * below
-                    dx[n, a1[i], b1[j], c] += t[j] * below
+    dx[n] = 0
+    for i in range(dy.shape[1]):
+        for j in range(dy.shape[2]):
+            for c in range(dy.shape[3]):
+                above, below = (one - s[i]) * dy[n, i, j, c], s[i] * dy[n, i, j, c]
+                dx[n, a0[i], b0[j], c] += (one - t[j]) * above
+                dx[n, a0[i], b1[j], c] += t[j] * above
+                dx[n, a1[i], b0[j], c] += (one - t[j]) * below
+                dx[n, a1[i], b1[j], c] += t[j] * below
+
+
+@njit(**DOOR)
+def _bilinear_grad_batch(pictures, *args):
+    launch(_bilinear_grad, pictures, args)
 
 
 def max_pool2d(x, g, out=None, winner=None):
@@ -123,28 +155,28 @@ def max_pool2d(x, g, out=None, winner=None):
     shape = (x.shape[0], *g.output_size, x.shape[3])
     out = np.empty(shape, x.dtype) if out is None else out
     winner = np.empty(shape, np.int32) if winner is None else winner
-    _max_pool(x, packed(g), out, winner)
+    _max_pool_batch(len(x), x, packed(g), out, winner)
     return out, winner
 
 
 def max_pool2d_input_grad(dy, winner, g, out=None):
     """dx: each window's gradient goes to its winner alone; where windows overlap the gradients add up."""
     out = np.empty((dy.shape[0], *g.input_size, dy.shape[3]), dy.dtype) if out is None else out
-    _max_pool_grad(dy, winner, packed(g), out)
+    _max_pool_grad_batch(len(dy), dy, winner, packed(g), out)
     return out
 
 
 def avg_pool2d(x, g, out=None):
     """y = the sum of each window / (kh kw); zeros of the padding count."""
     out = np.empty((x.shape[0], *g.output_size, x.shape[3]), x.dtype) if out is None else out
-    _avg_pool(x, packed(g), out)
+    _avg_pool_batch(len(x), x, packed(g), out)
     return out
 
 
 def avg_pool2d_input_grad(dy, g, out=None):
     """dx: each pixel of a window gets dy / (kh kw)."""
     out = np.empty((dy.shape[0], *g.input_size, dy.shape[3]), dy.dtype) if out is None else out
-    _avg_pool_grad(dy, packed(g), out)
+    _avg_pool_grad_batch(len(dy), dy, packed(g), out)
     return out
 
 
@@ -159,14 +191,14 @@ def _downsampled(dy, factor):
 def upsample2d_nearest(x, factor, out=None):
     """y[n,i,j,c] = x[n, i // fh, j // fw, c]"""
     out = _upsampled(x, factor) if out is None else out
-    _nearest(x, *factor, out)
+    _nearest_batch(len(x), x, *factor, out)
     return out
 
 
 def upsample2d_nearest_input_grad(dy, factor, out=None):
     """dx[n,a,b,c] = the sum of dy over the block of pixels that x[n,a,b,c] was copied to"""
     out = _downsampled(dy, factor) if out is None else out
-    _nearest_grad(dy, *factor, out)
+    _nearest_grad_batch(len(dy), dy, *factor, out)
     return out
 
 
@@ -178,12 +210,14 @@ def _taps(size, factor, dtype):
 def upsample2d_bilinear(x, factor, out=None):
     """y[n,:,:,c] = A x[n,:,:,c] B^T, four taps a pixel"""
     out = _upsampled(x, factor) if out is None else out
-    _bilinear(x, *_taps(x.shape[1], factor[0], x.dtype), *_taps(x.shape[2], factor[1], x.dtype), out)
+    rows, cols = _taps(x.shape[1], factor[0], x.dtype), _taps(x.shape[2], factor[1], x.dtype)
+    _bilinear_batch(len(x), x, *rows, *cols, out)
     return out
 
 
 def upsample2d_bilinear_input_grad(dy, factor, out=None):
     """dx[n,:,:,c] = A^T dy[n,:,:,c] B"""
     out = _downsampled(dy, factor) if out is None else out
-    _bilinear_grad(dy, *_taps(out.shape[1], factor[0], dy.dtype), *_taps(out.shape[2], factor[1], dy.dtype), out)
+    rows, cols = _taps(out.shape[1], factor[0], dy.dtype), _taps(out.shape[2], factor[1], dy.dtype)
+    _bilinear_grad_batch(len(dy), dy, *rows, *cols, out)
     return out

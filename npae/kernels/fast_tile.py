@@ -93,46 +93,31 @@ def _make_tile(rows: int, vectors: int):
     return call
 
 
-_wide14, _wide7, _wide4, _wide2, _wide1 = (_make_tile(rows, 2) for rows in ROWS)
-_slim14, _slim7, _slim4, _slim2, _slim1 = (_make_tile(rows, 1) for rows in ROWS)
+def _make_tallest(tile14, tile7, tile4, tile2, tile1):
+    """The tallest of these tiles that fits into the rows that are left; gives the rows that it did."""
+
+    @njit(nogil=True)
+    def tallest(left, zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
+        if left >= 14:
+            tile14(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+            return 14
+        if left >= 7:
+            tile7(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+            return 7
+        if left >= 4:
+            tile4(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+            return 4
+        if left >= 2:
+            tile2(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+            return 2
+        tile1(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+        return 1
+
+    return tallest
 
 
-@njit(nogil=True)
-def _wide_tile(left, zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-    """The tallest tile of two vectors that fits into the rows that are left; its rows."""
-    if left >= 14:
-        _wide14(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 14
-    if left >= 7:
-        _wide7(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 7
-    if left >= 4:
-        _wide4(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 4
-    if left >= 2:
-        _wide2(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 2
-    _wide1(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-    return 1
-
-
-@njit(nogil=True)
-def _slim_tile(left, zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-    """The same with one vector."""
-    if left >= 14:
-        _slim14(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 14
-    if left >= 7:
-        _slim7(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 7
-    if left >= 4:
-        _slim4(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 4
-    if left >= 2:
-        _slim2(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 2
-    _slim1(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-    return 1
+_wide_tile = _make_tallest(*(_make_tile(rows, 2) for rows in ROWS))
+_slim_tile = _make_tallest(*(_make_tile(rows, 1) for rows in ROWS))
 
 
 @njit(nogil=True)

@@ -5,14 +5,13 @@ Each row or block of fixed size is one serial loop, which the compiler vectorise
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import overload
 
-TINY_MOMENT = 1e-30
-BLOCK = 8192  # entries of a vector that one thread takes at a time; fixed, so that sums do not depend on the threads
+from npae.kernels.fast_parallel import DOOR, INNER, launch
+from npae.kernels.reference_training import TINY_MOMENT
 
-_serial = njit(cache=True, nogil=True, error_model="numpy")
-_parallel = njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+BLOCK = 8192  # entries of a vector that one thread takes at a time; fixed, so that sums do not depend on the threads
 
 
 # -- exp and log1p: libm in float64; in float32 polynomials without a branch or a call, so that the loop vectorises --
@@ -75,7 +74,7 @@ def _log1p_unit_typed(z):
 # -- likelihoods --
 
 
-@_serial
+@njit(**INNER)
 def _sum(terms):
     """The sum in float64, in four interleaved parts that hide the latency of the addition."""
     a = b = c = d = 0.0
@@ -90,7 +89,7 @@ def _sum(terms):
     return (a + b) + (c + d)
 
 
-@_serial
+@njit(**INNER)
 def _sum_of_squares(terms):
     """Like `_sum`, of the squares; a float32 is widened before it is squared."""
     a = b = c = d = 0.0
@@ -105,8 +104,9 @@ def _sum_of_squares(terms):
     return (a + b) + (c + d)
 
 
-@_serial
-def _bernoulli_row(logits, x, dlogits, scale):
+@njit(**INNER)
+def _bernoulli_row(n, logits, x, nll, dlogits, scale):
+    logits, x, dlogits = logits[n], x[n], dlogits[n]
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     terms = np.empty_like(logits)
     for j in range(logits.size):
@@ -115,60 +115,71 @@ def _bernoulli_row(logits, x, dlogits, scale):
         sigmoid = (one if l >= zero else z) / (one + z)
         dlogits[j] = (sigmoid - x[j]) * scale
         terms[j] = (zero if l <= zero else l) - x[j] * l + _log1p_unit(z)
-    return _sum(terms)
+    nll[n] = _sum(terms)
 
 
-@_parallel
-def _bernoulli(logits, x, nll, dlogits, scale):
-    for n in prange(logits.shape[0]):
-        nll[n] = _bernoulli_row(logits[n], x[n], dlogits[n], scale)
+@njit(**DOOR)
+def _bernoulli(pictures, *args):
+    launch(_bernoulli_row, pictures, args)
 
 
 def bernoulli_nll(logits: np.ndarray, x: np.ndarray, nll: np.ndarray, dlogits: np.ndarray) -> None:
     """nll_n = Σ_j max(l, 0) - x l + log(1 + exp(-|l|));  dlogits = (sigmoid(l) - x) / N."""
     _same_shapes(logits=logits.shape, x=x.shape, dlogits=dlogits.shape)
     _same_shapes(pictures=logits.shape[:1], nll=nll.shape)
-    _bernoulli(logits, x, nll, dlogits, logits.dtype.type(1 / len(logits)))
+    _bernoulli(len(x), logits, x, nll, dlogits, logits.dtype.type(1 / len(logits)))
 
 
-@_serial
-def _squared_row(y, x, dy, slope):
+@njit(**INNER)
+def _squared_row(n, y, x, scale, slope, sse, dy):
+    y, x, dy = y[n], x[n], dy[n]
     difference = np.empty_like(y)
     for j in range(y.size):
         r = y[j] - x[j]
         difference[j] = r
         dy[j] = slope * r
-    return _sum_of_squares(difference)
+    sse[n] = scale * _sum_of_squares(difference)
 
 
-@_parallel
-def _squared(y, x, scale, slope, sse, dy):
-    for n in prange(y.shape[0]):
-        sse[n] = scale * _squared_row(y[n], x[n], dy[n], slope)
+@njit(**DOOR)
+def _squared(pictures, *args):
+    launch(_squared_row, pictures, args)
 
 
 def squared_error(y: np.ndarray, x: np.ndarray, scale: float, sse: np.ndarray, dy: np.ndarray) -> None:
     """sse_n = scale Σ_j (y - x)²;  dy = 2 scale (y - x) / N."""
     _same_shapes(y=y.shape, x=x.shape, dy=dy.shape)
     _same_shapes(pictures=y.shape[:1], sse=sse.shape)
-    _squared(y, x, float(scale), y.dtype.type(2 * scale / len(y)), sse, dy)
+    _squared(len(x), y, x, float(scale), y.dtype.type(2 * scale / len(y)), sse, dy)
 
 
-# -- optimizer steps: the rules as serial loops, and one driver for all, because a parallel loop is slow to compile --
-
-SGD, MOMENTUM, RMSPROP, ADAM = range(4)
+# -- optimizer steps: each task is a block of the vectors --
 
 
-@_serial
-def _sgd_block(theta, grad, c):
-    lr = c[0]
+@njit(**INNER)
+def _block(k, vector):
+    return vector[k * BLOCK:min((k + 1) * BLOCK, vector.size)]
+
+
+def _blocks(vector):
+    return -(-vector.size // BLOCK)
+
+
+@njit(**INNER)
+def _sgd_block(k, theta, grad, lr):
+    theta, grad = _block(k, theta), _block(k, grad)
     for i in range(theta.size):
         theta[i] -= lr * grad[i]
 
 
-@_serial
-def _momentum_block(theta, grad, velocity, c):
-    lr, momentum = c[0], c[1]
+@njit(**DOOR)
+def _sgd(blocks, *args):
+    launch(_sgd_block, blocks, args)
+
+
+@njit(**INNER)
+def _momentum_block(k, theta, grad, velocity, lr, momentum):
+    theta, grad, velocity = _block(k, theta), _block(k, grad), _block(k, velocity)
     zero, tiny = theta.dtype.type(0), theta.dtype.type(TINY_MOMENT)
     for i in range(theta.size):
         a = momentum * velocity[i] + grad[i]
@@ -177,9 +188,14 @@ def _momentum_block(theta, grad, velocity, c):
         theta[i] -= lr * a
 
 
-@_serial
-def _rmsprop_block(theta, grad, v, c):
-    lr, rho, rest, eps = c[0], c[1], c[2], c[3]
+@njit(**DOOR)
+def _momentum(blocks, *args):
+    launch(_momentum_block, blocks, args)
+
+
+@njit(**INNER)
+def _rmsprop_block(k, theta, grad, v, lr, rho, rest, eps):
+    theta, grad, v = _block(k, theta), _block(k, grad), _block(k, v)
     zero, tiny = theta.dtype.type(0), theta.dtype.type(TINY_MOMENT)
     for i in range(theta.size):
         a = rho * v[i] + rest * grad[i] * grad[i]
@@ -188,9 +204,14 @@ def _rmsprop_block(theta, grad, v, c):
         theta[i] -= lr * grad[i] / (math.sqrt(a) + eps)
 
 
-@_serial
-def _adam_block(theta, grad, m, v, c):
-    step, root, shrink, beta1, rest1, beta2, rest2, eps = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+@njit(**DOOR)
+def _rmsprop(blocks, *args):
+    launch(_rmsprop_block, blocks, args)
+
+
+@njit(**INNER)
+def _adam_block(k, theta, grad, m, v, step, root, shrink, beta1, rest1, beta2, rest2, eps):
+    theta, grad, m, v = _block(k, theta), _block(k, grad), _block(k, m), _block(k, v)
     zero, tiny = theta.dtype.type(0), theta.dtype.type(TINY_MOMENT)
     for i in range(theta.size):
         a = beta1 * m[i] + rest1 * grad[i]
@@ -202,41 +223,39 @@ def _adam_block(theta, grad, m, v, c):
         theta[i] -= shrink * theta[i] + step * a / (math.sqrt(b) * root + eps)
 
 
-@_serial
-def _rule_block(rule, theta, grad, m, v, c):
-    if rule == SGD:
-        _sgd_block(theta, grad, c)
-    elif rule == MOMENTUM:
-        _momentum_block(theta, grad, m, c)
-    elif rule == RMSPROP:
-        _rmsprop_block(theta, grad, v, c)
-    else:
-        _adam_block(theta, grad, m, v, c)
+@njit(**DOOR)
+def _adam(blocks, *args):
+    launch(_adam_block, blocks, args)
 
 
-@_parallel
-def _in_blocks(rule, theta, grad, m, v, c):
-    for block in prange(-(-theta.size // BLOCK)):
-        part = slice(block * BLOCK, min((block + 1) * BLOCK, theta.size))
-        _rule_block(rule, theta[part], grad[part], m[part], v[part], c)
+@njit(**INNER)
+def _squares_block(k, g, partial):
+    partial[k] = _sum_of_squares(_block(k, g))
+
+
+@njit(**DOOR)
+def _squares(blocks, *args):
+    launch(_squares_block, blocks, args)
 
 
 def sgd_step(theta: np.ndarray, grad: np.ndarray, lr: float) -> None:
     """theta = theta - lr grad."""
     _same_shapes(theta=theta.shape, grad=grad.shape)
-    _in_blocks(SGD, theta, grad, theta, theta, np.array([lr], theta.dtype))
+    _sgd(_blocks(theta), theta, grad, theta.dtype.type(lr))
 
 
 def momentum_step(theta: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float) -> None:
     """velocity = momentum velocity + grad;  theta = theta - lr velocity."""
     _same_shapes(theta=theta.shape, grad=grad.shape, velocity=velocity.shape)
-    _in_blocks(MOMENTUM, theta, grad, velocity, theta, np.array([lr, momentum], theta.dtype))
+    real = theta.dtype.type
+    _momentum(_blocks(theta), theta, grad, velocity, real(lr), real(momentum))
 
 
 def rmsprop_step(theta: np.ndarray, grad: np.ndarray, v: np.ndarray, lr: float, rho: float, eps: float) -> None:
     """v = rho v + (1 - rho) grad²;  theta = theta - lr grad / (sqrt(v) + eps)."""
     _same_shapes(theta=theta.shape, grad=grad.shape, v=v.shape)
-    _in_blocks(RMSPROP, theta, grad, theta, v, np.array([lr, rho, 1 - rho, eps], theta.dtype))
+    real = theta.dtype.type
+    _rmsprop(_blocks(theta), theta, grad, v, real(lr), real(rho), real(1 - rho), real(eps))
 
 
 def adam_step(theta: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray, lr: float, beta1: float, beta2: float,
@@ -247,24 +266,15 @@ def adam_step(theta: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray,
     """
     _same_shapes(theta=theta.shape, grad=grad.shape, m=m.shape, v=v.shape)
     step, root = lr / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t)
-    scalars = [step, root, lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, eps]
-    _in_blocks(ADAM, theta, grad, m, v, np.array(scalars, theta.dtype))
-
-
-@_parallel
-def _squares_in_blocks(g):
-    partial = np.empty(-(-g.size // BLOCK))
-    for block in prange(partial.size):
-        partial[block] = _sum_of_squares(g[block * BLOCK:min((block + 1) * BLOCK, g.size)])
-    total = 0.0
-    for block in range(partial.size):
-        total += partial[block]
-    return total
+    scalars = step, root, lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, eps
+    _adam(_blocks(theta), theta, grad, m, v, *map(theta.dtype.type, scalars))
 
 
 def sum_of_squares(g: np.ndarray) -> float:
-    """Σ g² in float64: blocks of fixed size, added in order."""
-    return float(_squares_in_blocks(g))
+    """Σ g² in float64: blocks of fixed size, whose sums are added in an order of their own."""
+    partial = np.empty(_blocks(g))
+    _squares(len(partial), g, partial)
+    return float(partial.sum())
 
 
 def _same_shapes(**shapes: tuple[int, ...]) -> None:

@@ -5,70 +5,48 @@ Every function takes arrays and returns a matplotlib Figure; the caller's backen
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npae.data.batches import Transform, batches, to_float
+from npae.canvas import (
+    BLUE,
+    HEAD,
+    MARGIN,
+    ORANGE,
+    box,
+    class_colours,
+    enlargement,
+    epoch_axis,
+    grey_levels,
+    number,
+    page,
+    render,
+    show,
+    styled,
+    tile,
+    write_beside,
+    write_under,
+)
+from npae.data.batches import Transform, batches
 from npae.store import atomic
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 120  # a 10-inch figure is 1200 pixels, the width of a slide
-MARGIN = 24  # pixels around everything
-HEAD = 76  # pixels for the title and the note under it
-GREY = "#555555"
-BLUE, ORANGE = "#1f77b4", "#ff7f0e"  # these two are told apart with every kind of colour blindness
-NAN_COLOUR = (255, 0, 255)  # a pixel that is not a number must be seen, not look like black
+ERROR_WIDTH = 64  # screen pixels that a number under a picture needs
 GIF_BYTES = 1_000_000
-P = ParamSpec("P")
-R = TypeVar("R")
-STYLE = {
-    "font.size": 12,
-    "axes.titlesize": 13,
-    "axes.labelsize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "axes.formatter.useoffset": False,
-    "legend.frameon": False,
-    "lines.linewidth": 2.0,
-}
 NOT_TERMS = {"epoch", "step", "loss", "seconds", "lr"}
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """matplotlib's own defaults and STYLE for a moment; the caller's rcParams come back afterwards."""
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", STYLE]):
-        yield
-
-
-def _styled(draw: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _style():
-            return draw(*args, **kwargs)
-
-    return drawn
 
 
 # -- the figures --
 
 
-@_styled
+@styled
 def reconstructions(x: np.ndarray, x_hat: np.ndarray, *, title: str = "Pictures and their reconstructions") -> Figure:
     """Up to ten originals, their reconstructions below them, and below each pair its error.
 
@@ -78,49 +56,49 @@ def reconstructions(x: np.ndarray, x_hat: np.ndarray, *, title: str = "Pictures 
     if x.shape != x_hat.shape:
         raise ValueError(f"originals have shape {x.shape}, reconstructions {x_hat.shape}: they must be equal")
     n = min(10, len(x))
-    scale = _scale(x, 104)
-    room = 64 / scale / x.shape[2] - 1  # an error is 64 screen pixels wide
-    image, corners = _tile(np.concatenate([x[:n], x_hat[:n]]), 2, n, col_gap=max(room, 0.08))
-    figure = _figure(scale * image.shape[1] + 140, scale * image.shape[0] + 14, title,
-                     "Below each pair: mean squared error per pixel (grey levels from 0 to 1)")
-    ax = _show(figure, image, scale, left=140)
-    mse = np.square(_grey_levels(x[:n]) - _grey_levels(x_hat[:n])).mean(axis=(1, 2, 3))
-    _under(ax, corners[n:], x.shape, [f"{e:.4f}" for e in mse], scale)
+    scale = enlargement(x, 104)
+    room = ERROR_WIDTH / scale / x.shape[2] - 1
+    image, corners = tile(np.concatenate([x[:n], x_hat[:n]]), 2, n, col_gap=max(room, 0.08))
+    figure = page(scale * image.shape[1] + 140, scale * image.shape[0] + 14, title,
+                  "Below each pair: mean squared error per pixel (grey levels from 0 to 1)")
+    ax = show(figure, image, scale, left=140)
+    mse = np.square(grey_levels(x[:n]) - grey_levels(x_hat[:n])).mean(axis=(1, 2, 3))
+    write_under(ax, corners[n:], x.shape, [f"{e:.4f}" for e in mse], scale)
     for name, (top, _) in zip(("original", "reconstructed"), corners[::n], strict=True):
-        _beside(ax, top + x.shape[1] / 2 - 0.5, name)
+        write_beside(ax, top + x.shape[1] / 2 - 0.5, name)
     return figure
 
 
-@_styled
+@styled
 def samples(
     x: np.ndarray, rows: int = 8, cols: int = 8, *, title: str = "Samples", note: str = "Decoded from z ~ N(0, I)"
 ) -> Figure:
     """A grid of pictures that the decoder makes of codes drawn from the prior.   x (rows * cols, H, W, C)"""
     if len(x) != rows * cols:
         raise ValueError(f"a grid of {rows} x {cols} shows {rows * cols} samples, got {len(x)}")
-    image, _ = _tile(x, rows, cols)
-    scale = _scale(x, 96)
-    figure = _figure(scale * image.shape[1], scale * image.shape[0], title, note)
-    _show(figure, image, scale)
+    image, _ = tile(x, rows, cols)
+    scale = enlargement(x, 96)
+    figure = page(scale * image.shape[1], scale * image.shape[0], title, note)
+    show(figure, image, scale)
     return figure
 
 
-@_styled
+@styled
 def sheet(x: np.ndarray, labels: np.ndarray | None = None, *, title: str = "A sheet of pictures") -> Figure:
     """The first 100 pictures of a data set, each with its label.   x (N, H, W, C), labels (N,) or None"""
     n = min(100, len(x))
-    image, corners = _tile(x[:n], -(-n // 10), min(10, n), row_gap=0.08 if labels is None else 0.24)
-    scale = _scale(x, 96)
+    image, corners = tile(x[:n], -(-n // 10), min(10, n), row_gap=0.08 if labels is None else 0.24)
+    scale = enlargement(x, 96)
     size = " x ".join(map(str, x.shape[1:3])) + (" pixels, grey" if x.shape[3] == 1 else " pixels, colour")
     note = f"The first {n} of {len(x):,}; {size}" + ("" if labels is None else "; below each its label")
-    figure = _figure(scale * image.shape[1], scale * image.shape[0] + 20, title, note)
-    ax = _show(figure, image, scale)
+    figure = page(scale * image.shape[1], scale * image.shape[0] + 20, title, note)
+    ax = show(figure, image, scale)
     if labels is not None:
-        _under(ax, corners, x.shape, [str(label) for label in labels[:n]], scale)
+        write_under(ax, corners, x.shape, [str(label) for label in labels[:n]], scale)
     return figure
 
 
-@_styled
+@styled
 def learning_curves(
     history: Sequence[Mapping[str, float]], unit: str = "nats per image", *, title: str = "Learning curves"
 ) -> Figure:
@@ -136,29 +114,30 @@ def learning_curves(
     terms = [key for key in keys if key not in NOT_TERMS and not key.startswith("val_")]
     panels = ["loss", *terms] if len(terms) > 1 else ["loss"]
     note = f"In {unit}, a mean over the pictures; coloured numbers: the last epoch"
-    figure = _figure(max(840, 420 * len(panels)), 390, title, note)
+    figure = page(max(840, 420 * len(panels)), 390, title, note)
     width = (figure.bbox.width - 2 * MARGIN) / len(panels)
     for i, key in enumerate(panels):
-        ax = _box(figure, left=MARGIN + i * width + 90, top=HEAD + 36, width=width - 100, height=300)
+        ax = box(figure, left=MARGIN + i * width + 90, top=HEAD + 36, width=width - 100, height=300)
         ax.set_title(key, loc="left", weight="bold")
         ax.set(xlabel="epoch", ylabel=unit if i == 0 else "")
-        for name, label, colour, line, shift in (("val_" + key, "validation", ORANGE, "--", 0),
-                                                 (key, "training", BLUE, "-", -62)):
+        right = 0  # where the next last number ends
+        for name, label, colour, line in (("val_" + key, "validation", ORANGE, "--"), (key, "training", BLUE, "-")):
             rows = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
             if rows:
                 ax.plot(*zip(*rows, strict=True), color=colour, linestyle=line, label=label, marker="o",
                         markersize=5 if len(rows) <= 30 else 0)
-                ax.annotate(_number(rows[-1][1], "#.4g"), (1, 1), xytext=(shift, 6), xycoords="axes fraction",
+                ax.annotate(number(rows[-1][1], "#.4g"), (1, 1), xytext=(right, 6), xycoords="axes fraction",
                             textcoords="offset points", ha="right", color=colour)
+                right -= 62  # points: a number of four digits
         ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
         ax.yaxis.set_label_coords(-84 / (width - 100), 0.5)
-        _epoch_axis(ax, [row["epoch"] for row in history])
+        epoch_axis(ax, [row["epoch"] for row in history])
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="upper right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.6)
     return figure
 
 
-@_styled
+@styled
 def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: str = "The latent plane") -> Figure:
     """Each picture's code as a point, coloured by label.   z (N, 2); labels (N,) integers or None"""
     from matplotlib.cm import ScalarMappable
@@ -167,8 +146,8 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
     if z.ndim != 2 or z.shape[1] != 2:
         raise ValueError(f"a latent plane has 2 coordinates: z must be (N, 2), got {z.shape}")
     hint = "" if labels is None else "; colour: the label, which also stands near its median"
-    figure = _figure(860 if labels is not None else 736, 636, title, f"Encoder's code of {len(z):,} pictures{hint}")
-    ax = _box(figure, left=MARGIN + 56, top=HEAD, width=680, height=600)
+    figure = page(860 if labels is not None else 736, 636, title, f"Encoder's code of {len(z):,} pictures{hint}")
+    ax = box(figure, left=MARGIN + 56, top=HEAD, width=680, height=600)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
     dots: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
@@ -176,9 +155,9 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
         ax.scatter(z[:, 0], z[:, 1], color=BLUE, **dots)
         return figure
     classes = np.arange(int(labels.min()), int(labels.max()) + 1)
-    cmap, norm = _classes(classes)
+    cmap, norm = class_colours(classes)
     ax.scatter(z[:, 0], z[:, 1], c=labels, cmap=cmap, norm=norm, **dots)
-    beside = _box(figure, left=MARGIN + 760, top=HEAD, width=22, height=600)
+    beside = box(figure, left=MARGIN + 760, top=HEAD, width=22, height=600)
     bar = figure.colorbar(ScalarMappable(norm, cmap), cax=beside, ticks=classes[:: -(-len(classes) // 20)])
     bar.set_label("label")
     bar.ax.tick_params(length=0)
@@ -190,7 +169,7 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
     return figure
 
 
-@_styled
+@styled
 def manifold(
     decode: Callable[[np.ndarray], np.ndarray],
     span: str | tuple[float, float] = "gaussian",
@@ -211,17 +190,17 @@ def manifold(
         note = "Steps of equal probability under N(0, 1), from 5 % to 95 %"
     else:
         z = np.linspace(float(span[0]), float(span[1]), n)
-        note = f"Equal steps from {_number(z[0], 'g')} to {_number(z[-1], 'g')}"
+        note = f"Equal steps from {number(z[0], 'g')} to {number(z[-1], 'g')}"
     z1, z2 = np.meshgrid(z, z[::-1])  # the first row of pictures is the top one, so z2 is highest there
     x = decode(np.stack([z1.ravel(), z2.ravel()], axis=1).astype(np.float32))
     x = np.round(63 * x) / 63  # the eye sees no steps in 64 grey levels, and the file has two thirds of the bytes
-    image, _ = _tile(x, n, n, row_gap=0, col_gap=0)
+    image, _ = tile(x, n, n, row_gap=0, col_gap=0)
     scale = max(1, round(900 / max(image.shape[:2]))) if max(image.shape[:2]) < 1400 else 1400 / max(image.shape[:2])
-    figure = _figure(scale * image.shape[1] + 90, scale * image.shape[0] + 50, title, note)
-    ax = _show(figure, image, scale, left=90)
+    figure = page(scale * image.shape[1] + 90, scale * image.shape[0] + 50, title, note)
+    ax = show(figure, image, scale, left=90)
     ax.set_axis_on()
     ticks = np.unique(np.linspace(0, n - 1, 6).round().astype(int))
-    values = [_number(z[i], ".2f") for i in ticks]
+    values = [number(z[i], ".2f") for i in ticks]
     ax.set_xticks((ticks + 0.5) * x.shape[2] - 0.5, values)
     ax.set_yticks((n - 1 - ticks + 0.5) * x.shape[1] - 0.5, values)
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
@@ -232,10 +211,10 @@ def manifold(
 # -- files --
 
 
-@_styled
+@styled
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as a PNG: equal figures give equal bytes (no date, no program's name), and never half a file."""
-    picture = _render(figure)
+    picture = render(figure)
     if not any(ax.images for ax in figure.axes):
         picture = picture.quantize(256, dither=0)  # curves and dots: a third of the bytes
     with atomic(path) as file:
@@ -243,7 +222,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     return Path(path)
 
 
-@_styled
+@styled
 def training_gif(
     frames: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray]],
     path: str | Path,
@@ -303,97 +282,6 @@ def write_all(
     return paths
 
 
-# -- parts: all layout is in pixels, from the top left corner --
-
-
-def _figure(width: float, height: float, title: str, note: str) -> Figure:
-    """An empty figure with room for a drawing of width x height pixels under its title and note."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    width, height = round(max(width, 680)) + 2 * MARGIN, round(height) + HEAD + MARGIN
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=MARGIN / width, y=1 - 18 / height, ha="left", va="top", fontsize=15, weight="bold")
-    figure.text(MARGIN / width, 1 - 48 / height, note, ha="left", va="top", fontsize=11, color=GREY)
-    return figure
-
-
-def _box(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a rectangle in pixels."""
-    W, H = figure.bbox.width, figure.bbox.height
-    return figure.add_axes((left / W, 1 - (top + height) / H, width / W, height / H))
-
-
-def _show(figure: Figure, image: np.ndarray, scale: float, left: float = 0, top: float = 0) -> Axes:
-    """Show an image under the head, `scale` screen pixels a pixel."""
-    ax = _box(figure, MARGIN + left, HEAD + top, round(scale * image.shape[1]), round(scale * image.shape[0]))
-    ax.imshow(image, aspect="auto", interpolation="nearest" if scale >= 1 else "antialiased")
-    ax.set_axis_off()
-    return ax
-
-
-def _scale(x: np.ndarray, cell: int) -> float:
-    """Screen pixels a pixel so that a picture of x fills a cell: whole where pictures are enlarged."""
-    size = max(x.shape[1:3])
-    return cell // size if size <= cell else cell / size
-
-
-def _tile(
-    x: np.ndarray, rows: int, cols: int, row_gap: float = 0.08, col_gap: float = 0.08
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Pictures (N, H, W, C) row by row on white as one (H', W', 3) uint8 image, and each one's top left corner.
-
-    The gaps are parts of a picture's size.
-    """
-    N, H, W, C = x.shape
-    if N == 0:
-        raise ValueError(f"there is nothing to draw: the pictures have shape {x.shape}")
-    if C not in (1, 3):
-        raise ValueError(f"a picture to draw has 1 channel (grey) or 3 (colour), got {C}")
-    grey = _grey_levels(x)
-    rgb = np.where(np.isnan(grey), NAN_COLOUR, np.nan_to_num(255 * grey.clip(0, 1)).round()).astype(np.uint8)
-    down, right = H + (round(row_gap * H + 0.5) if row_gap else 0), W + (round(col_gap * W + 0.5) if col_gap else 0)
-    image = np.full((rows * down - (down - H), cols * right - (right - W), 3), 255, np.uint8)
-    corners = [(n // cols * down, n % cols * right) for n in range(N)]
-    for picture, (i, j) in zip(rgb, corners, strict=True):
-        image[i : i + H, j : j + W] = picture
-    return image, corners
-
-
-def _grey_levels(x: np.ndarray) -> np.ndarray:
-    """Pictures as float64 in [0, 1]."""
-    return to_float(x).astype(np.float64)
-
-
-def _under(
-    ax: Axes, corners: Sequence[tuple[int, int]], shape: tuple[int, ...], texts: Sequence[str], scale: float
-) -> None:
-    """A small text centred under each picture."""
-    for (i, j), text in zip(corners, texts, strict=True):
-        ax.text(j + shape[2] / 2 - 0.5, i + shape[1] - 0.5 + 4 / scale, text, ha="center", va="top", fontsize=10,
-                color=GREY)
-
-
-def _beside(ax: Axes, row: float, text: str) -> None:
-    """The name of a row of pictures, left of it."""
-    ax.annotate(text, (0, row), xytext=(-10, 0), xycoords="data", textcoords="offset points", ha="right", va="center",
-                fontsize=12)
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form).replace("-", "\N{MINUS SIGN}")
-
-
-def _epoch_axis(ax: Axes, epochs: Sequence[float]) -> None:
-    """Whole numbers only, and room at both ends, so that one epoch is a point in the middle."""
-    from matplotlib.ticker import MaxNLocator
-
-    room = max(0.5, 0.03 * (max(epochs) - min(epochs)))
-    ax.set_xlim(min(epochs) - room, max(epochs) + room)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-
-
 def _apart(centres: np.ndarray, least: float) -> np.ndarray:
     """Points pushed away from each other, in a few small steps, until about `least` lies between any two."""
     for _ in range(50):
@@ -404,48 +292,27 @@ def _apart(centres: np.ndarray, least: float) -> np.ndarray:
     return centres
 
 
-def _classes(classes: np.ndarray) -> tuple[Any, Any]:
-    """A colour for each class and none between: tab10 up to ten, viridis beyond."""
-    import matplotlib
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-
-    K = len(classes)
-    tab10 = matplotlib.colormaps["tab10"]
-    cmap = ListedColormap([tab10(k) for k in range(K)]) if K <= 10 else matplotlib.colormaps["viridis"].resampled(K)
-    return cmap, BoundaryNorm(np.arange(K + 1) + classes[0] - 0.5, K)
-
-
 def _stills(frames: Sequence[tuple[int, np.ndarray, np.ndarray, np.ndarray]], title: str) -> Iterator[Any]:
     """The frames of the animation as Pillow pictures, three blocks of 4 x 4 each, on one figure that is redrawn."""
     first = frames[0][1]
-    scale = _scale(first, 64)
+    scale = enlargement(first, 64)
     height, width = (round(scale * size) for size in _block(first).shape[:2])
-    figure = _figure(3 * width + 2 * 20, height + 20, title, "")
+    figure = page(3 * width + 2 * 20, height + 20, title, "")
     shown = []
     for i, name in enumerate(("16 fixed codes, decoded", "16 test pictures", "the same, reconstructed")):
-        ax = _show(figure, _block(first), scale, left=i * (width + 20), top=12)
+        ax = show(figure, _block(first), scale, left=i * (width + 20), top=12)
         ax.set_title(name, fontsize=11, loc="left")
         shown.append(ax.images[0])
     for epoch, *blocks in frames:
         figure.texts[0].set_text(f"{title}: epoch {epoch} of {frames[-1][0]}")  # `suptitle` would also move it
         for image, block in zip(shown, blocks, strict=True):
             image.set_data(_block(block))
-        picture = _render(figure)
+        picture = render(figure)
         yield picture.quantize(64 if picture.mode == "L" else 256, dither=0)
 
 
 def _block(x: np.ndarray) -> np.ndarray:
-    return _tile(x, 4, 4, 0.05, 0.05)[0]
-
-
-def _render(figure: Figure) -> Any:
-    """The figure as a Pillow picture, in grey where it has no colour (a third of the bytes)."""
-    from PIL import Image
-
-    figure.canvas.draw()
-    rgb = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
-    grey = (rgb == rgb[..., :1]).all()
-    return Image.fromarray(np.ascontiguousarray(rgb[..., 0] if grey else rgb))
+    return tile(x, 4, 4, 0.05, 0.05)[0]
 
 
 def _gif(stills: Sequence[Any]) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import figures
+from npae import canvas, figures
 from npae.data.batches import binarize_threshold
 
 RNG = np.random.default_rng(0)
@@ -78,8 +78,8 @@ def test_every_figure_has_a_title_and_a_note_and_nothing_off_the_page(tmp_path):
         assert len(png(figure, tmp_path)) < 150_000
         width, height = figure.canvas.get_width_height()
         box = figure.get_tightbbox()  # in inches, of all that is visible
-        assert box.x0 >= 0 and box.x1 * figures.DPI <= width, figure.get_suptitle()
-        assert box.y0 >= 0 and box.y1 * figures.DPI <= height, figure.get_suptitle()
+        assert box.x0 >= 0 and box.x1 * canvas.DPI <= width, figure.get_suptitle()
+        assert box.y0 >= 0 and box.y1 * canvas.DPI <= height, figure.get_suptitle()
 
 
 def test_a_figure_gives_equal_bytes_without_metadata_whatever_the_callers_settings(tmp_path):
@@ -192,6 +192,17 @@ def test_one_term_needs_no_panel_of_its_own_and_missing_epochs_are_left_out():
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert list(lines["validation"].get_xdata()) == [1, 3]
     assert any("squared grey level per image" in text for text in texts(figure))
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_last_numbers_stand_at_the_right_edge_of_their_panel_side_by_side(validated):
+    rows = ROWS if validated else [{k: v for k, v in row.items() if not k.startswith("val_")} for row in ROWS]
+    figure = figures.learning_curves(rows)
+    figure.canvas.draw()
+    for ax in figure.axes:
+        first, *others = (text.get_window_extent() for text in ax.texts)
+        assert abs(first.x1 - ax.bbox.x1) < 2 and len(others) == validated
+        assert all(other.x1 < first.x0 for other in others)
 
 
 def test_one_epoch_is_a_visible_point_in_the_middle_of_a_whole_numbered_axis(tmp_path):
@@ -312,14 +323,14 @@ def test_the_animation_has_a_frame_an_epoch_loops_and_rests_at_the_end(tmp_path,
 
 def test_the_epoch_is_written_on_each_frame_at_the_same_place(monkeypatch, tmp_path):
     titles, places = [], []
-    render = figures._render
+    render = figures.render
 
     def spy(figure):
         titles.append(figure.get_suptitle())
         places.append(figure.texts[0].get_position())
         return render(figure)
 
-    monkeypatch.setattr(figures, "_render", spy)
+    monkeypatch.setattr(figures, "render", spy)
     figures.training_gif(frames(2), tmp_path / "a.gif", title="A VAE")
     assert titles == [f"A VAE: epoch {e} of 2" for e in range(3)]
     assert len(set(places)) == 1 and places[0][0] < 0.1

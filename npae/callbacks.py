@@ -38,7 +38,8 @@ class State:
 class Callback:
     """Four moments of a training; a subclass takes those that it needs.
 
-    One with memory has `state()`, which gives it as arrays and numbers, and `restore(state)`.
+    One with memory has `state()`, which gives it as arrays and numbers, and `restore(state)`. A fit that begins at
+    epoch 0 starts the memory anew; one that goes on at a later epoch keeps it.
     """
 
     def on_fit_begin(self, state: State) -> None:
@@ -87,7 +88,8 @@ class History(Callback):
     def write_csv(self, path: str | Path) -> None:
         """One line an epoch under a line of names."""
         text = io.StringIO()
-        table = csv.DictWriter(text, list(self.rows[0]) if self.rows else ["epoch"], lineterminator="\n")
+        columns = dict.fromkeys(name for row in self.rows for name in row) or {"epoch": None}
+        table = csv.DictWriter(text, list(columns), lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
         store.write_text(path, text.getvalue())
@@ -111,6 +113,11 @@ class ModelCheckpoint(Callback):
         self.path, self.monitor = path, monitor
         self.best, self.epoch = math.inf, 0
         self.theta: np.ndarray | None = None
+
+    def on_fit_begin(self, state: State) -> None:
+        """A new training has no best weights yet."""
+        if state.epoch == 0:
+            self.best, self.epoch, self.theta = math.inf, 0, None
 
     def on_epoch_end(self, state: State) -> None:
         """Keep theta if the column is lower than ever before."""
@@ -145,6 +152,11 @@ class EarlyStopping(Callback):
             raise ValueError(f"EarlyStopping needs a patience of at least 1 epoch, got {patience}")
         self.patience, self.monitor = patience, monitor
         self.best, self.waited = math.inf, 0
+
+    def on_fit_begin(self, state: State) -> None:
+        """A new training has not waited yet."""
+        if state.epoch == 0:
+            self.best, self.waited = math.inf, 0
 
     def on_epoch_end(self, state: State) -> None:
         """Count the epochs since the best one."""
@@ -190,20 +202,20 @@ class ProgressBar(Callback):
             self.bar = tqdm(total=state.steps, file=self.stream, unit="batch", dynamic_ncols=True, leave=True)
             self.bar.set_description(f"epoch {state.epoch + 1}/{state.epochs}")
         if state.step % 10 == 0 or state.step == state.steps:
-            self.bar.set_postfix_str(f"{_terms(state)}, {state.images / state.seconds:,.0f} pictures/s", refresh=False)
+            self.bar.set_postfix_str(_progress(state), refresh=False)
         self.bar.update()
 
     def on_epoch_end(self, state: State) -> None:
         """Close the epoch's bar, or write its line; then what the validation says."""
         if self.bar is not None:
             if "val_loss" in state.terms:
-                self.bar.set_postfix_str(_terms(state))
+                self.bar.set_postfix_str(_progress(state))
             self.bar.close()
             self.bar = None
         else:
             left = (state.epochs - state.epoch) * state.seconds
-            self._say(f"epoch {state.epoch}/{state.epochs}: {_terms(state)}, "
-                      f"{state.images / state.seconds:,.0f} pictures/s, {state.seconds:.1f} s, {left:.0f} s left")
+            self._say(f"epoch {state.epoch}/{state.epochs}: {_progress(state)}, {state.seconds:.1f} s, "
+                      f"{left:.0f} s left")
 
     def on_fit_end(self, state: State) -> None:
         """Say why the training ended early; here, since the callback that stops it may come after the bar."""
@@ -214,13 +226,14 @@ class ProgressBar(Callback):
         print(line, file=self.stream, flush=True)
 
 
-def _terms(state: State) -> str:
-    """'loss 160.12 (recon 155.0, kl 5.12, val_loss 161.3) nats per image'"""
+def _progress(state: State) -> str:
+    """'loss 160.12 (recon 155.00, kl 5.12, val_loss 161.30) nats per image, 4,862 pictures/s'"""
     terms = dict(state.terms)
     parts = [f"{name} {value:.2f}" for name, value in terms.items()
              if name in ("kl", "val_loss") or (name == "recon" and "kl" in terms)]
     inner = f" ({', '.join(parts)})" if parts else ""
-    return f"loss {terms['loss']:.2f}{inner} {state.model.likelihood.unit}"
+    speed = state.images / state.seconds
+    return f"loss {terms['loss']:.2f}{inner} {state.model.likelihood.unit}, {speed:,.0f} pictures/s"
 
 
 def compiled_before() -> bool:
@@ -242,8 +255,9 @@ class Animation(Callback):
         self.frames: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def on_fit_begin(self, state: State) -> None:
-        """Epoch 0."""
-        if not self.frames:
+        """The untrained model."""
+        if state.epoch == 0:
+            self.frames = []
             self._shoot(state)
 
     def on_epoch_end(self, state: State) -> None:

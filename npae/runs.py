@@ -136,7 +136,7 @@ def _history(folder: str | Path) -> list[dict[str, float]]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: the run has not finished; train again with `npae train`")
     with path.open(newline="") as lines:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
 
 
 def _new_folder(out: str | Path | None, name: str) -> Path:

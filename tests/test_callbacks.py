@@ -111,6 +111,34 @@ def test_a_history_that_is_restored_goes_on_where_it_was():
     assert len(kept["rows"]) == len(history) == 3 and kept["rows"][0]["loss"] == history["loss"][0] != -1
 
 
+def test_a_history_whose_later_rows_have_more_columns_is_written_whole(tmp_path):
+    history = History()
+    history.rows = [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 2.0, "val_loss": 2.25}]
+    history.write_csv(tmp_path / "history.csv")
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss,val_loss\n1,2.5,\n2,2.0,2.25\n"
+
+
+# -- memories --
+
+
+@pytest.mark.parametrize("make", [ModelCheckpoint, lambda: EarlyStopping(2)])
+def test_a_new_training_forgets_the_best_of_an_earlier_one_and_a_resumed_one_does_not(make):
+    memory = make()
+    told(memory, [1.0, 4.0])
+    memory.on_fit_begin(state(epoch=2))
+    assert memory.best == 1.0
+    memory.on_fit_begin(state(epoch=0))
+    assert memory.state() == make().state()
+
+
+def test_a_second_training_has_an_animation_of_its_own(monkeypatch):
+    monkeypatch.setattr(figures, "training_gif", lambda frames, path: None)
+    animation = Animation("training.gif", np.zeros((16, 2), np.float32), pictures(16))
+    for _ in range(2):
+        fit(vae(), animation, epochs=2)
+        assert [frame[0] for frame in animation.frames] == [0, 1, 2]
+
+
 # -- ModelCheckpoint --
 
 
@@ -248,7 +276,8 @@ def test_on_a_terminal_there_is_a_bar_an_epoch(compiled):
     assert len(bars) == 2
     for epoch, (line, row) in enumerate(zip(bars, history.rows, strict=True), 1):
         assert line.startswith(f"epoch {epoch}/2: 100%") and "3/3" in line
-        assert f"loss {row['loss']:.2f} (" in line and f"val_loss {row['val_loss']:.2f}) nats per image" in line
+        assert f"loss {row['loss']:.2f} (" in line
+        assert re.search(rf"val_loss {row['val_loss']:.2f}\) nats per image, [\d,]+ pictures/s\]", line)
     out = Terminal()
     row = fit(vae(), ProgressBar(out), epochs=1).rows[0]
     assert re.search(rf"loss {row['loss']:.2f} \(.*\) nats per image, [\d,]+ pictures/s\]\n$", out.getvalue())
@@ -323,7 +352,7 @@ def test_an_animation_that_is_restored_has_its_frames_and_does_not_begin_again(m
     first, again = Animation("a.gif", codes, x), Animation("a.gif", codes, x)
     fit(model, first, epochs=2)
     again.restore(first.state())
-    again.on_fit_begin(state(model))
+    again.on_fit_begin(state(model, epoch=2))
     assert len(again.frames) == 3
     for got, frame in zip(again.frames, first.frames, strict=True):
         assert got[0] == frame[0] and got[2] is x

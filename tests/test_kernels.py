@@ -440,6 +440,28 @@ def test_a_nan_passes_pooling_and_upsampling(K):
         assert np.isnan(down(poisoned(np.ones(large.shape), at), (2, 2)))[back(large, (2, 2)) > 0].all()
 
 
+# ---- doors
+
+
+def test_fast_kernels_refuse_what_does_not_fit_together():
+    g, x, W, dy = conv_arrays(GEOMETRIES["odd kernel, same"])
+    for wrong in (x[:, :-1].copy(), x[..., :-1].copy(), x.astype(np.float32), np.asfortranarray(x)):
+        with pytest.raises(ValueError, match=r"x float\d\d \(2, .* must be of one dtype, in C order, and fit together"):
+            fast.conv2d(wrong, W, g)
+    for wrong in (dy[:, :-1].copy(), dy[..., :-1].copy()):
+        with pytest.raises(ValueError, match="fit together"):
+            fast.conv2d_input_grad(wrong, W, g)
+    with pytest.raises(ValueError, match=r"dy of shape \(2, 5, 7, 5\) does not fit x of shape \(2, 6, 7, 3\)"):
+        fast.conv2d_weight_grad(x, dy[:, :-1].copy(), g)
+    x, W, b = np.ones((2, 5)), np.ones((4, 3)), np.ones(3)
+    with pytest.raises(ValueError, match=r"x float64 \(2, 5\), W float64 \(4, 3\) and b float64 \(3,\) must"):
+        fast.dense_forward(x, W, b, Identity())
+    with pytest.raises(ValueError, match="must be of one dtype"):
+        fast.dense_backward(x[:, :4].astype(np.float32), W, b, b, Identity(), W, b)
+    with pytest.raises(ValueError, match="C order"):
+        fast.dense_forward(np.asfortranarray(x[:, :4]), W, b, Identity())
+
+
 # ---- bits
 
 

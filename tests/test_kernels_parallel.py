@@ -1,31 +1,34 @@
 """The parallel loop that all kernels share: every task once, whatever the number of threads, and kept in the cache."""
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import get_num_threads, njit, set_num_threads
+from numba import get_num_threads, set_num_threads
 
-from npae.kernels.fast_parallel import DOOR, INNER, launch, share
+import npae
+from npae.kernels.fast_parallel import door, inner, launch, share
 
 
-@njit(**INNER)
+@inner
 def _count(k, scale, counts):
     counts[k] += scale * k
 
 
-@njit(**DOOR)
+@door
 def count(tasks, *args):
     launch(_count, tasks, args)
 
 
-@njit(**INNER)
+@inner
 def _bounds(k, n, bounds):
     bounds[k, 0], bounds[k, 1] = share(k, bounds.shape[0], n)
 
 
-@njit(**DOOR)
+@door
 def bounds_of(tasks, *args):
     launch(_bounds, tasks, args)
 
@@ -77,3 +80,33 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
     assert compiled() > 0
     assert compiled() == 0
+
+
+RELU = """
+import numpy as np
+from npae.kernels import fast
+from npae.layers import ReLU
+x, W, b = np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), np.ones(1, np.float32)
+print(fast.dense_forward(x, W, b, ReLU())[0, 0])
+"""
+
+
+def test_a_kernel_is_compiled_again_when_another_file_that_it_is_made_of_changes(tmp_path):
+    shutil.copytree(Path(npae.__file__).parent, tmp_path / "npae", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+
+    def result():
+        run = subprocess.run([sys.executable, "-c", RELU], capture_output=True, text=True, check=True, cwd=tmp_path,
+                             env=environment | {"PYTHONPATH": str(tmp_path)})
+        return float(run.stdout)
+
+    assert result() == 2
+    kept = tmp_path / "npae" / "kernels" / "__pycache__"
+    first, = kept.glob("npae-kernels-*")
+    other = tmp_path / "npae" / "kernels" / "fast_activation.py"
+    right = "z[i] = zero if z[i] <= zero else z[i]"
+    assert right in other.read_text()
+    other.write_text(other.read_text().replace(right, "z[i] = zero if z[i] <= zero else 10 * z[i]"))
+    assert result() == 20
+    second, = kept.glob("npae-kernels-*")  # what was compiled from the sources of before is not kept for ever
+    assert second != first

@@ -5,6 +5,8 @@ fast_activation, fast_training.
 # ruff: noqa: F401  (what is imported here is what this module is for; its door plates are those of reference)
 from __future__ import annotations
 
+from pathlib import Path
+
 from npae.kernels.fast_activation import activate, activate_input_grad
 from npae.kernels.fast_conv import (
     conv2d,
@@ -47,7 +49,7 @@ def _one_thread_for_blas() -> None:
     from threadpoolctl import ThreadpoolController
 
     blas = ThreadpoolController().select(user_api="blas")
-    ours = [lib for lib in blas.lib_controllers if "scipy" in lib.filepath.rsplit("/", 2)[-2]]
+    ours = [lib for lib in blas.lib_controllers if "scipy" in Path(lib.filepath).parent.name]
     for lib in ours or blas.lib_controllers:
         lib.set_num_threads(1)
 

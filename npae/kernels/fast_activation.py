@@ -6,9 +6,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from npae.kernels.fast_parallel import DOOR, INNER, launch
+from npae.kernels.fast_parallel import door, inner, launch
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS = range(6)
 BLOCK = 4096  # numbers a task: enough to pay for its start, small enough to share a picture among threads
@@ -19,7 +18,7 @@ def code_of(activation) -> tuple[int, float]:
     return getattr(activation, "code", -1), float(getattr(activation, "alpha", 0.0))
 
 
-@njit(**INNER)
+@inner
 def apply(z, code, alpha):
     """z = f(z) in place, for a contiguous block z."""
     zero, one, a = z.dtype.type(0), z.dtype.type(1), z.dtype.type(alpha)
@@ -41,7 +40,7 @@ def apply(z, code, alpha):
             z[i] = (zero if z[i] <= zero else z[i]) + math.log1p(math.exp(-abs(z[i])))
 
 
-@njit(**INNER)
+@inner
 def times_slope(dz, y, dy, code, alpha):
     """dz = f'(y) dy, the slope as a function of the output, for contiguous blocks."""
     zero, one, a = y.dtype.type(0), y.dtype.type(1), y.dtype.type(alpha)
@@ -69,25 +68,25 @@ def _blocks(x):
     return -(-x.size // BLOCK)
 
 
-@njit(**INNER)
+@inner
 def _apply_block(k, x, code, alpha, y):
     lo, hi = k * BLOCK, min(x.size, (k + 1) * BLOCK)
     y[lo:hi] = x[lo:hi]
     apply(y[lo:hi], code, alpha)
 
 
-@njit(**DOOR)
+@door
 def _apply_blocks(blocks, *args):
     launch(_apply_block, blocks, args)
 
 
-@njit(**INNER)
+@inner
 def _slope_block(k, y, dy, code, alpha, dx):
     lo, hi = k * BLOCK, min(y.size, (k + 1) * BLOCK)
     times_slope(dx[lo:hi], y[lo:hi], dy[lo:hi], code, alpha)
 
 
-@njit(**DOOR)
+@door
 def _slope_blocks(blocks, *args):
     launch(_slope_block, blocks, args)
 

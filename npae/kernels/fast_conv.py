@@ -1,4 +1,4 @@
-"""Convolution and transposed convolution, picture by picture, read in place: no columns are ever laid out.
+"""Convolution and transposed convolution, picture by picture, read in place: columns are not laid out.
 
 Why it is fast. In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is
 a sum of kh short matrix products, which `fast_tile.product` keeps in registers. The contractions are three such sums:
@@ -6,15 +6,16 @@ a sum of kh short matrix products, which `fast_tile.product` keeps in registers.
     correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dy[i, j, :]
     spread      dx[a, b, :]      = sum over the taps that meet (a, b), the same for one phase (a mod s, b mod s)
 The batch is cut into a fixed number of chunks whose partial weight gradients are added in order, so that any number of
-threads gives the same bits. Channels on the right of a product are widened with zeros to whole vectors.
+threads gives the same bits. Channels on the right of a product are widened with zeros to whole vectors; where there
+are so few that all taps of a pixel fit into one vector (a head with one channel), one product makes these, and
+`scatter` adds them up where they belong.
 """
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
-from npae.kernels.fast_parallel import DOOR, INNER, launch, share
+from npae.kernels.fast_parallel import door, inner, launch, share
 from npae.kernels.fast_tile import lanes, product, ready, widened
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
@@ -22,18 +23,7 @@ from npae.kernels.workspace import Workspace
 CHUNKS = 8  # never a function of the number of threads: the order of the sums hangs on it
 
 
-def packed(g):
-    """A Geometry as the integer array that parallel loops can take along (they take no tuples)."""
-    return np.array(g, np.int64)
-
-
-@njit(**INNER)
-def unpacked(g):
-    """(h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) of a packed Geometry."""
-    return (g[0, 0], g[0, 1]), (g[1, 0], g[1, 1]), (g[2, 0], g[2, 1]), (g[3, 0], g[3, 1]), (g[4, 0], g[4, 1])
-
-
-@njit(**INNER)
+@inner
 def place(x, top, left, canvas):
     """Copy the picture x (H, W, C) into a larger one (H', W', C') at (top, left); the rest of it is as it was."""
     h, w, c = x.shape
@@ -50,7 +40,7 @@ def place(x, top, left, canvas):
                     canvas[top + i, left + j, k] = x[i, j, k]
 
 
-@njit(**INNER)
+@inner
 def take(wide, narrow):
     """narrow (rows, C) = the first C columns of wide (rows, C')."""
     for r in range(narrow.shape[0]):
@@ -58,7 +48,7 @@ def take(wide, narrow):
             narrow[r, c] = wide[r, c]
 
 
-@njit(**INNER)
+@inner
 def add_bias(z, b):
     """z (pixels, channels) += b"""
     for r in range(z.shape[0]):
@@ -66,7 +56,7 @@ def add_bias(z, b):
             z[r, o] += b[o]
 
 
-@njit(**INNER)
+@inner
 def add_column_sums(dz, db):
     """db += the sum of the rows of dz; db is double precision (50,000 float32 pixels would lose three digits)."""
     for r in range(dz.shape[0]):
@@ -74,7 +64,7 @@ def add_column_sums(dz, db):
             db[o] += dz[r, o]
 
 
-@njit(**INNER)
+@inner
 def add_to(total, part):
     """total += part for two matrices (a loop: Numba compiles the array expression ten times longer)."""
     for r in range(total.shape[0]):
@@ -82,7 +72,7 @@ def add_to(total, part):
             total[r, o] += part[r, o]
 
 
-@njit(**DOOR)
+@door
 def add_partials(partial, total):
     """total (rows, O) += partial[0] + partial[1] + ..., in this order; partial (chunks, rows, O') may be wider."""
     for k in range(partial.shape[0]):
@@ -91,28 +81,28 @@ def add_partials(partial, total):
 
 # ---- the three contractions on one picture
 
-@njit(**INNER)
+@inner
 def convolve(x, W, g, y):
     """y (oh ow, O') of a padded picture x (H', W', C) with W (kh kw C, O')."""
-    _, (kh, kw), (sh, sw), _, (oh, ow) = unpacked(g)
+    (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
     row, c, o = x.shape[1] * x.shape[2], x.shape[2], W.shape[1]
     for i in range(oh):
         product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, y, i * ow * o, o, kh, kw * c, 0)
 
 
-@njit(**INNER)
+@inner
 def correlate(x, dy, g, dW):
     """dW (kh kw C, O') += what the padded picture x (H', W', C) and dy (oh ow, O') say of the weights."""
-    _, (kh, kw), (sh, sw), _, (oh, ow) = unpacked(g)
+    (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
     row, c, o = x.shape[1] * x.shape[2], x.shape[2], dy.shape[1]
     for u in range(kh):
         product(kw * c, o, x, u * row, sh * row, 1, sw * c, dy, 0, ow * o, o, dW, u * kw * c * o, o, oh, ow, 1)
 
 
-@njit(**INNER)
+@inner
 def spread(dy, phases, starts, g, dx):
     """dx (h w, C') of dy, padded with margin(k, s) zeros in front (H', W', O), with the weights of pack_phases."""
-    (h, w), (kh, kw), (sh, sw), (top, left), _ = unpacked(g)
+    (h, w), (kh, kw), (sh, sw), (top, left) = g.input_size, g.kernel_size, g.stride, g.padding
     row, o, c = dy.shape[1] * dy.shape[2], dy.shape[2], dx.shape[1]
     for a in range(h):
         r, q = (a + top) % sh, (a + top) // sh  # meets the kernel rows r, r + s, ... at dy's rows q, q - 1, ...
@@ -126,7 +116,7 @@ def spread(dy, phases, starts, g, dx):
                     phases, starts[r * sw + t] * c, across * o * c, c, dx, (a * w + b) * c, sw * c, taps, across * o, 0)
 
 
-@njit(**DOOR)
+@door
 def pack_phases(W, sh, sw, phases, starts):
     """The taps of each phase (r, t), last tap first, as (taps, across, O, C'): what `spread` multiplies with."""
     kh, kw, channels, outs = W.shape
@@ -145,10 +135,10 @@ def pack_phases(W, sh, sw, phases, starts):
                         at += 1
 
 
-@njit(**INNER)
+@inner
 def scatter(taps, g, y):
     """y (h, w, C) = each pixel's kh kw C numbers in taps (oh ow, columns), added up where they belong (col2im)."""
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
     y[:] = 0
     for u in range(kh):
         for v in range(kw):
@@ -160,9 +150,9 @@ def scatter(taps, g, y):
 
 # ---- one chunk of the batch, by one thread; and under it the launch of all chunks
 
-@njit(**INNER)
+@inner
 def _conv_forward_chunk(k, x, W, b, g, code, alpha, xp, z, y):
-    top, left = g[3, 0], g[3, 1]
+    top, left = g.padding
     lo, hi = share(k, xp.shape[0], x.shape[0])
     xp, z = xp[k], z[k]
     xp[:] = 0
@@ -178,14 +168,14 @@ def _conv_forward_chunk(k, x, W, b, g, code, alpha, xp, z, y):
         apply(y2.reshape(-1), code, alpha)
 
 
-@njit(**DOOR)
+@door
 def _conv_forward(chunks, *args):
     launch(_conv_forward_chunk, chunks, args)
 
 
-@njit(**INNER)
+@inner
 def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
-    (kh, kw), (sh, sw), (top, left) = unpacked(g)[1:4]
+    (kh, kw), (sh, sw), (top, left) = g.kernel_size, g.stride, g.padding
     lo, hi = share(k, dW.shape[0], x.shape[0])
     xp, dz, dzp, dzw, dxw, dW, db = xp[k], dz[k], dzp[k], dzw[k], dxw[k], dW[k], db[k]
     dW[:] = 0
@@ -213,14 +203,14 @@ def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, xp, dz, dz
                 take(dxw, dx2)
 
 
-@njit(**DOOR)
+@door
 def _conv_backward(chunks, *args):
     launch(_conv_backward_chunk, chunks, args)
 
 
-@njit(**INNER)
+@inner
 def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, xp, z, y):
-    (kh, kw), (sh, sw) = unpacked(g)[1:3]
+    (kh, kw), (sh, sw) = g.kernel_size, g.stride
     lo, hi = share(k, xp.shape[0], x.shape[0])
     xp, z = xp[k], z[k]
     xp[:] = 0
@@ -241,14 +231,14 @@ def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, xp, z, y):
         apply(y2.reshape(-1), code, alpha)
 
 
-@njit(**DOOR)
+@door
 def _transpose_forward(chunks, *args):
     launch(_transpose_forward_chunk, chunks, args)
 
 
-@njit(**INNER)
+@inner
 def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
-    top, left = g[3, 0], g[3, 1]
+    top, left = g.padding
     lo, hi = share(k, dW.shape[0], x.shape[0])
     dz, dzp, xw, dxw, dW, db = dz[k], dzp[k], xw[k], dxw[k], dW[k], db[k]
     dW[:] = 0
@@ -274,12 +264,20 @@ def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, 
                 take(dxw, dx2)
 
 
-@njit(**DOOR)
+@door
 def _transpose_backward(chunks, *args):
     launch(_transpose_backward_chunk, chunks, args)
 
 
-# ---- the kernels: weights packed, scratch from the workspace, then one parallel loop
+# ---- the kernels: weights packed, scratch from the workspace, then the launch
+
+def _fit(x, W, b, size, axis, g):
+    """Compiled loops do not look at bounds, so what does not fit together is refused before."""
+    if (x.shape[1:] != (*size, W.shape[axis]) or W.shape[:2] != g.kernel_size or b.shape != (W.shape[5 - axis],)
+            or not x.dtype == W.dtype == b.dtype or not x.flags.c_contiguous):
+        raise ValueError(f"x {x.dtype} {x.shape}, W {W.dtype} {W.shape} and b {b.dtype} {b.shape} must be of one "
+                         f"dtype, in C order, and fit together and to {g}")
+
 
 class _Scratch:
     """Arrays for each chunk of a batch of n pictures, from the workspace."""
@@ -338,6 +336,7 @@ def _as_transposed(W, g):
 
 def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     """y = f(conv2d(x, W) + b)"""
+    _fit(x, W, b, g.input_size, 2, g)
     turned, transposed = _as_transposed(W, g)
     if transposed:
         return conv2d_transpose_forward(x, turned, b, transposed, activation, out, work)
@@ -347,7 +346,7 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     wide = s.wide_weights(W)
     z = s.empty("z", g.output_size[0] * g.output_size[1], wide.shape[1])
     xp = s.empty("xp", *g.padded_size, x.shape[3])
-    _conv_forward(s.chunks, x, wide, b, packed(g), max(code, IDENTITY), alpha, xp, z, out)
+    _conv_forward(s.chunks, x, wide, b, g, max(code, IDENTITY), alpha, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -355,6 +354,7 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
 
 def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += conv2d_weight_grad(x, dz);   db += sum dz;   dx = conv2d_input_grad(dz, W)"""
+    _fit(x, W, db, g.input_size, 2, g)
     turned, transposed = _as_transposed(W, g)
     if transposed:
         dturned = np.zeros_like(turned)
@@ -367,7 +367,7 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     phases, starts = s.phases(W, g)
     wide = widened(W.shape[3], x.dtype)
     dW_k, db_k = s.empty("dW", W[..., 0].size, wide), s.empty("db", W.shape[3], dtype=np.float64)
-    _conv_backward(s.chunks, x, phases, starts, y, dy, packed(g), max(code, IDENTITY), alpha,
+    _conv_backward(s.chunks, x, phases, starts, y, dy, g, max(code, IDENTITY), alpha,
                    s.empty("xp", *g.padded_size, x.shape[3]), s.empty("dz", *g.output_size, W.shape[3]),
                    s.margin(g, W.shape[3], "dzp"), s.empty("dzw", *g.output_size, wide),
                    s.empty("dxw", g.input_size[0] * g.input_size[1], phases.shape[1]), dW_k, db_k, _or_none(dx, x))
@@ -378,6 +378,7 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
 
 def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
     """y = f(conv2d_input_grad(x, W) + b)"""
+    _fit(x, W, b, g.output_size, 3, g)
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], *g.input_size, W.shape[2]), x.dtype) if out is None else out
     s = _Scratch(x.shape[0], x.dtype, work)
@@ -387,7 +388,7 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
         weights, starts = s.phases(W, g)
         pixels = g.input_size[0] * g.input_size[1]
     z, xp = s.empty("z", pixels, weights.shape[1]), s.margin(g, x.shape[3], "xp")
-    _transpose_forward(s.chunks, x, weights, starts, b, packed(g), max(code, IDENTITY), alpha, xp, z, out)
+    _transpose_forward(s.chunks, x, weights, starts, b, g, max(code, IDENTITY), alpha, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -395,12 +396,13 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
 
 def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += conv2d_weight_grad(dz, x);   db += sum dz;   dx = conv2d(dz, W)"""
+    _fit(x, W, db, g.output_size, 3, g)
     code, alpha = code_of(activation)
     dy = dy if code >= 0 else dy * activation.slope(y)
     s = _Scratch(x.shape[0], x.dtype, work)
     wide = s.wide_weights(W)
     dW_k, db_k = s.empty("dW", *wide.shape), s.empty("db", W.shape[2], dtype=np.float64)
-    _transpose_backward(s.chunks, x, wide, y, dy, packed(g), max(code, IDENTITY), alpha,
+    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha,
                         s.empty("dz", *y.shape[1:]), s.empty("dzp", *g.padded_size, W.shape[2]),
                         s.empty("xw", *g.output_size, wide.shape[1]),
                         s.empty("dxw", g.output_size[0] * g.output_size[1], wide.shape[1]), dW_k, db_k, _or_none(dx, x))
@@ -434,5 +436,7 @@ def conv2d_weight_grad(x, dy, g):
     """dW[u,v,c,o] = sum_{n,i,j} x[n, s i + u - p, s j + v - p, c] dy[n,i,j,o]"""
     W = np.zeros((*g.kernel_size, x.shape[3], dy.shape[3]), x.dtype)
     dW = np.zeros_like(W)
+    if dy.shape != (x.shape[0], *g.output_size, dy.shape[3]):
+        raise ValueError(f"dy of shape {dy.shape} does not fit x of shape {x.shape} and {g}")
     conv2d_backward(x, W, dy, dy, g, _Identity, dW, np.zeros(dy.shape[3], x.dtype))
     return dW

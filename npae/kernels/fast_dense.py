@@ -4,11 +4,10 @@ Two pools of threads (BLAS's and Numba's) would fight for the cores, so BLAS kee
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_conv import CHUNKS, add_bias, add_column_sums, add_to
-from npae.kernels.fast_parallel import DOOR, INNER, launch, share
+from npae.kernels.fast_parallel import door, inner, launch, share
 from npae.kernels.workspace import Workspace
 
 LEAST_ROWS = 16  # fewer rows a task would make the matrix product too thin to be fast
@@ -19,7 +18,7 @@ def _chunks(rows: int) -> int:
     return max(1, min(CHUNKS, rows // LEAST_ROWS))
 
 
-@njit(**INNER)
+@inner
 def _transposed(x, lo, hi, xt):
     """xt[q - lo] = x[:, q]: a block of columns made contiguous, in tiles that fit the cache."""
     for r in range(0, x.shape[0], 32):
@@ -28,7 +27,7 @@ def _transposed(x, lo, hi, xt):
                 xt[q, m] = x[m, q]
 
 
-@njit(**INNER)
+@inner
 def _forward_rows(k, x, W, b, code, alpha, chunks, y):
     lo, hi = share(k, chunks, x.shape[0])
     np.dot(x[lo:hi], W, y[lo:hi])
@@ -36,12 +35,12 @@ def _forward_rows(k, x, W, b, code, alpha, chunks, y):
     apply(y[lo:hi].reshape(-1), code, alpha)
 
 
-@njit(**DOOR)
+@door
 def _forward(chunks, *args):
     launch(_forward_rows, chunks, args)
 
 
-@njit(**INNER)
+@inner
 def _backward_rows(k, W, y, dy, code, alpha, dz, db, dx):
     lo, hi = share(k, db.shape[0], y.shape[0])
     times_slope(dz[lo:hi].reshape(-1), y[lo:hi].reshape(-1), dy[lo:hi].reshape(-1), code, alpha)
@@ -51,12 +50,12 @@ def _backward_rows(k, W, y, dy, code, alpha, dz, db, dx):
         np.dot(dz[lo:hi], W.T, dx[lo:hi])
 
 
-@njit(**DOOR)
+@door
 def _backward(chunks, *args):
     launch(_backward_rows, chunks, args)
 
 
-@njit(**INNER)
+@inner
 def _weight_grad_rows(k, x, dz, chunks, xt, product, dW):
     lo, hi = share(k, chunks, x.shape[1])
     _transposed(x, lo, hi, xt)
@@ -64,13 +63,23 @@ def _weight_grad_rows(k, x, dz, chunks, xt, product, dW):
     add_to(dW[lo:hi], product[lo:hi])
 
 
-@njit(**DOOR)
+@door
 def _weight_grad(chunks, *args):
     launch(_weight_grad_rows, chunks, args)
 
 
+def _fit(x, W, b):
+    """Compiled loops do not look at bounds, so what does not fit together is refused before."""
+    if x.shape[1:] != W.shape[:1] or b.shape != W.shape[1:] or not x.dtype == W.dtype == b.dtype:
+        raise ValueError(f"x {x.dtype} {x.shape}, W {W.dtype} {W.shape} and b {b.dtype} {b.shape} must be of one dtype "
+                         "and fit together")
+    if not x.flags.c_contiguous:
+        raise ValueError(f"x of shape {x.shape} must be in C order")
+
+
 def dense_forward(x, W, b, activation, out=None, work=None):
     """y = f(x W + b)"""
+    _fit(x, W, b)
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], W.shape[1]), x.dtype) if out is None else out
     chunks = _chunks(x.shape[0])
@@ -82,6 +91,7 @@ def dense_forward(x, W, b, activation, out=None, work=None):
 
 def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += x^T dz;   db += sum_n dz;   dx = dz W^T"""
+    _fit(x, W, db)
     code, alpha = code_of(activation)
     work = work or Workspace()
     dy = dy if code >= 0 else dy * activation.slope(y)

@@ -2,12 +2,12 @@
 
 A kernel is three things: the body of task k in Numba, `launch` under it, and a Python door that packs the arguments:
 
-    @njit(**INNER)
+    @inner
     def _double_row(k, x, y):
         for j in range(x.shape[1]):
             y[k, j] = 2 * x[k, j]
 
-    @njit(**DOOR)
+    @door
     def _double(rows, *args):
         launch(_double_row, rows, args)
 
@@ -16,17 +16,80 @@ only what no other task reads or writes; how many tasks there are never depends 
 """
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, prange, types
+from numba import cfunc, config, njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-DOOR: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}  # of a function that Python calls
-INNER: dict[str, Any] = {**DOOR, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of one that only kernels call
+from npae.data.cache import cache_dir
+
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+HERE = Path(__file__).parent
+SOURCES = sorted(HERE.glob("*.py"))
+
+
+def _cache_folder() -> Path:
+    """Where compiled kernels are kept: a folder of their own for every state of the sources.
+
+    Numba looks only at the file of the function that it takes from its cache, but a kernel holds compiled code of
+    other files too: after an edit of those it would go on with the old code.
+    """
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:16]
+    folders = [Path(config.CACHE_DIR)] if config.CACHE_DIR else [HERE / "__pycache__", cache_dir()]
+    for folder in (*folders, Path(tempfile.gettempdir())):
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                chosen = folder / f"npae-kernels-{state}"
+                for old in set(folder.glob("npae-kernels-*")) - {chosen} if folder == HERE / "__pycache__" else ():
+                    shutil.rmtree(old, ignore_errors=True)
+                return chosen
+    raise OSError("there is no folder to keep compiled kernels in: set $NUMBA_CACHE_DIR to one that can be written to")
+
+
+CACHE = _cache_folder()
+
+
+@contextmanager
+def _cached():
+    """Functions that are decorated inside are kept in CACHE."""
+    users, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = users
+
+
+def door(function):
+    """Compile a function that Python calls."""
+    with _cached():
+        return njit(cache=True, **OPTIONS)(function)
+
+
+def inner(function):
+    """Compile a function that only compiled code calls; the doors that it is compiled into keep it in their cache."""
+    return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
+
+
+def by_address(signature):
+    """Compile a function that compiled code calls by its address, so that it is compiled once for all of them."""
+
+    def compiled(function):
+        with _cached():
+            return cfunc(signature, cache=True)(function)
+
+    return compiled
+
 
 WORD = ir.IntType(64)
 TASK = ir.FunctionType(ir.VoidType(), [WORD, WORD])  # address of the arguments, k
@@ -35,7 +98,7 @@ LOOP = "npae_loop"
 
 @intrinsic
 def launch(typing, body, tasks, args):
-    """body(k, *args) for every k < tasks, on all threads."""
+    """body(k, *args) for every k < tasks, on all threads. A body must not raise: nobody would hear it."""
     kinds = (types.int64, *args.types)
     body.dispatcher.compile(kinds)
     compiled = body.dispatcher.overloads[kinds]
@@ -71,13 +134,14 @@ def _call(typing, task, args, k):
 THREE_WORDS = types.void(types.int64, types.int64, types.int64)
 
 
-@njit(THREE_WORDS, parallel=True, **DOOR)
-def _parallel_loop(task, args, tasks):
-    for k in prange(tasks):
-        _call(task, args, np.int64(k))
+with _cached():
+    @njit(THREE_WORDS, parallel=True, cache=True, **OPTIONS)
+    def _parallel_loop(task, args, tasks):
+        for k in prange(tasks):
+            _call(task, args, np.int64(k))
 
 
-@cfunc(THREE_WORDS, cache=True)
+@by_address(THREE_WORDS)
 def _loop(task, args, tasks):
     if tasks == 1:  # small work does not wait for threads
         _call(task, args, 0)
@@ -88,7 +152,7 @@ def _loop(task, args, tasks):
 llvmlite.binding.add_symbol(LOOP, _loop.address)  # compiled kernels find the loop by its name
 
 
-@njit(**INNER)
+@inner
 def share(k, chunks, n):
     """lo, hi: the rows (or pictures) of chunk k when n of them are cut into chunks."""
     return k * n // chunks, (k + 1) * n // chunks

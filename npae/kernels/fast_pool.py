@@ -4,16 +4,14 @@ Its output is written by that task alone, so that no two threads ever meet in a 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from npae.kernels.fast_conv import packed, unpacked
-from npae.kernels.fast_parallel import DOOR, INNER, launch
+from npae.kernels.fast_parallel import door, inner, launch
 from npae.kernels.geometry import bilinear_taps
 
 
-@njit(**INNER)
+@inner
 def _max_pool(n, x, g, y, winner):
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
     for i in range(oh):
         for j in range(ow):
             for c in range(x.shape[3]):
@@ -29,14 +27,14 @@ def _max_pool(n, x, g, y, winner):
                 winner[n, i, j, c] = place
 
 
-@njit(**DOOR)
+@door
 def _max_pool_batch(pictures, *args):
     launch(_max_pool, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _max_pool_grad(n, dy, winner, g, dx):
-    _, (_, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    kw, (sh, sw), (top, left), (oh, ow) = g.kernel_size[1], g.stride, g.padding, g.output_size
     dx[n] = 0
     for i in range(oh):
         for j in range(ow):
@@ -45,14 +43,14 @@ def _max_pool_grad(n, dy, winner, g, dx):
                 dx[n, sh * i - top + u, sw * j - left + v, c] += dy[n, i, j, c]
 
 
-@njit(**DOOR)
+@door
 def _max_pool_grad_batch(pictures, *args):
     launch(_max_pool_grad, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _avg_pool(n, x, g, y):
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
     area = x.dtype.type(kh * kw)
     y[n] = 0
     for i in range(oh):
@@ -65,14 +63,14 @@ def _avg_pool(n, x, g, y):
                 y[n, i, j, c] /= area
 
 
-@njit(**DOOR)
+@door
 def _avg_pool_batch(pictures, *args):
     launch(_avg_pool, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _avg_pool_grad(n, dy, g, dx):
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = unpacked(g)
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
     area = dx.dtype.type(kh * kw)
     dx[n] = 0
     for i in range(oh):
@@ -83,12 +81,12 @@ def _avg_pool_grad(n, dy, g, dx):
                         dx[n, a, b, c] += dy[n, i, j, c] / area
 
 
-@njit(**DOOR)
+@door
 def _avg_pool_grad_batch(pictures, *args):
     launch(_avg_pool_grad, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _nearest(n, x, fh, fw, y):
     for i in range(y.shape[1]):
         for j in range(y.shape[2]):
@@ -96,12 +94,12 @@ def _nearest(n, x, fh, fw, y):
                 y[n, i, j, c] = x[n, i // fh, j // fw, c]
 
 
-@njit(**DOOR)
+@door
 def _nearest_batch(pictures, *args):
     launch(_nearest, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _nearest_grad(n, dy, fh, fw, dx):
     dx[n] = 0
     for i in range(dy.shape[1]):
@@ -110,12 +108,12 @@ def _nearest_grad(n, dy, fh, fw, dx):
                 dx[n, i // fh, j // fw, c] += dy[n, i, j, c]
 
 
-@njit(**DOOR)
+@door
 def _nearest_grad_batch(pictures, *args):
     launch(_nearest_grad, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _bilinear(n, x, a0, a1, s, b0, b1, t, y):
     one = x.dtype.type(1)
     for i in range(y.shape[1]):
@@ -126,12 +124,12 @@ def _bilinear(n, x, a0, a1, s, b0, b1, t, y):
                 y[n, i, j, c] = (one - s[i]) * above + s[i] * below
 
 
-@njit(**DOOR)
+@door
 def _bilinear_batch(pictures, *args):
     launch(_bilinear, pictures, args)
 
 
-@njit(**INNER)
+@inner
 def _bilinear_grad(n, dy, a0, a1, s, b0, b1, t, dx):
     one = dy.dtype.type(1)
     dx[n] = 0
@@ -145,7 +143,7 @@ def _bilinear_grad(n, dy, a0, a1, s, b0, b1, t, dx):
                 dx[n, a1[i], b1[j], c] += t[j] * below
 
 
-@njit(**DOOR)
+@door
 def _bilinear_grad_batch(pictures, *args):
     launch(_bilinear_grad, pictures, args)
 
@@ -155,28 +153,28 @@ def max_pool2d(x, g, out=None, winner=None):
     shape = (x.shape[0], *g.output_size, x.shape[3])
     out = np.empty(shape, x.dtype) if out is None else out
     winner = np.empty(shape, np.int32) if winner is None else winner
-    _max_pool_batch(len(x), x, packed(g), out, winner)
+    _max_pool_batch(len(x), x, g, out, winner)
     return out, winner
 
 
 def max_pool2d_input_grad(dy, winner, g, out=None):
     """dx: each window's gradient goes to its winner alone; where windows overlap the gradients add up."""
     out = np.empty((dy.shape[0], *g.input_size, dy.shape[3]), dy.dtype) if out is None else out
-    _max_pool_grad_batch(len(dy), dy, winner, packed(g), out)
+    _max_pool_grad_batch(len(dy), dy, winner, g, out)
     return out
 
 
 def avg_pool2d(x, g, out=None):
     """y = the sum of each window / (kh kw); zeros of the padding count."""
     out = np.empty((x.shape[0], *g.output_size, x.shape[3]), x.dtype) if out is None else out
-    _avg_pool_batch(len(x), x, packed(g), out)
+    _avg_pool_batch(len(x), x, g, out)
     return out
 
 
 def avg_pool2d_input_grad(dy, g, out=None):
     """dx: each pixel of a window gets dy / (kh kw)."""
     out = np.empty((dy.shape[0], *g.input_size, dy.shape[3]), dy.dtype) if out is None else out
-    _avg_pool_grad_batch(len(dy), dy, packed(g), out)
+    _avg_pool_grad_batch(len(dy), dy, g, out)
     return out
 
 

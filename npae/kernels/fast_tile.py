@@ -8,9 +8,11 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from npae.kernels.fast_parallel import by_address, inner
 
 # A tile is up to 14 rows x 2 vectors of 64 bytes: 28 of AVX-512's 32 registers, 2 for B, 1 for A. Narrower machines get
 # the same code split by LLVM. Fewer rows for what is left over: any number is a sum of these.
@@ -86,7 +88,7 @@ def _make_tile(rows: int, vectors: int):
 
         return types.void(zero, *[types.int64] * 12), generate
 
-    @njit(nogil=True)
+    @inner
     def call(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
         tile(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
 
@@ -96,7 +98,7 @@ def _make_tile(rows: int, vectors: int):
 def _make_tallest(tile14, tile7, tile4, tile2, tile1):
     """The tallest of these tiles that fits into the rows that are left; gives the rows that it did."""
 
-    @njit(nogil=True)
+    @inner
     def tallest(left, zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
         if left >= 14:
             tile14(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
@@ -120,7 +122,7 @@ _wide_tile = _make_tallest(*(_make_tile(rows, 2) for rows in ROWS))
 _slim_tile = _make_tallest(*(_make_tile(rows, 1) for rows in ROWS))
 
 
-@njit(nogil=True)
+@inner
 def _tiles(zero, M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
     """All tiles of M rows and N bytes: strips of two vectors, in each the rows from top to bottom."""
     j = 0
@@ -155,7 +157,7 @@ def ready(dtype) -> None:
     number = np.dtype(dtype).name
     if number not in _drivers:
         source = {"float32": _tiles_float32, "float64": _tiles_float64}[number]
-        _drivers[number] = cfunc(types.void(*[types.int64] * 14), cache=True)(source)
+        _drivers[number] = by_address(types.void(*[types.int64] * 14))(source)
         llvmlite.binding.add_symbol(f"npae_product_{number}", _drivers[number].address)
 
 

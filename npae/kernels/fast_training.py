@@ -5,10 +5,9 @@ Each row or block of fixed size is one serial loop, which the compiler vectorise
 import math
 
 import numpy as np
-from numba import njit
 from numba.extending import overload
 
-from npae.kernels.fast_parallel import DOOR, INNER, launch
+from npae.kernels.fast_parallel import door, inner, launch
 from npae.kernels.reference_training import TINY_MOMENT
 
 BLOCK = 8192  # entries of a vector that one thread takes at a time; fixed, so that sums do not depend on the threads
@@ -74,7 +73,7 @@ def _log1p_unit_typed(z):
 # -- likelihoods --
 
 
-@njit(**INNER)
+@inner
 def _sum(terms):
     """The sum in float64, in four interleaved parts that hide the latency of the addition."""
     a = b = c = d = 0.0
@@ -89,7 +88,7 @@ def _sum(terms):
     return (a + b) + (c + d)
 
 
-@njit(**INNER)
+@inner
 def _sum_of_squares(terms):
     """Like `_sum`, of the squares; a float32 is widened before it is squared."""
     a = b = c = d = 0.0
@@ -104,7 +103,7 @@ def _sum_of_squares(terms):
     return (a + b) + (c + d)
 
 
-@njit(**INNER)
+@inner
 def _bernoulli_row(n, logits, x, nll, dlogits, scale):
     logits, x, dlogits = logits[n], x[n], dlogits[n]
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
@@ -118,7 +117,7 @@ def _bernoulli_row(n, logits, x, nll, dlogits, scale):
     nll[n] = _sum(terms)
 
 
-@njit(**DOOR)
+@door
 def _bernoulli(pictures, *args):
     launch(_bernoulli_row, pictures, args)
 
@@ -130,7 +129,7 @@ def bernoulli_nll(logits: np.ndarray, x: np.ndarray, nll: np.ndarray, dlogits: n
     _bernoulli(len(x), logits, x, nll, dlogits, logits.dtype.type(1 / len(logits)))
 
 
-@njit(**INNER)
+@inner
 def _squared_row(n, y, x, scale, slope, sse, dy):
     y, x, dy = y[n], x[n], dy[n]
     difference = np.empty_like(y)
@@ -141,7 +140,7 @@ def _squared_row(n, y, x, scale, slope, sse, dy):
     sse[n] = scale * _sum_of_squares(difference)
 
 
-@njit(**DOOR)
+@door
 def _squared(pictures, *args):
     launch(_squared_row, pictures, args)
 
@@ -156,7 +155,7 @@ def squared_error(y: np.ndarray, x: np.ndarray, scale: float, sse: np.ndarray, d
 # -- optimizer steps: each task is a block of the vectors --
 
 
-@njit(**INNER)
+@inner
 def _block(k, vector):
     return vector[k * BLOCK:min((k + 1) * BLOCK, vector.size)]
 
@@ -165,19 +164,19 @@ def _blocks(vector):
     return -(-vector.size // BLOCK)
 
 
-@njit(**INNER)
+@inner
 def _sgd_block(k, theta, grad, lr):
     theta, grad = _block(k, theta), _block(k, grad)
     for i in range(theta.size):
         theta[i] -= lr * grad[i]
 
 
-@njit(**DOOR)
+@door
 def _sgd(blocks, *args):
     launch(_sgd_block, blocks, args)
 
 
-@njit(**INNER)
+@inner
 def _momentum_block(k, theta, grad, velocity, lr, momentum):
     theta, grad, velocity = _block(k, theta), _block(k, grad), _block(k, velocity)
     zero, tiny = theta.dtype.type(0), theta.dtype.type(TINY_MOMENT)
@@ -188,12 +187,12 @@ def _momentum_block(k, theta, grad, velocity, lr, momentum):
         theta[i] -= lr * a
 
 
-@njit(**DOOR)
+@door
 def _momentum(blocks, *args):
     launch(_momentum_block, blocks, args)
 
 
-@njit(**INNER)
+@inner
 def _rmsprop_block(k, theta, grad, v, lr, rho, rest, eps):
     theta, grad, v = _block(k, theta), _block(k, grad), _block(k, v)
     zero, tiny = theta.dtype.type(0), theta.dtype.type(TINY_MOMENT)
@@ -204,12 +203,12 @@ def _rmsprop_block(k, theta, grad, v, lr, rho, rest, eps):
         theta[i] -= lr * grad[i] / (math.sqrt(a) + eps)
 
 
-@njit(**DOOR)
+@door
 def _rmsprop(blocks, *args):
     launch(_rmsprop_block, blocks, args)
 
 
-@njit(**INNER)
+@inner
 def _adam_block(k, theta, grad, m, v, step, root, shrink, beta1, rest1, beta2, rest2, eps):
     theta, grad, m, v = _block(k, theta), _block(k, grad), _block(k, m), _block(k, v)
     zero, tiny = theta.dtype.type(0), theta.dtype.type(TINY_MOMENT)
@@ -223,17 +222,17 @@ def _adam_block(k, theta, grad, m, v, step, root, shrink, beta1, rest1, beta2, r
         theta[i] -= shrink * theta[i] + step * a / (math.sqrt(b) * root + eps)
 
 
-@njit(**DOOR)
+@door
 def _adam(blocks, *args):
     launch(_adam_block, blocks, args)
 
 
-@njit(**INNER)
+@inner
 def _squares_block(k, g, partial):
     partial[k] = _sum_of_squares(_block(k, g))
 
 
-@njit(**DOOR)
+@door
 def _squares(blocks, *args):
     launch(_squares_block, blocks, args)
 

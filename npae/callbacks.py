@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from npae import store
+from npae.losses import SquaredError
 from npae.models.base import Model, Terms
 from npae.optim import Optimizer
 
@@ -27,6 +28,7 @@ class State:
     optimizer: Optimizer
     epochs: int
     steps: int  # batches an epoch
+    pixels: int  # numbers in a picture
     epoch: int = 0  # epochs done
     step: int = 0  # batches done in this epoch
     terms: Terms = field(default_factory=dict)  # this epoch's row: means so far; with val_... when the epoch is done
@@ -232,8 +234,10 @@ def _progress(state: State) -> str:
     parts = [f"{name} {value:.2f}" for name, value in terms.items()
              if name in ("kl", "val_loss") or (name == "recon" and "kl" in terms)]
     inner = f" ({', '.join(parts)})" if parts else ""
-    speed = state.images / state.seconds
-    return f"loss {terms['loss']:.2f}{inner} {state.model.likelihood.unit}, {speed:,.0f} pictures/s"
+    unit, speed = state.model.likelihood.unit, state.images / state.seconds
+    if unit == SquaredError.unit:
+        unit += f" ({terms['loss'] / state.pixels:.5f} per pixel)"
+    return f"loss {terms['loss']:.2f}{inner} {unit}, {speed:,.0f} pictures/s"
 
 
 def compiled_before() -> bool:

@@ -142,15 +142,14 @@ def epoch_axis(ax: Axes, epochs: Sequence[float]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
 
-def class_colours(classes: np.ndarray) -> tuple[Any, Any]:
-    """A colour for each class and none between: tab10 up to ten, viridis beyond."""
+def class_colours(K: int) -> tuple[Any, Any]:
+    """A colour for each of the classes 0, 1, ... K - 1 and none between: tab10 up to ten, viridis beyond."""
     import matplotlib
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    K = len(classes)
     tab10 = matplotlib.colormaps["tab10"]
     cmap = ListedColormap([tab10(k) for k in range(K)]) if K <= 10 else matplotlib.colormaps["viridis"].resampled(K)
-    return cmap, BoundaryNorm(np.arange(K + 1) + classes[0] - 0.5, K)
+    return cmap, BoundaryNorm(np.arange(K + 1) - 0.5, K)
 
 
 def number(value: float, form: str) -> str:

@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"npae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"npae: there is not enough memory ({error}): use smaller settings", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("npae: interrupted", file=sys.stderr)
         return 130
@@ -136,11 +139,13 @@ def _gradcheck(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from npae import data, runs
 
-    print("\n".join(data.describe(args.name, args.data_dir)))
-    path = runs.sheet(args.name, args.data_dir, args.out or f"{Path(args.name).stem}-sheet.png")
+    head, *lines = data.describe(args.name, args.data_dir)
+    print("\n".join([head, *lines]))
+    if "downloaded on first use" in head and not all("verified" in line for line in lines):
+        print("nothing is drawn, and nothing was downloaded: `npae train RECIPE --data mnist` does that")
+        return 0
+    path = runs.sheet(args.name, args.data_dir, args.out or f"{data.short_name(args.name)}-sheet.png")
     print(f"a sheet of pictures: {path}")
     return 0

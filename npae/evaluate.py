@@ -12,8 +12,31 @@ from typing import Any
 import numpy as np
 
 from npae.data.batches import Transform, batches
+from npae.models.base import Terms
 
 ROWS = 4096  # pictures turned to float64 at a time: 26 MB of MNIST
+
+
+def loss_terms(
+    model: Any,
+    x: np.ndarray,
+    y: np.ndarray | None = None,
+    *,
+    rng: np.random.Generator,
+    batch_size: int = 256,
+    transform: Transform | None = None,
+) -> Terms:
+    """The terms of `model.loss` on pictures that are not trained on, with z sampled but without noise or dropout.
+
+    Shapes: x (N, H, W, C), uint8 or float in [0, 1]; y (N,) labels of a conditional model
+    Units: the model's, a mean over N
+    """
+    sums: Terms = {}
+    with model.without_noise():
+        for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform, dtype=model.theta.dtype):
+            for name, value in model.loss(x_batch, y_batch, rng=rng).items():
+                sums[name] = sums.get(name, 0.0) + len(x_batch) * float(value)
+    return {name: value / len(x) for name, value in sums.items()}
 
 
 def elbo(
@@ -46,18 +69,13 @@ def elbo(
             f"an ELBO is in nats, and this model's likelihood {type(model.likelihood).__name__} is in {unit}: "
             "use reconstruction_mse, or train with Bernoulli() or Gaussian(variance)"
         )
-    recon = kl = 0.0
-    for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform):
-        terms = model.loss(x_batch, y_batch, rng=rng)
-        if "kl" not in terms:
-            raise ValueError(
-                f"an ELBO needs the terms 'recon' and 'kl', and {type(model).__name__}.loss gives {sorted(terms)}: "
-                "use reconstruction_mse for a model without a prior"
-            )
-        recon += len(x_batch) * float(terms["recon"])
-        kl += len(x_batch) * float(terms["kl"])
-    recon, kl = recon / len(x), kl / len(x)
-    return {"elbo": -(recon + kl), "recon": recon, "kl": kl}
+    terms = loss_terms(model, x, y, rng=rng, batch_size=batch_size, transform=transform)
+    if "kl" not in terms:
+        raise ValueError(
+            f"an ELBO needs the terms 'recon' and 'kl', and {type(model).__name__}.loss gives {sorted(terms)}: "
+            "use reconstruction_mse for a model without a prior"
+        )
+    return {"elbo": -(terms["recon"] + terms["kl"]), "recon": terms["recon"], "kl": terms["kl"]}
 
 
 def reconstruction_mse(
@@ -75,13 +93,16 @@ def reconstruction_mse(
 
     Shapes: x (N, H, W, C), uint8 or float32 in [0, 1]
     Units: squared grey level per pixel, grey levels in [0, 1]; times H W C it is the squared error per image
-    Raises ValueError: no pictures
+    Raises ValueError: no pictures; reconstructions of another shape (both shown)
 
     `transform` is applied to each batch first; rng is its noise, where it has one.
     """
     total = 0.0
-    for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform):
+    for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform, dtype=model.theta.dtype):
         x_hat = model.reconstruct(x_batch) if y is None else model.reconstruct(x_batch, y_batch)
+        if x_hat.shape != x_batch.shape:  # NumPy would stretch the one to the other
+            raise ValueError(f"pictures of shape {x_batch.shape[1:]} come back as {x_hat.shape[1:]}: pass them as "
+                             "(N, H, W, C), with the size that the model was built for")
         total += float(np.square(np.subtract(x_batch, x_hat, dtype=np.float64)).sum())
     return total / x.size
 

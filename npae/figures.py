@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ERROR_WIDTH = 64  # screen pixels that a number under a picture needs
+MOST_NAMES = 30  # labels that can be written onto one plane
 GIF_BYTES = 1_000_000
 NOT_TERMS = {"epoch", "step", "loss", "seconds", "lr"}
 
@@ -145,7 +146,9 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
 
     if z.ndim != 2 or z.shape[1] != 2:
         raise ValueError(f"a latent plane has 2 coordinates: z must be (N, 2), got {z.shape}")
-    hint = "" if labels is None else "; colour: the label, which also stands near its median"
+    shown, place = (np.empty(0), None) if labels is None else np.unique(labels, return_inverse=True)
+    named = len(shown) <= MOST_NAMES
+    hint = "" if labels is None else "; colour: the label" + ", which also stands near its median" * named
     figure = page(860 if labels is not None else 736, 636, title, f"Encoder's code of {len(z):,} pictures{hint}")
     ax = box(figure, left=MARGIN + 56, top=HEAD, width=680, height=600)
     ax.set_aspect("equal", adjustable="datalim")
@@ -154,14 +157,16 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
     if labels is None:
         ax.scatter(z[:, 0], z[:, 1], color=BLUE, **dots)
         return figure
-    classes = np.arange(int(labels.min()), int(labels.max()) + 1)
-    cmap, norm = class_colours(classes)
-    ax.scatter(z[:, 0], z[:, 1], c=labels, cmap=cmap, norm=norm, **dots)
+    cmap, norm = class_colours(len(shown))
+    ax.scatter(z[:, 0], z[:, 1], c=place, cmap=cmap, norm=norm, **dots)
     beside = box(figure, left=MARGIN + 760, top=HEAD, width=22, height=600)
-    bar = figure.colorbar(ScalarMappable(norm, cmap), cax=beside, ticks=classes[:: -(-len(classes) // 20)])
+    ticks = np.arange(len(shown))[:: -(-len(shown) // 20)]
+    bar = figure.colorbar(ScalarMappable(norm, cmap), cax=beside, ticks=ticks)
+    bar.ax.set_yticklabels([str(label) for label in shown[ticks]])
     bar.set_label("label")
     bar.ax.tick_params(length=0)
-    shown = np.unique(labels)
+    if not named:
+        return figure
     medians = np.array([np.median(z[labels == label], axis=0) for label in shown])
     for label, (z1, z2) in zip(shown, _apart(medians, 0.06 * np.ptp(z, axis=0).max()), strict=True):
         ax.text(z1, z2, str(label), fontsize=17, weight="bold", ha="center", va="center",

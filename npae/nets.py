@@ -18,7 +18,7 @@ def conv_ae_encoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtype
 
     Shapes: (N, H, W, C) -> (N, latent)
     """
-    rng = rng or np.random.default_rng()
+    rng = np.random.default_rng(rng)
     convs: list[Layer] = []
     for channels, stride in ((shape[2], 2), (8, 1), (8, 2), (8, 1)):
         convs.append(Conv2d(channels, 8, 3, stride=stride, activation="relu", rng=rng, dtype=dtype))
@@ -31,7 +31,7 @@ def conv_ae_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtype
     Shapes: (N, latent) -> (N, H, W, C)
     Raises ValueError: H or W not a multiple of 4.
     """
-    rng = rng or np.random.default_rng()
+    rng = np.random.default_rng(rng)
     h, w = _quarter(shape)
     return Sequential([
         Dense(latent, h * w * 64, activation="relu", rng=rng, dtype=dtype),
@@ -49,7 +49,7 @@ def bernoulli_vae_encoder(shape: Sequence[int], latent: int, *, rng: Rng = None,
     Shapes: (N, H, W, C) -> (N, 2 latent)
     Source: the architecture of TensorFlow's tutorial 'Convolutional Variational Autoencoder'
     """
-    rng = rng or np.random.default_rng()
+    rng = np.random.default_rng(rng)
     convs: list[Layer] = []
     for channels, filters in ((shape[2], 32), (32, 64)):
         convs.append(Conv2d(channels, filters, 3, stride=2, padding="valid", activation="relu", rng=rng, dtype=dtype))
@@ -62,7 +62,7 @@ def bernoulli_vae_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None,
     Shapes: (N, latent) -> (N, H, W, C)
     Raises ValueError: H or W not a multiple of 4.
     """
-    rng = rng or np.random.default_rng()
+    rng = np.random.default_rng(rng)
     h, w = _quarter(shape)
     return Sequential([
         Dense(latent, h * w * 32, activation="relu", rng=rng, dtype=dtype),

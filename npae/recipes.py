@@ -3,6 +3,7 @@ A recipe says which nets, which objective, which optimizer and how long; the num
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ class Setting:
     default: Any
     help: str
     choices: tuple[str, ...] = ()
-    least: float | None = None
+    least: float = -math.inf
     kind: type | None = None  # for a default of None: what a given value must be
 
     def parse(self, key: str, text: str) -> Any:
@@ -31,21 +32,23 @@ class Setting:
 
         Raises ValueError: text that is not of the default's type, or not among the choices.
         """
-        kind = self.kind or type(self.default)
-        if self.choices:
-            if text not in self.choices:
-                raise ValueError(f"{key} must be one of {', '.join(self.choices)}, got {text!r}")
-            return text
-        if text.lower() in ("true", "false") and kind is bool:
-            return text.lower() == "true"
         try:
-            value = kind(text)
+            return self.checked(key, (self.kind or type(self.default))(text))
         except ValueError:
-            value = None
-        if value is None or kind is bool or value != value or (self.least is not None and value < self.least):
-            wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-            bound = "" if self.least is None else f" of at least {self.least:g}"
-            raise ValueError(f"{key} must be {wanted}{bound}, got {text!r}")
+            return self.checked(key, text)
+
+    def checked(self, key: str, value: Any) -> Any:
+        """The value itself, if this setting may have it.
+
+        Raises ValueError: a value of another type, below `least`, not finite, or not among the choices.
+        """
+        kind: Any = self.kind or type(self.default)
+        if self.choices:
+            if value not in self.choices:
+                raise ValueError(f"{key} must be one of {', '.join(self.choices)}, got {value!r}")
+        elif type(value) is not kind or (kind is float and not math.isfinite(value)) or value < self.least:
+            wanted = {int: "a whole number", float: "a number"}[kind]
+            raise ValueError(f"{key} must be {wanted} of at least {self.least:g}, got {value!r}")
         return value
 
 
@@ -53,8 +56,7 @@ class Setting:
 class Recipe:
     """A named training: `build(settings, shape, rng)` makes the model; `adapt` fills in what depends on other settings.
 
-    drop_last: the last, short batch of an epoch is left out. patience: epochs without a better validation loss, after
-    which the training ends; 0 means never.
+    drop_last: the last, short batch of an epoch is left out.
     """
 
     name: str
@@ -75,6 +77,16 @@ class Recipe:
         settings = {key: s.parse(key, given[key]) if key in given else s.default for key, s in self.settings.items()}
         return settings, self.adapt(settings)
 
+    def check(self, settings: Settings) -> None:
+        """Look at settings that come from a file.
+
+        Raises ValueError: one that is missing, unknown, or not what it may be.
+        """
+        if set(settings) != set(self.settings):
+            raise ValueError(f"{self.name} has the settings {', '.join(self.settings)}, got {', '.join(settings)}")
+        for key, setting in self.settings.items():
+            setting.checked(key, settings[key])
+
     def optimizer(self, settings: Settings) -> optim.Optimizer:
         """The optimizer that the settings name, with their learning rate."""
         return OPTIMIZERS[settings["optimizer"]](settings["lr"])
@@ -94,7 +106,8 @@ def _common(*, epochs: int, batch_size: int, optimizer: str, lr: float | None, l
         "optimizer": Setting(optimizer, "how theta moves", choices=tuple(OPTIMIZERS)),
         "lr": Setting(lr, "learning rate", least=0, kind=float),
         "validation": Setting(None, "training pictures set aside (default: a twelfth; 0: none)", least=0, kind=int),
-        "patience": Setting(patience, "epochs without a better validation loss until the end (0: never)", least=0),
+        "patience": Setting(patience, "epochs without a better validation loss until it ends, with the best weights "
+                            "(0: it goes on, with the last ones)", least=0),
         "binarize": Setting(binarize, "pixels made 0 or 1", choices=("threshold", "sample", "none")),
     }
 
@@ -120,11 +133,11 @@ def _bernoulli_vae(s: Settings, shape: Sequence[int], rng: np.random.Generator) 
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
-        "conv-ae", "convolutional autoencoder: squared error, 10 numbers a picture", _conv_ae,
+        "conv-ae", "convolutional autoencoder: squared error", _conv_ae,
         _common(epochs=100, batch_size=64, optimizer="rmsprop", lr=None, latent=10, patience=10, binarize="none"),
         drop_last=True, adapt=_conv_ae_rate),
     Recipe(
-        "bernoulli-vae", "convolutional VAE on black-and-white pixels: single-sample ELBO, 2 numbers a picture",
+        "bernoulli-vae", "convolutional VAE on black-and-white pixels: single-sample ELBO",
         _bernoulli_vae,
         {**_common(epochs=10, batch_size=32, optimizer="adam", lr=1e-4, latent=2, patience=0, binarize="threshold"),
          "kl": Setting("sampled", "KL term: drawn with z, or its closed form", choices=("sampled", "analytic")),

@@ -32,10 +32,15 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     given = dict(given or {}) | ({} if epochs is None else {"epochs": str(epochs)})
     settings, remark = recipe.resolve(given)
     dataset = _data.load(data, data_dir).with_validation(settings["validation"])
+    if dataset.shape[2] not in (1, 3):
+        raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
+                         "or colour (3): leave the others out, for example by x[..., :3]")
     settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
     model = recipe.build(settings, dataset.shape, train.streams(seed).init)
     folder = _new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
-    config = {"npae": __version__, "recipe": recipe_name, "data": str(data), "data_dir": data_dir, "seed": seed,
+    config = {"npae": __version__, "recipe": recipe_name,
+              "data": data if data in ("strokes", "mnist") else str(Path(data).resolve()),
+              "data_dir": None if data_dir is None else str(Path(data_dir).resolve()), "seed": seed,
               "settings": settings}
     store.write_json(folder / "config.json", config)
     print(f"{recipe_name}: {recipe.summary}\n{len(dataset.train_x):,} training, {settings['validation']:,} validation "
@@ -50,7 +55,7 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     seconds = time.perf_counter() - start
     model.save(folder / "model.npz")
     history.write_csv(folder / "history.csv")
-    metrics = measure(model, dataset, config) | {"epochs": len(history)}
+    metrics = measure(model, dataset, config, len(history))
     store.write_json(folder / "metrics.json", metrics)
     _draw(model, dataset, history.rows, config, folder)
     return f"{_sentence(model, metrics, dataset, seconds)} The pictures are in {folder / 'figures'}."
@@ -68,8 +73,8 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
     return callbacks
 
 
-def measure(model: Model, dataset: _data.Dataset, config: Config) -> dict[str, Any]:
-    """Test figures of a run: {"recipe", "data", "epochs", "seed", "test": {...}}.
+def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int) -> dict[str, Any]:
+    """Test figures of a run of so many epochs: {"recipe", "data", "epochs", "seed", "test": {...}}.
 
     Units: elbo, recon and kl in nats an image, with sampled z; mse: squared grey levels a pixel
     """
@@ -77,20 +82,24 @@ def measure(model: Model, dataset: _data.Dataset, config: Config) -> dict[str, A
     transform = binarizer(settings["binarize"])
     test = evaluate.elbo(model, dataset.test_x, rng=rng, transform=transform) if hasattr(model, "sample") else {}
     test["mse"] = evaluate.reconstruction_mse(model, dataset.test_x, transform=transform, rng=rng)
-    return {"recipe": config["recipe"], "data": dataset.name, "epochs": settings["epochs"], "seed": config["seed"],
-            "test": test}
+    if not np.isfinite(list(test.values())).all():
+        raise ValueError(f"the figures of the test pictures are {test}: the training has diverged; train again with a "
+                         "smaller --set lr=...")
+    return {"recipe": config["recipe"], "data": dataset.name, "epochs": epochs, "seed": config["seed"], "test": test}
 
 
 def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, seconds: float) -> str:
     """What was learned, in which units."""
     test, n = metrics["test"], len(dataset.test_x)
+    error = (f"{test['mse']:.5f} squared grey levels per pixel ({test['mse'] * dataset.test_x[0].size:.2f} per "
+             "image)")
     took = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] > 1)} in {seconds:.0f} s"
     if "elbo" in test:
         return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the ELBO is "
                 f"{test['elbo']:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
-                f"the code), the reconstruction error {test['mse']:.5f} squared grey levels per pixel.")
+                f"the code), the reconstruction error {error}.")
     return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} "
-            f"test pictures the reconstruction error is {test['mse']:.5f} squared grey levels per pixel.")
+            f"test pictures the reconstruction error is {error}.")
 
 
 def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
@@ -103,9 +112,12 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
         raise ValueError(f"{folder} is no finished run: it should hold config.json and model.npz; "
                          "make one with `npae train RECIPE --out DIR`")
     config = store.read_json(folder / "config.json")
-    missing = {"recipe", "data", "data_dir", "seed", "settings"} - set(config)
-    if missing:
-        raise ValueError(f"{folder / 'config.json'} lacks {', '.join(sorted(missing))}: it is not a config of npae")
+    kinds: dict[str, Any] = {"recipe": str, "data": str, "data_dir": str | None, "seed": int, "settings": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(config, dict) or key not in config
+             or not isinstance(config[key], kind)]
+    if wrong:
+        raise ValueError(f"{folder / 'config.json'} has no proper {', '.join(wrong)}: it is not a config of npae")
+    recipes.get(config["recipe"]).check(config["settings"])
     dataset = _data.load(config["data"], config["data_dir"]).with_validation(config["settings"]["validation"])
     return models.load(folder / "model.npz"), dataset, config
 
@@ -113,7 +125,7 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
 def evaluate_run(folder: str | Path) -> dict[str, Any]:
     """Measure a run again and write its metrics.json anew."""
     model, dataset, config = load(folder)
-    metrics = measure(model, dataset, config) | {"epochs": len(_history(folder))}
+    metrics = measure(model, dataset, config, len(_history(folder)))
     store.write_json(Path(folder) / "metrics.json", metrics)
     return metrics
 

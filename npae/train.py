@@ -13,6 +13,7 @@ import numpy as np
 from npae.callbacks import Callback, History, State
 from npae.data import Dataset
 from npae.data.batches import Transform, batches, count
+from npae.evaluate import loss_terms
 from npae.models.base import Model, Terms
 from npae.optim import Adam, Optimizer
 
@@ -43,7 +44,8 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; validation: pictures, or (pictures, labels), for
     the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
     batch out. Terms are means over the epoch's pictures, in the model's units.
-    Raises ValueError: a loss that is not finite (theta is left as it was before that step); data of a wrong shape.
+    Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
+    validation; data of a wrong shape.
     """
     if isinstance(x, Dataset):
         if validation is None and x.valid_x is not None:
@@ -54,18 +56,21 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     history = next((c for c in callbacks if isinstance(c, History)), None)
     if history is None:
         callbacks = [history := History(), *callbacks]
-    state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last))
+    state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last), math.prod(x.shape[1:]))
     model.keep_buffers(True)
     try:
         for c in callbacks:
             c.on_fit_begin(state)
         while state.epoch < epochs and state.stop is None:
             _epoch(state, batches(x, y, batch_size, order=rng.order, noise=rng.noise, drop_last=drop_last,
-                                  transform=transform), rng.noise, callbacks)
+                                  transform=transform, dtype=model.theta.dtype), rng.noise, callbacks)
             if validation is not None:
                 held_out = validation if isinstance(validation, tuple) else (validation, None)
-                terms = evaluate(model, *held_out, rng=streams(seed).validation, transform=transform)
+                terms = loss_terms(model, *held_out, rng=streams(seed).validation, transform=transform)
+                _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch}")
                 state.terms.update({f"val_{name}": value for name, value in terms.items()})
+            elif not np.isfinite(model.theta).all():  # the epoch's last step, which no loss has looked at
+                _check_finite(math.nan, f"after epoch {state.epoch}")
             for c in callbacks:
                 c.on_epoch_end(state)
         for c in callbacks:
@@ -76,16 +81,15 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
 
 
 def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequence[Callback]) -> None:
-    model, sums = state.model, {}  # type: tuple[Model, Terms]
+    model = state.model
+    sums: Terms = {}
     state.step = state.images = 0
     state.seconds = 0.0
     for x, y in epoch:
         start = time.perf_counter()
         model.zero_grad()
         terms = model.loss(x, y, rng=noise)
-        if not math.isfinite(terms["loss"]):
-            raise ValueError(f"the loss is {terms['loss']} in epoch {state.epoch + 1}, batch {state.step + 1} of "
-                             f"{state.steps}: use a smaller learning rate, or clip_norm, and look at the data")
+        _check_finite(terms["loss"], f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}")
         model.backward()
         state.optimizer.step(model.theta, model.grad)
         for name, value in terms.items():
@@ -99,11 +103,6 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequ
     state.epoch += 1
 
 
-def evaluate(model: Model, x: np.ndarray, y: np.ndarray | None = None, *, rng: np.random.Generator,
-             batch_size: int = 256, transform: Transform | None = None) -> Terms:
-    """The terms of the loss on pictures that are not trained on: means over all of them, short batches weighted."""
-    sums: Terms = {}
-    for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform):
-        for name, value in model.loss(x_batch, y_batch, rng=rng).items():
-            sums[name] = sums.get(name, 0.0) + value * len(x_batch)
-    return {name: value / len(x) for name, value in sums.items()}
+def _check_finite(loss: float, where: str) -> None:
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss is {loss} {where}: use a smaller learning rate, or clip_norm, and look at the data")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import callbacks, figures, losses, models, train
+from npae import callbacks, evaluate, figures, losses, models, train
 from npae.callbacks import Animation, Callback, EarlyStopping, History, ModelCheckpoint, ProgressBar, State
 from npae.kernels import fast_conv, reference
 from npae.layers import Dense, Flatten, Reshape, Sequential
@@ -36,8 +36,8 @@ def fit(model, *hooks, **settings):
 
 def state(model=None, **settings):
     optimizer = Adam(0.5, kernels=reference)
-    return State(**{"model": model or vae(), "optimizer": optimizer, "epochs": 9, "steps": 3, "images": 20,
-                    "seconds": 0.5, **settings})
+    return State(**{"model": model or vae(), "optimizer": optimizer, "epochs": 9, "steps": 3, "pixels": 16,
+                    "images": 20, "seconds": 0.5, **settings})
 
 
 def told(callback, values, monitor="val_loss", model=None):
@@ -163,7 +163,7 @@ def test_a_fit_ends_with_the_weights_of_its_best_epoch():
     best = int(np.argmin(history["val_loss"]))
     assert keeper.epoch == best + 1 < 6 and keeper.best == history["val_loss"][best]
     np.testing.assert_array_equal(model.theta, log[best])
-    assert train.evaluate(model, x, rng=train.streams(0).validation)["loss"] == keeper.best
+    assert evaluate.loss_terms(model, x, rng=train.streams(0).validation)["loss"] == keeper.best
 
 
 def test_another_column_can_be_watched():
@@ -262,8 +262,8 @@ def test_the_line_has_the_figures_of_state(compiled):
     now = state(epoch=4, images=60_000, seconds=12.34, terms={"loss": 31.5, "recon": 31.5})
     now.model.likelihood = losses.SquaredError()
     ProgressBar(out).on_epoch_end(now)
-    assert out.getvalue() == ("epoch 4/9: loss 31.50 squared grey level per image, 4,862 pictures/s, 12.3 s, "
-                              "62 s left\n")
+    assert out.getvalue() == ("epoch 4/9: loss 31.50 squared grey level per image (1.96875 per pixel), "
+                              "4,862 pictures/s, 12.3 s, 62 s left\n")
 
 
 def test_on_a_terminal_there_is_a_bar_an_epoch(compiled):

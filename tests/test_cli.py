@@ -1,5 +1,7 @@
 """The door: the commands from end to end on small pictures, and one sentence with status 2 for whatever is wrong."""
 import json
+import math
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import models
+from npae import data, models
 from npae.cli import main
 
 
@@ -106,6 +108,64 @@ def test_colour_pictures_of_another_size_train_too(tmp_path):
                  "--set", "batch_size=8"]) == 0
     assert models.load(tmp_path / "run" / "model.npz").reconstruct(np.zeros((1, 12, 8, 3), np.float32)).shape == (
         1, 12, 8, 3)
+
+
+def test_pictures_that_cannot_be_drawn_are_refused_before_the_training(tmp_path, capsys):
+    np.save(tmp_path / "rgba.npy", np.zeros((36, 8, 8, 4), np.uint8))
+    assert main(["train", "conv-ae", "--data", str(tmp_path / "rgba.npy"), "--out", str(tmp_path / "run")]) == 2
+    assert "the pictures of rgba have 4 channels, and a run draws grey (1) or colour (3)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_read_from_any_folder(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(pictures.parent)
+    assert main(["train", "conv-ae", "--data", pictures.name, "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "batch_size=16"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "run"]) == 0
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    (None, 5, "has no proper recipe, data, data_dir, seed, settings: it is not a config of npae"),
+    ("data", 5, "has no proper data"),
+    ("seed", "a", "has no proper seed"),
+    ("recipe", "vae", "no recipe 'vae'"),
+    ("settings", None, "has no proper settings"),
+    ("settings", {}, "bernoulli-vae has the settings latent, epochs"),
+    ("validation", "x", "validation must be a whole number of at least 0, got 'x'"),
+    ("lr", math.pi * 1j, "is refused: its JSON is not readable"),
+])
+def test_a_damaged_config_is_told_in_a_sentence(key, value, words, vae_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(vae_run, run)
+    config = json.loads((run / "config.json").read_text())
+    if key is None:
+        config = value
+    elif key in config:
+        config[key] = value
+    else:
+        config["settings"][key] = value
+    (run / "config.json").write_text(json.dumps(config, default=str) if key != "lr" else "{")
+    assert main(["eval", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_a_training_that_diverged_is_no_result(pictures, tmp_path, capsys):
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "lr=1e30", "validation=0", "batch_size=60"]) == 2
+    assert "the training has diverged; train again with a smaller --set lr=" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_data_mnist_downloads_nothing(cache, monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("NPAE_DATA", raising=False)
+    monkeypatch.setattr(data.mnist, "_download", None)  # to call it would be an error
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "mnist"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(": missing") == 4 and "nothing was downloaded" in printed
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_without_out_each_run_gets_a_folder_of_its_own(pictures, tmp_path, monkeypatch):

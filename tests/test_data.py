@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from npae import data
-from npae.data import Dataset, pictures
+from npae.data import Dataset, pictures, strokes
 from npae.data.cache import cache_dir
 from npae.data.idx import write_idx
 
@@ -330,7 +330,18 @@ def test_describe_says_what_is_there_and_what_is_missing(tmp_path, cache, monkey
     assert "(dir)" in lines[0] and all("is not MNIST's" in line for line in lines[1:])
     (line,) = data.describe(tmp_path)
     assert "13 training and 4 test pictures of 5 x 4 x 1, in 3 classes" in line
-    assert "generated from a seed" in data.describe("strokes")[0]
+    first, place = data.describe("strokes")
+    assert "12,000 training and 2,000 test pictures" in first and "generated from a seed" in first
+    assert str(cache) in place and "drawn and kept on first use" in place
+    cache.mkdir()
+    strokes.cache_file().touch()
+    assert "kept from the first use" in data.describe("strokes")[1]
+
+
+@pytest.mark.parametrize(("name", "short"), [
+    ("mnist", "mnist"), ("a/digits.npz", "digits"), ("a/digits.v2", "digits.v2"), (".", Path.cwd().name)])
+def test_a_data_set_is_called_by_the_last_part_of_its_path(name, short):
+    assert data.short_name(name) == short
 
 
 def test_describe_verifies_real_mnist(mnist_dir):

@@ -1,6 +1,7 @@
 """Evaluation: every number against a sum worked out by hand, and PCA against published figures of real MNIST."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ class Model:
     """Terms that are simple means over the batch; "loss" carries a beta, as a trained model's does."""
 
     likelihood = Nats()
+    theta = np.zeros(1, np.float32)
+    without_noise = staticmethod(nullcontext)
 
     def loss(self, x, y=None, rng=None):
         recon, kl = x.sum(axis=(1, 2, 3)).mean(), (0 if y is None else y.mean()) + rng.random()
@@ -36,6 +39,16 @@ class Fixed:
 
     def random(self):
         return 2.0
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 28), (1, 28, 28), (3, 28, 28)])
+def test_pictures_without_a_channel_are_not_stretched_against_their_reconstructions(shape):
+    class Net(Model):
+        def reconstruct(self, x, y=None):
+            return np.zeros((len(x), 28, 28, 1), np.float32)
+
+    with pytest.raises(ValueError, match=r"pictures of shape \(28, 28\) come back as \(28, 28, 1\): pass them as \(N"):
+        reconstruction_mse(Net(), np.ones(shape, np.float32))
 
 
 def test_elbo_is_minus_recon_minus_kl_whatever_beta_the_loss_has():

@@ -246,10 +246,18 @@ def test_one_colour_without_labels():
 
 
 def test_more_than_ten_and_scattered_labels_have_a_colour_each():
-    labels = np.array([200, 255, 231], np.uint8)
-    scatter = figures.latent_scatter(np.eye(3)[:, :2], labels).axes[0].collections[0]
-    assert scatter.cmap.N == 56
-    assert len({scatter.cmap(scatter.norm(label)) for label in labels}) == 3
+    labels = np.array([200, -5, 10**12, *range(20, 32)])
+    figure = figures.latent_scatter(RNG.standard_normal((15, 2)), labels)
+    scatter, bar = figure.axes[0].collections[0], figure.axes[1]
+    assert scatter.cmap.N == 15
+    assert len({scatter.cmap(scatter.norm(place)) for place in scatter.get_array()}) == 15
+    assert [tick.get_text() for tick in bar.get_yticklabels()] == [str(label) for label in sorted(labels)]
+
+
+def test_hundreds_of_labels_are_not_written_over_each_other(tmp_path):
+    figure = figures.latent_scatter(RNG.standard_normal((300, 2)), np.arange(300))
+    assert png(figure, tmp_path) and not figure.axes[0].texts
+    assert len(figure.axes[1].get_yticks()) <= 20
 
 
 def test_labels_that_would_hide_each_other_are_moved_apart():

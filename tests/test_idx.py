@@ -103,7 +103,7 @@ def test_what_is_not_exactly_idx_is_refused_with_a_reason(data, message):
 
 def test_what_follows_a_gzip_stream_is_seen_at_the_border_of_a_piece_too(monkeypatch):
     data = packed(PLAIN)
-    monkeypatch.setattr(idx, "CHUNK", len(data))
+    monkeypatch.setattr(idx.store, "CHUNK", len(data))
     np.testing.assert_array_equal(read(data), PICTURES)
     with pytest.raises(IDXError, match="follows its gzip stream"):
         read(data + b"\0")

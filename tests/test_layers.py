@@ -153,6 +153,33 @@ def test_an_activation_of_ones_own_works_fused_in_both_modules(make):
     assert np.array_equal(alone.forward(x), np.exp(x)) and np.array_equal(alone.backward(x), x * np.exp(x))
 
 
+class Capped(ReLU):
+    """A built-in activation with another function: the parent's compiled loop must not be taken for it."""
+
+    def f(self, x):
+        return np.clip(x, 0, 1)
+
+    def slope(self, y):
+        return ((y > 0) & (y < 1)).astype(y.dtype)
+
+
+def test_a_changed_subclass_of_a_built_in_activation_is_computed_as_it_says():
+    x, dy = np.array([[-1.0, 0.5, 3.0]]), np.ones((1, 3))
+    for kernels in (reference, fast):
+        alone, fused = Capped(kernels), Dense(3, 3, activation=Capped(), kernels=kernels, **WIDE)
+        fused.W.value[...] = np.eye(3)
+        for layer in (alone, fused):
+            assert layer.forward(x).tolist() == [[0, 0.5, 1]] and layer.backward(dy).tolist() == [[0, 1, 0]]
+    assert "layer='Capped'" not in repr(Capped()) and fused.config()["activation"] == {"layer": "Capped"}
+
+
+def test_a_seed_in_the_place_of_a_generator_is_that_seed():
+    for make in (lambda rng: Dense(3, 4, rng=rng), lambda rng: Conv2d(1, 2, 3, rng=rng)):
+        first, again, other = (make(seed).W.value for seed in (0, 0, 1))
+        assert np.array_equal(first, again) and not np.array_equal(first, other)
+        assert not np.array_equal(make(None).W.value, make(None).W.value)  # fresh entropy, never a constant seed
+
+
 @both_kernels
 @pytest.mark.parametrize("factor", [2, (3, 2)])
 def test_bilinear_upsampling_is_that_of_an_image_library(kernels, factor):
@@ -362,6 +389,11 @@ def test_noise_comes_from_the_given_generator_alone():
     (lambda: LeakyReLU(-0.1), "alpha of at least 0, got -0.1"),
     (lambda: Upsample2d(2, mode="cubic"), "'nearest' or 'bilinear', got 'cubic'"),
     (lambda: Dense(2, 3, activation="gelu"), "unknown activation 'gelu': use one of identity, relu"),
+    (lambda: Dense(2, 3, activation=LeakyReLU), r"or an Activation such as LeakyReLU\(0.1\), got <class"),
+    (lambda: Conv2d(2, 3, 3, activation=np.tanh), "activation must be one of identity, relu, .* got <ufunc 'tanh'>"),
+    (lambda: Dense(2.5, 3), "Dense: in_features must be an integer of at least 1, got 2.5"),
+    (lambda: Dense(2, 0), "Dense: out_features must be an integer of at least 1, got 0"),
+    (lambda: ConvTranspose2d(1, True, 3), "ConvTranspose2d: out_channels must be an integer of at least 1, got True"),
     (lambda: TiedDense(Identity()), "TiedDense needs a Dense partner"),
     (lambda: TiedConvTranspose2d(UpsampleConv2d(1, 2, 3)), "needs a Conv2d partner, got UpsampleConv2d"),
 ])
@@ -382,3 +414,8 @@ def test_reparameterize_without_noise_or_with_odd_columns_is_an_error():
         layer.forward(normal(2, 4))
     layer.eps = np.ones((6, 2))
     assert layer.forward(np.zeros((2, 4), np.float32)).tolist() == [[1, 1]] * 6 and (layer.used_eps == 1).all()
+
+
+def test_complex_numbers_on_the_fast_kernels_are_refused_with_a_sentence():
+    with pytest.raises(ValueError, match="takes complex128 on the reference kernels alone"):
+        Tanh(kernels=fast).forward(np.ones((2, 3), complex))

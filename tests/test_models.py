@@ -14,10 +14,13 @@ from npae.layers import (
     Dense,
     Flatten,
     GaussianNoise,
+    Layer,
     Reshape,
     Sequential,
+    Tanh,
     TiedConvTranspose2d,
     TiedDense,
+    Upsample2d,
 )
 from npae.losses import Bernoulli, Gaussian, SquaredError
 from npae.models import VAE, Autoencoder
@@ -443,7 +446,7 @@ def test_pictures_that_do_not_fit_are_refused_with_both_numbers():
         model.loss(np.zeros((2, *SHAPE), np.uint8), rng=rng)
     with pytest.raises(ValueError, match=r"Dense 'encoder.1' is float32, got x of float64"):
         model.encode(pictures())
-    with pytest.raises(ValueError, match="expects floating-point x, got uint8"):
+    with pytest.raises(ValueError, match="expects x of float32 or float64, got uint8"):
         conv.encode(np.zeros((2, *SHAPE), np.uint8))
     with pytest.raises(ValueError, match=r"Conv2d 'encoder.0' expects 2 input channels, got x of shape \(.*4, 6, 3\)"):
         conv.loss(np.zeros((2, 4, 6, 3), np.float32), rng=rng)
@@ -528,6 +531,48 @@ def test_a_copy_in_another_dtype_or_on_other_kernels_has_the_same_loss_and_nothi
     assert decoder[2].W is encoder[1].W and decoder[2].partner is encoder[1]
     usual = Autoencoder(*dense_nets())
     assert usual.to(kernels=reference).likelihood.kernels is reference and usual.likelihood.kernels is None
+
+
+class Twice(Layer):
+    """A user's own layer with two inner ones whose Params have equal names."""
+
+    def __init__(self):
+        super().__init__()
+        self.params = (*Dense(PIXELS, PIXELS).params, *Dense(PIXELS, PIXELS).params)
+
+
+def test_two_parameters_of_one_name_are_refused_since_a_file_would_keep_one_of_them():
+    with pytest.raises(ValueError, match=r"2 parameters are called 'encoder.1.W', and a model file keeps one array"):
+        Autoencoder(Sequential([Flatten(), Twice()]), Sequential([Reshape(SHAPE)]))
+
+
+WIDE = {"dtype": np.float64, "kernels": reference}
+
+
+@pytest.mark.parametrize(("head", "latent", "input_shape"), [
+    (lambda: [Flatten(), Dense(PIXELS, 24, **WIDE)], 12, None),
+    (lambda: [Flatten(), Dense(PIXELS, 24, **WIDE), Tanh(kernels=reference)], None, None),
+    (lambda: [Conv2d(SHAPE[2], 4, 2, stride=2, **WIDE), Flatten()], None, None),
+    (lambda: [Conv2d(SHAPE[2], 4, 2, stride=2, **WIDE), Flatten()], 12, SHAPE),
+])
+def test_a_vaes_decoder_may_begin_with_any_layer(head, latent, input_shape):
+    decoder = Sequential([Reshape((2, 3, 2)), ConvTranspose2d(2, SHAPE[2], 2, stride=2, **WIDE)])
+    model = VAE(Sequential(head(), input_shape=input_shape), decoder, likelihood=Bernoulli(kernels=reference))
+    assert math.isfinite(model.loss(pictures(), rng=np.random.default_rng(0))["loss"])
+    model.backward()
+    assert model.grad.any() and model.encode(pictures()).shape == (3, 12)
+    assert "(4, 6, 2)" in model.summary(SHAPE).splitlines()[-1]
+    assert model.latent == latent
+    if latent:
+        assert model.sample(2, rng=np.random.default_rng(0)).shape == (2, *SHAPE)
+    else:
+        with pytest.raises(ValueError, match=r"neither net says how many .* Sequential\(layers, input_shape=\(H, W, C"):
+            model.sample(2, rng=np.random.default_rng(0))
+
+
+def test_a_dense_layer_further_down_says_nothing_about_the_code():
+    decoder = Sequential([Reshape((2, 2, 1)), Upsample2d(2), Flatten(), Dense(16, PIXELS), Reshape(SHAPE)])
+    assert VAE(Sequential([Flatten(), Dense(PIXELS, 8)]), decoder).latent == 4
 
 
 def test_the_number_of_latents_is_what_the_decoder_takes():

@@ -138,6 +138,14 @@ def test_a_model_comes_back_the_same_to_the_last_bit(make, tmp_path):
         np.testing.assert_array_equal(p.grad, q.grad)
 
 
+def test_sizes_that_are_numpy_integers_can_be_saved(tmp_path):
+    size = np.prod(SHAPE)
+    encoder = Sequential([Conv2d(np.int64(1), np.int32(2), 3, padding=np.int64(1)), Flatten(), Dense(2 * size, 3)])
+    model = models.Autoencoder(encoder, Sequential([Dense(np.int64(3), size), Reshape(SHAPE)]))
+    model.save(tmp_path / "model.npz")
+    assert np.array_equal(models.load(tmp_path / "model.npz").theta, model.theta)
+
+
 def test_the_fast_kernels_too_give_the_same_bits(tmp_path):
     model = unlike_its_first_values(nested())
     model.save(tmp_path / "model.npz")

@@ -5,12 +5,12 @@ import numba
 import numpy as np
 import pytest
 
-from npae import kernels, losses, models, train
+from npae import evaluate, kernels, losses, models, train
 from npae.callbacks import Callback, History
 from npae.data import Dataset
 from npae.data.batches import batches, binarize_sample
 from npae.kernels import reference
-from npae.layers import Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise, Reshape, Sequential
+from npae.layers import Conv2d, ConvTranspose2d, Dense, Dropout, Flatten, GaussianNoise, Reshape, Sequential
 from npae.optim import SGD, Adam
 
 SHAPE = (4, 4, 1)
@@ -180,7 +180,7 @@ def test_validation_draws_the_same_noise_after_every_epoch():
     assert len(set(history["loss"])) == 3  # of the training noise each epoch has its own
     for name in ("val_loss", "val_recon", "val_kl"):
         assert len(set(history[name])) == 1
-    terms = train.evaluate(model, x, rng=train.streams(0).validation, transform=binarize_sample)
+    terms = evaluate.loss_terms(model, x, rng=train.streams(0).validation, transform=binarize_sample)
     assert terms == {name: history["val_" + name][0] for name in ("loss", "recon", "kl")}
 
 
@@ -193,7 +193,7 @@ def test_the_last_short_batch_counts_as_much_as_it_has_pictures():
     history = fit(model, x, optimizer=SGD(0.0, kernels=reference), batch_size=4, validation=x, epochs=1)
     whole = model.loss(x / np.float32(255))["loss"]
     assert history["loss"] == pytest.approx([whole], rel=1e-6) == history["val_loss"]
-    terms = train.evaluate(model, x, rng=np.random.default_rng(0), batch_size=4)
+    terms = evaluate.loss_terms(model, x, rng=np.random.default_rng(0), batch_size=4)
     assert terms == {"loss": pytest.approx(whole, rel=1e-6), "recon": pytest.approx(whole, rel=1e-6)}
     assert np.mean([model.loss(b)["loss"] for b, _ in batches(x, None, 4)]) != pytest.approx(whole, rel=1e-3)
 
@@ -294,6 +294,49 @@ def test_a_loss_that_is_not_finite_ends_the_fit_before_its_step(bad, monkeypatch
     assert len(theta.steps) == 4
     np.testing.assert_array_equal(model.theta, theta.steps[-1])
     assert keeps(model) == {False}
+
+
+def test_a_validation_that_is_not_finite_ends_the_fit(monkeypatch):
+    model = squares()
+    with pytest.raises(ValueError, match="the loss is nan of the validation pictures after epoch 1: use a smaller"):
+        fit(model, validation=np.full((3, *SHAPE), np.nan, np.float32))
+    assert keeps(model) == {False}
+
+
+def test_a_last_step_that_breaks_the_model_does_not_pass_for_a_result():
+    class Breaks(SGD):
+        def step(self, theta, grad):
+            theta[3] = math.inf
+
+    with pytest.raises(ValueError, match="the loss is nan after epoch 1"):
+        fit(squares(), optimizer=Breaks(0.1, kernels=reference), batch_size=20, epochs=1)
+
+
+def test_noise_and_dropout_are_for_training_alone():
+    rng = np.random.default_rng(0)
+    encoder = Sequential([GaussianNoise(0.5), Flatten(), Dropout(0.5), Dense(16, 4, rng=rng, kernels=reference)])
+    decoder = Sequential([Dense(2, 16, rng=rng, kernels=reference), Reshape(SHAPE)])
+    model = models.VAE(encoder, decoder, likelihood=losses.Bernoulli(kernels=reference))
+    x, theta = pictures(9), model.theta.copy()
+    history = fit(model, x, optimizer=SGD(0.0, kernels=reference), validation=x, epochs=1)
+    np.testing.assert_array_equal(model.theta, theta)
+    quiet = models.VAE(Sequential([Flatten(), encoder.layers[3].to()]), decoder.to(), likelihood=model.likelihood)
+    same = quiet.loss(x / np.float32(255), rng=train.streams(0).validation)  # z is sampled all the same
+    assert history["val_loss"] == [pytest.approx(same["loss"], rel=1e-6)] != history["loss"]
+    scored = evaluate.elbo(model, x, rng=train.streams(0).validation)
+    assert scored["elbo"] == pytest.approx(-same["loss"], rel=1e-6)
+    noisy = model.loss(x / np.float32(255), rng=np.random.default_rng(0))
+    assert noisy["loss"] != pytest.approx(same["loss"], rel=1e-3)
+
+
+def test_a_model_in_double_precision_takes_uint8_pictures():
+    model, x = vae().to(np.float64), pictures()
+    history = fit(model, x, validation=x, epochs=1)
+    assert model.theta.dtype == np.float64 and math.isfinite(history["val_loss"][0])
+    expected = model.loss(x / 255, rng=np.random.default_rng(0))["loss"]
+    assert evaluate.loss_terms(model, x, rng=np.random.default_rng(0))["loss"] == pytest.approx(expected, rel=1e-12)
+    mse = np.square(model.reconstruct(x / 255) - x / 255).mean()
+    assert evaluate.reconstruction_mse(model, x) == pytest.approx(mse, rel=1e-12)
 
 
 def test_data_that_do_not_fit_are_refused():

@@ -10,7 +10,7 @@ import numpy as np
 from npae.data import mnist, pictures, strokes
 from npae.data.cache import cache_dir
 
-__all__ = ["Dataset", "cache_dir", "default_validation", "describe", "load"]
+__all__ = ["Dataset", "cache_dir", "default_validation", "describe", "load", "short_name"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,17 @@ def load(name: str | Path, dir: str | Path | None = None, *, train: int | None =
         raise ValueError(f"no data set {str(name)!r}: expected 'strokes', 'mnist', or the path of a folder of IDX "
                          "files, a .npy or a .npz")
     train_x, train_y, test_x, test_y = parts
-    return Dataset(_nhwc(train_x), _labels(train_y, name), _nhwc(test_x), _labels(test_y, name), Path(name).stem)
+    return Dataset(_nhwc(train_x), _labels(train_y, name), _nhwc(test_x), _labels(test_y, name), short_name(name))
+
+
+def short_name(name: str | Path) -> str:
+    """What a data set is called in sentences and in the names of files: 'mnist', or a path's last part.
+
+    >>> short_name("pictures/digits.v2.npz"), short_name("strokes")
+    ('digits.v2', 'strokes')
+    """
+    path = Path(name).resolve()
+    return path.stem if path.suffix in (".npy", ".npz") else path.name
 
 
 def describe(name: str | Path, dir: str | Path | None = None) -> list[str]:
@@ -114,7 +124,10 @@ def describe(name: str | Path, dir: str | Path | None = None) -> list[str]:
             lines.append(f"  {stem}: {_verdict(found[stem], stem) if stem in found else 'missing'}")
         return lines
     if name == "strokes":
-        return ["strokes: digits of 28 x 28 x 1 in 10 classes, generated from a seed: nothing to download or to verify"]
+        file = strokes.cache_file()
+        return [f"strokes: {strokes.TRAIN:,} training and {strokes.TEST:,} test pictures of 28 x 28 x 1 in 10 classes, "
+                "generated from a seed: nothing to download or to verify",
+                f"  {file}: {'kept from the first use' if file.is_file() else 'drawn and kept on first use'}"]
     data = load(name, dir)
     height, width, channels = data.shape
     labels = "without labels" if data.train_y is None else f"in {len(np.unique(data.train_y))} classes"

@@ -11,13 +11,13 @@ Transform = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 
 def batches(x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 64, *,
             order: np.random.Generator | None = None, noise: np.random.Generator | None = None,
-            drop_last: bool = False, transform: Transform | None = None,
+            drop_last: bool = False, transform: Transform | None = None, dtype: type | np.dtype = np.float32,
             ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """One pass over x, and y if there is one, as pairs (x_batch, y_batch or None).
 
-    uint8 pictures become float32, x / 255; float32 and float64 arrays keep their dtype. `order` shuffles (None: as they
-    stand); `transform(x_batch, noise)` comes last. The last batch is short where the size does not divide, unless
-    `drop_last`. A batch is to be read, not written: without shuffling it may be a view of x.
+    uint8 pictures become x / 255 in `dtype`; float32 and float64 arrays keep the dtype that they have. `order` shuffles
+    (None: as they stand); `transform(x_batch, noise)` comes last. The last batch is short where the size does not
+    divide, unless `drop_last`. A batch is to be read, not written: without shuffling it may be a view of x.
 
     Shapes: x (N, ...) -> (batch_size, ...); y (N, ...) likewise.
     Raises: ValueError for another dtype, for x and y of different lengths, and for a pass without a batch.
@@ -32,26 +32,26 @@ def batches(x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 64, *,
     if y is not None and len(y) != len(x):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
     steps = count(len(x), batch_size, drop_last)  # here rather than in the generator, so that the call itself fails
-    return _walk(x, y, batch_size, steps, order, noise, transform)
+    return _walk(x, y, batch_size, steps, order, noise, transform, dtype)
 
 
 def _walk(x: np.ndarray, y: np.ndarray | None, batch_size: int, steps: int, order: np.random.Generator | None,
-          noise: np.random.Generator | None, transform: Transform | None,
+          noise: np.random.Generator | None, transform: Transform | None, dtype: type | np.dtype,
           ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     shuffled = None if order is None else permutation(len(x), order)
     for step in range(steps):
         rows: slice | np.ndarray = slice(step * batch_size, (step + 1) * batch_size)
         if shuffled is not None:
             rows = shuffled[rows]
-        x_batch = to_float(x[rows])
+        x_batch = to_float(x[rows], dtype)
         if transform is not None:
             x_batch = transform(x_batch, noise)
         yield x_batch, None if y is None else y[rows]
 
 
-def to_float(x: np.ndarray) -> np.ndarray:
-    """uint8 pictures as float32 in [0, 1], x / 255; other arrays as they are."""
-    return np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x
+def to_float(x: np.ndarray, dtype: type | np.dtype = np.float32) -> np.ndarray:
+    """uint8 pictures as numbers in [0, 1], x / 255; other arrays as they are."""
+    return np.divide(x, 255, dtype=dtype) if x.dtype == np.uint8 else x
 
 
 def count(n: int, batch_size: int, drop_last: bool = False) -> int:

@@ -19,7 +19,6 @@ from npae import store
 TYPES = {code: np.dtype(name) for code, name in
          {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}.items()}
 MAX_BYTES = 1 << 31  # of numbers in one file; MNIST's largest has 47 million
-CHUNK = 1 << 20
 
 
 class IDXError(ValueError):
@@ -120,7 +119,7 @@ class _Member:
     def read(self, n: int) -> bytes:
         """Between 1 and n bytes, or none at the end; zlib.error where they or the CRC are wrong."""
         while not self.inflate.eof:
-            data = self.inflate.unconsumed_tail or self.file.read(CHUNK)
+            data = self.inflate.unconsumed_tail or self.file.read(store.CHUNK)
             if not data:
                 raise IDXError("its gzip stream is truncated")
             if piece := self.inflate.decompress(data, n):

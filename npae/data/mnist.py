@@ -94,6 +94,7 @@ def _download(stem: str, folder: Path) -> np.ndarray:
     for mirror in MIRRORS:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            store.remove_orphans(folder)
             with store.atomic(folder / f"{stem}.gz") as file:
                 fetch(f"{mirror}{stem}.gz", file, None)
                 array, digest = idx.parse(file, "the answer")

@@ -2,18 +2,19 @@
 A random pen follows one of several skeletons per class, and every picture comes with the factors that made it.
 """
 
-import os
-import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 
+from npae import store
 from npae.data import skeletons
 from npae.data.cache import cache_dir
 
 VERSION = 1  # of the pictures: raise it with every change of a bit in them, and old cache files are left alone
 BLOCK = 100  # pictures that share a random stream: ten of each class, shuffled
 SIDE = 28
+TRAIN, TEST = 12_000, 2_000  # pictures, unless another number is asked for
 REACH = 4  # a pixel further than this from a piece of the curve, along x or y, is not touched by it
 MARGIN = REACH + 2  # room around the picture, so that a window never leaves the array
 KEYS = ("train_pictures", "train_labels", "test_pictures", "test_labels")
@@ -62,27 +63,31 @@ def generate(n: int, seed: int, *, stream: int = 0) -> tuple[np.ndarray, np.ndar
     return pictures, labels, factors
 
 
-def load(train: int = 12000, test: int = 2000, seed: int = 0, cache: bool = True) -> Split:
+def cache_file(train: int = TRAIN, test: int = TEST, seed: int = 0) -> Path:
+    """The cache file of these pictures, which need not exist."""
+    return cache_dir() / f"strokes-v{VERSION}-seed{seed}-{train}-{test}.npz"
+
+
+def load(train: int = TRAIN, test: int = TEST, seed: int = 0, cache: bool = True) -> Split:
     """Give (train_pictures, train_labels, test_pictures, test_labels); drawn once and kept in the cache folder.
 
     train = generate(train, seed, stream=0), test = generate(test, seed, stream=1), without the factors
     Shapes: as for `generate`.
     Raises: ValueError for a negative size or seed; never for the cache, whose pictures can always be drawn again.
     """
-    name = f"strokes-v{VERSION}-seed{seed}-{train}-{test}.npz"
-    kept = _read(name, train, test) if cache else None
+    kept = _read(train, test, seed) if cache else None
     if kept is not None:
         return kept
     drawn = (*generate(train, seed, stream=0)[:2], *generate(test, seed, stream=1)[:2])
     if cache:
-        _keep(name, drawn)
+        _keep(drawn, train, test, seed)
     return drawn
 
 
-def _read(name: str, train: int, test: int) -> Split | None:
+def _read(train: int, test: int, seed: int) -> Split | None:
     """The pictures from the cache, or None where there is no such file, or one that is damaged."""
     try:
-        with open(cache_dir() / name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open(cache_file(train, test, seed), "rb") as file, np.load(file, allow_pickle=False) as arrays:
             a, b, c, d = (arrays[key] for key in KEYS)
     except Exception:  # A damaged zip raises nearly anything, and no kind of it is worth more than drawing again.
         return None
@@ -90,20 +95,15 @@ def _read(name: str, train: int, test: int) -> Split | None:
     return (a, b, c, d) if shapes and {x.dtype for x in (a, b, c, d)} == {np.dtype(np.uint8)} else None
 
 
-def _keep(name: str, drawn: Split) -> None:
-    """Write the cache file beside its place and move it there, so that no reader ever sees half a file."""
+def _keep(drawn: Split, train: int, test: int, seed: int) -> None:
+    """Keep the pictures in the cache folder; where that cannot be done, say so and go on."""
     try:
-        folder = cache_dir()
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, half_written = tempfile.mkstemp(dir=folder, prefix=name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                a, b, c, d = drawn
-                np.savez(file, train_pictures=a, train_labels=b, test_pictures=c, test_labels=d)
-            os.replace(half_written, folder / name)
-        except BaseException:
-            os.unlink(half_written)
-            raise
+        path = cache_file(train, test, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.remove_orphans(path.parent)
+        with store.atomic(path) as file:
+            a, b, c, d = drawn
+            np.savez(file, train_pictures=a, train_labels=b, test_pictures=c, test_labels=d)
     except (OSError, ValueError) as error:
         warnings.warn(f"the generated digits could not be kept, and are drawn again next time: {error}", stacklevel=3)
 

@@ -23,6 +23,10 @@ class Activation(Layer):
     code: int = -1
     label = ""
 
+    def __init_subclass__(cls) -> None:
+        if "code" not in vars(cls) and {"f", "slope", "on_branch"} & set(vars(cls)):
+            cls.code, cls.label = -1, ""  # a parent's compiled loop does not know what was overridden
+
     def f(self, x: np.ndarray) -> np.ndarray:
         """The function itself."""
         raise NotImplementedError
@@ -190,7 +194,7 @@ ACTIVATIONS = {kind.label: kind for kind in (Identity, ReLU, LeakyReLU, Sigmoid,
 def activation(choice: str | Activation | None) -> Activation:
     """The activation of a name such as 'relu', an object as it is, Identity for None.
 
-    Raises ValueError: an unknown name (the known ones are listed).
+    Raises ValueError: an unknown name (the known ones are listed); something that is no Activation, such as a class.
     """
     if choice is None:
         return Identity()
@@ -198,6 +202,9 @@ def activation(choice: str | Activation | None) -> Activation:
         if choice not in ACTIVATIONS:
             raise ValueError(f"unknown activation {choice!r}: use one of {', '.join(ACTIVATIONS)}, or an Activation")
         return ACTIVATIONS[choice]()
+    if not isinstance(choice, Activation):
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, or an Activation such as "
+                         f"LeakyReLU(0.1), got {choice!r}")
     return choice
 
 

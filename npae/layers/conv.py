@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
-from npae.kernels.geometry import Geometry, Padding, Pair, check_padding, pair, transposed_geometry, window_geometry
+from npae.kernels.geometry import (
+    Geometry,
+    Padding,
+    Pair,
+    check_padding,
+    pair,
+    transposed_geometry,
+    whole,
+    window_geometry,
+)
 from npae.layers.activations import Activation
 from npae.layers.affine import Affine, Tied
 from npae.layers.base import Shape
@@ -47,10 +56,12 @@ class Conv2d(Affine):
         what = type(self).__name__
         self.kernel_size, self.stride = pair(kernel_size, f"{what}: kernel_size"), pair(stride, f"{what}: stride")
         check_padding(padding, what)
-        self.in_channels, self.out_channels, self.padding = in_channels, out_channels, padding
+        self.padding = padding if isinstance(padding, str) else int(padding)
+        self.in_channels = in_channels = whole(in_channels, f"{what}: in_channels")
+        self.out_channels = out_channels = whole(out_channels, f"{what}: out_channels")
         ends, area = (in_channels, out_channels), self.kernel_size[0] * self.kernel_size[1]
         shape = (*self.kernel_size, *(ends[axis] for axis in self._weight_axes))
-        W = init(rng or np.random.default_rng(), shape, area * in_channels, area * out_channels, dtype)
+        W = init(np.random.default_rng(rng), shape, area * in_channels, area * out_channels, dtype)
         super().__init__(Param("W", W), Param("b", np.zeros(out_channels, dtype)), activation, kernels)
 
     def _expects(self):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
+from npae.kernels.geometry import whole
 from npae.layers.activations import Activation
 from npae.layers.affine import Affine, Tied
 from npae.layers.base import Shape
@@ -34,10 +35,10 @@ class Dense(Affine):
     def __init__(self, in_features: int, out_features: int, *, activation: str | Activation | None = None,
                  init: Init = _init.glorot_uniform, rng: np.random.Generator | None = None,
                  dtype: Any = np.float32, kernels: ModuleType | None = None):
-        rng = rng or np.random.default_rng()
-        W = init(rng, (in_features, out_features), in_features, out_features, dtype)
-        super().__init__(Param("W", W), Param("b", np.zeros(out_features, dtype)), activation, kernels)
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = fan_in = whole(in_features, "Dense: in_features")
+        self.out_features = fan_out = whole(out_features, "Dense: out_features")
+        W = init(np.random.default_rng(rng), (fan_in, fan_out), fan_in, fan_out, dtype)
+        super().__init__(Param("W", W), Param("b", np.zeros(fan_out, dtype)), activation, kernels)
 
     def _expects(self):
         return self.in_features, "features"

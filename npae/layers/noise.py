@@ -1,5 +1,6 @@
 """Noise on the way: noisy with a generator, the identity without one.
-There is no train/test flag: who hands over a generator (the training loss does) asks for noise.
+There is no train/test flag: who hands over a generator (the training loss does) asks for noise. The constructor's `rng`
+is for a layer on its own; in a model it is the model that hands one over, or none.
 """
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ It reads only what every layer says of itself: output_shape, params, multiply_ad
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from npae.params import unique
@@ -16,7 +16,7 @@ HEAD = ("layer", "output shape", "parameters", "multiply-adds")
 
 def table(net: Sequential, input_shape: Shape) -> str:
     """The lines, with columns as wide as their widest entry."""
-    rows = [HEAD, ("input", str(input_shape), "", ""), *_rows(net, input_shape, 0, set())]
+    rows = [HEAD, ("input", str(input_shape), "", ""), *_rows(net.layers, input_shape, 0, set())]
     total = sum(p.value.size for p in unique(net.params))
     rows.append(("total", str(net.output_shape(input_shape)), f"{total:,}", f"{net.multiply_adds(input_shape):,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -25,13 +25,13 @@ def table(net: Sequential, input_shape: Shape) -> str:
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
-def _rows(net: Sequential, shape: Shape, depth: int, seen: set[int]) -> Iterator[tuple[str, str, str, str]]:
-    for i, layer in enumerate(net.layers):
+def _rows(layers: Sequence[Layer], shape: Shape, depth: int, seen: set[int]) -> Iterator[tuple[str, str, str, str]]:
+    for i, layer in enumerate(layers):
         out = layer.output_shape(shape)
         label = "  " * depth + f"{i} {described(layer)}"
         if children := getattr(layer, "layers", None):
             yield label, str(out), "", ""
-            yield from _rows(layer, shape, depth + 1, seen) if children else ()  # type: ignore[arg-type]
+            yield from _rows(children, shape, depth + 1, seen)
         else:
             fresh = [p for p in layer.params if id(p) not in seen]  # a tied matrix is counted where it stands first
             seen.update(id(p) for p in layer.params)
@@ -42,5 +42,6 @@ def _rows(net: Sequential, shape: Shape, depth: int, seen: set[int]) -> Iterator
 def described(layer: Layer) -> str:
     """The layer's kind with its activation, as 'Conv2d + relu'."""
     activation = getattr(layer, "activation", None)
-    code = getattr(activation, "label", "identity")
-    return type(layer).__name__ + ("" if code == "identity" else f" + {code}")
+    if activation is None or activation.label == "identity":
+        return type(layer).__name__
+    return f"{type(layer).__name__} + {activation.label or type(activation).__name__}"

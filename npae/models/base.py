@@ -4,6 +4,7 @@ A model file adds its objective: `loss` reads as the equation downwards, `backwa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -11,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from npae import store
-from npae.layers.base import Layer, Sequential, copied
+from npae.layers.base import Layer, Sequential, Shape, copied
+from npae.layers.dense import Dense, TiedDense
 from npae.losses import Likelihood
 from npae.params import Param, pack, unique
 
@@ -37,8 +39,14 @@ class Model:
             raise ValueError(f"{layer} stands in the encoder and in the decoder: one Layer object stands once in a "
                              "net; share weights through a tied layer")
         self.params: tuple[Param, ...] = unique((*encoder.params, *decoder.params))
+        names = [p.name for p in self.params]
+        if len(set(names)) < len(names):
+            name = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{names.count(name)} parameters are called {name!r}, and a model file keeps one array a "
+                             "name: give a layer's Params different names, or let its inner layers stand in the net")
         self.theta, self.grad = pack(self.params)
         self.dy: Any = None  # of the latest loss; None: backward has nothing to start from
+        self.noisy = True  # whether loss hands its generator on to noise and dropout layers
 
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """The objective on one batch, and its terms; remembers what backward needs.
@@ -55,13 +63,13 @@ class Model:
         raise NotImplementedError
 
     def _begin(self, x: np.ndarray, rng: np.random.Generator | None) -> None:
-        """The door of loss: one dtype, noise on if there is a generator."""
+        """The door of loss: one dtype; noise layers noisy if there is a generator, and not inside `without_noise`."""
         self.dy = None  # first, so that a loss that fails leaves no stale backward behind
         if x.dtype != self.theta.dtype:
             raise ValueError(f"{type(self).__name__} is {self.theta.dtype}, got pictures of {x.dtype}: pass float "
                              f"pictures in [0, 1] as {self.theta.dtype} (uint8 ones divided by 255)")
         for net in (self.encoder, self.decoder):
-            net.give_rng(rng)
+            net.give_rng(rng if self.noisy else None)
 
     def _check_ready(self) -> None:
         if self.dy is None:
@@ -69,14 +77,24 @@ class Model:
                              "or sample came in between: call loss(x) again, then backward()")
 
     @property
-    def latent(self) -> Any:
-        """The number of latent dimensions: what the decoder's first dense layer takes (None where it has none)."""
-        for layer in self.decoder.walk():
-            if hasattr(layer, "in_features"):
-                return layer.in_features
-            if hasattr(layer, "partner"):
-                return getattr(layer.partner, "out_features", None)
-        return None
+    def latent(self) -> int | None:
+        """How many numbers a code has; None for codes that are pictures, or where neither net says it."""
+        first = next(layer for layer in self.decoder.walk() if not isinstance(layer, Sequential))
+        *_, last = self.encoder.walk()
+        if isinstance(first, Dense):
+            return first.in_features
+        if isinstance(first, TiedDense):
+            return first.partner.out_features
+        if isinstance(last, Dense):
+            return self._code_shape((last.out_features,))[0]
+        if self.encoder.input_shape is None:
+            return None
+        shape = self._code_shape(self.encoder.output_shape(self.encoder.input_shape))
+        return shape[0] if len(shape) == 1 else None
+
+    def _code_shape(self, shape: Shape) -> Shape:
+        """The shape of one code, given that of what the encoder says of one picture."""
+        return shape
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """Codes h of pictures x, without noise.
@@ -115,6 +133,15 @@ class Model:
             raise ValueError(f"{type(self).__name__} needs at least 1 row, got x of shape {x.shape}")
         return np.concatenate([f(x[i:i + BATCH]).copy() for i in range(0, len(x), BATCH)])
 
+    @contextmanager
+    def without_noise(self) -> Iterator[None]:
+        """Inside, noise and dropout layers are the identity in loss too; z is still sampled. For test figures."""
+        before, self.noisy = self.noisy, False
+        try:
+            yield
+        finally:
+            self.noisy = before
+
     def zero_grad(self) -> None:
         """Set the whole gradient to zero."""
         self.grad[...] = 0
@@ -150,7 +177,7 @@ class Model:
         """The encoder's table and the decoder's."""
         shape = tuple(input_shape or self.encoder.input_shape or ())
         encoder = self.encoder.summary(shape)
-        code = (self.latent,) if self.latent else self.encoder.output_shape(shape)
+        code = self._code_shape(self.encoder.output_shape(shape))
         return f"encoder\n{encoder}\n\ndecoder\n{self.decoder.summary(code)}"
 
     def config(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npae.layers.base import Sequential
+from npae.layers.base import Sequential, Shape
 from npae.layers.latent import Reparameterize
 from npae.losses import Bernoulli, Likelihood
 from npae.models.base import Model, Terms
@@ -53,15 +53,17 @@ class VAE(Model):
         self._check_ready()
         dq = self.reparameterize.backward(self.decoder.backward(self.dy))
         dq += self.beta * np.hstack([self.dmu, self.dlogvar])
-        dq[:, self.latent:] *= self.clamped == 0
+        dlogvar = np.split(dq, 2, axis=1)[1]  # a view
+        dlogvar *= self.clamped == 0
         self.encoder.backward(dq, need_dx=False)
 
     def _q(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """mu and the clamped logvar of q(z|x); `clamped` remembers where: -1 below the range, 0 inside, 1 above."""
         out = self.encoder.forward(x)
-        if out.ndim != 2 or out.shape[1] != 2 * (self.latent or 0):
-            raise ValueError(f"VAE: the decoder takes {self.latent} numbers, so the encoder must give [mu | logvar] of "
-                             f"shape (N, {2 * (self.latent or 0)}), got {out.shape}")
+        columns = "2 d" if self.latent is None else 2 * self.latent
+        if out.ndim != 2 or out.shape[1] % 2 or columns not in ("2 d", out.shape[1]):
+            raise ValueError(f"VAE: the decoder takes {self.latent or 'd'} numbers, so the encoder must give "
+                             f"[mu | logvar] of shape (N, {columns}), got {out.shape}")
         mu, logvar = np.split(out, 2, axis=1)
         low, high = (logvar.dtype.type(end) for end in LOGVAR_RANGE)
         inside = (logvar > high).astype(np.int8) - (logvar < low).astype(np.int8)
@@ -73,8 +75,8 @@ class VAE(Model):
 
         Shapes: x (N, H, W, C) -> (N, d), (N, d)
         """
-        stats = self._quietly(lambda part: np.hstack(self._q(part)), x)
-        return stats[:, :self.latent], stats[:, self.latent:]
+        mu, logvar = np.split(self._quietly(lambda part: np.hstack(self._q(part)), x), 2, axis=1)
+        return mu, logvar
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """mu of q(z|x): reconstructions and latent pictures use the centre."""
@@ -84,8 +86,16 @@ class VAE(Model):
         """n pictures (pixel means) decoded from z ~ N(0, I).
 
         Shapes: (n, H, W, C)
+        Raises ValueError: a code of unknown size (no Dense at either end of it, and no input_shape).
         """
+        if self.latent is None:
+            raise ValueError("VAE: neither net says how many numbers a code has: build the encoder with "
+                             "Sequential(layers, input_shape=(H, W, C))")
         return self.decode(rng.standard_normal((n, self.latent)).astype(self.theta.dtype))
+
+    def _code_shape(self, shape: Shape) -> Shape:
+        """[mu | logvar] is twice as long as z."""
+        return (shape[0] // 2, *shape[1:])
 
     def branch_signature(self) -> Any:
         """Encoder, decoder, and where logvar was clamped."""

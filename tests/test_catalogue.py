@@ -291,9 +291,9 @@ def test_backward_without_a_forward_is_an_error(case):
 @every_case
 def test_a_forward_that_failed_leaves_no_stale_backward(case):
     bench = Bench(case, reference)
-    for bad in (bench.x.astype(np.uint8), bench.x.astype(np.float16), bench.x.astype(np.longdouble)):
+    for bad in (bench.x.astype(np.uint8), bench.x.astype(np.float16), bench.x.astype(np.complex64)):
         bench.forward(bench.x)
-        with pytest.raises(ValueError, match=r"expects x of float32 or float64, got (uint8|float16|float128)"):
+        with pytest.raises(ValueError, match=r"expects x of float32 or float64, got (uint8|float16|complex64)"):
             bench.forward(bad)
         with pytest.raises(ValueError, match="there was none"):
             bench.layer.backward(bench.dy)

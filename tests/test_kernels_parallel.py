@@ -110,3 +110,25 @@ def test_a_kernel_is_compiled_again_when_another_file_that_it_is_made_of_changes
     assert result() == 20
     second, = kept.glob("npae-kernels-*")  # what was compiled from the sources of before is not kept for ever
     assert second != first
+
+
+WAITING = """
+import os
+seen = []
+class Environment(type(os.environ)):
+    def __setitem__(self, key, value):
+        seen.append(key)
+        super().__setitem__(key, value)
+os.environ.__class__ = Environment
+import npae.kernels.fast
+print("GOMP_SPINCOUNT" in seen, os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+@pytest.mark.parametrize(("given", "printed"), [
+    ({}, "True None"), ({"GOMP_SPINCOUNT": "7"}, "False 7"), ({"OMP_WAIT_POLICY": "active"}, "False None")])
+def test_idle_threads_fall_asleep_soon_unless_the_user_has_said_otherwise(given, printed):
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    run = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True,
+                         env=environment | given)
+    assert run.stdout.strip() == printed

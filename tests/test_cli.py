@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, models
+from npae import data, models, train
+from npae.callbacks import History
 from npae.cli import main
+from npae.data.batches import binarize_threshold
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +69,44 @@ def test_the_last_sentence_says_what_was_learned_in_which_units_and_where(pictur
     assert "epoch 1/1: loss" in printed.err
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["test"]) == {"mse"}
+    assert f"{metrics['test']['mse']:.5f} squared grey levels per pixel ({metrics['test']['mse'] * 64:.2f} per" in last
     assert not (out / "training.gif").exists()
     assert (out / "figures" / "manifold.png").exists()
+
+
+def test_the_sentence_of_a_vae_names_each_part_by_its_figure(pictures, tmp_path, capsys):
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "batch_size=30"]) == 0
+    test = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+    assert (f"the ELBO is {test['elbo']:.2f} nats per image ({test['recon']:.2f} to describe the pixels, "
+            f"{test['kl']:.2f} for the code)") in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_figures_are_those_of_the_test_pictures(vae_run, pictures):
+    metrics = json.loads((vae_run / "metrics.json").read_text())["test"]
+    model = models.load(vae_run / "model.npz")
+    x = (np.load(pictures)["x_test"][..., None] > 127).astype(np.float32)
+    assert metrics["mse"] == pytest.approx(np.square(model.reconstruct(x) - x).mean(), rel=1e-6)
+    terms = model.loss(x, rng=np.random.default_rng(0))  # another noise, so about
+    assert metrics["recon"] == pytest.approx(terms["recon"], rel=0.1)
+    assert abs(metrics["kl"]) + abs(terms["kl"]) < 1
+
+
+@pytest.mark.parametrize(("recipe", "drop_last", "binarized", "hooks"), [
+    ("conv-ae", True, False, {"ProgressBar", "ModelCheckpoint", "EarlyStopping"}),
+    ("bernoulli-vae", False, True, {"ProgressBar", "Animation"})])
+def test_a_recipe_is_trained_as_it_says(recipe, drop_last, binarized, hooks, pictures, tmp_path, monkeypatch):
+    told = {}
+
+    def fit(model, data, **settings):
+        told.update(settings)
+        return History()
+
+    monkeypatch.setattr(train, "fit", fit)
+    assert main(["train", recipe, "--data", str(pictures), "--out", str(tmp_path / "run")]) == 0
+    assert told["drop_last"] == drop_last and told["seed"] == 0
+    assert (told["transform"] is binarize_threshold) == binarized
+    assert {type(hook).__name__ for hook in told["callbacks"]} == hooks
 
 
 def test_eval_measures_the_same_figures_again(vae_run, capsys):

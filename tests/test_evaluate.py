@@ -10,6 +10,8 @@ from npae import losses
 from npae.data import idx
 from npae.data.batches import binarize_sample, binarize_threshold
 from npae.evaluate import elbo, pca_mse, reconstruction_mse
+from npae.layers import Dense, Flatten, Reshape, Sequential
+from npae.models import VAE
 
 
 class Nats:
@@ -54,6 +56,16 @@ def test_pictures_without_a_channel_are_not_stretched_against_their_reconstructi
 def test_elbo_is_minus_recon_minus_kl_whatever_beta_the_loss_has():
     x = np.full((4, 2, 3, 1), 0.5, np.float32)
     assert elbo(Model(), x, rng=Fixed()) == {"elbo": -5.0, "recon": 3.0, "kl": 2.0}
+
+
+def test_the_elbo_of_a_beta_vae_does_not_know_beta():
+    def scored(beta):
+        rng = np.random.default_rng(0)
+        nets = [Flatten(), Dense(6, 4, rng=rng)], [Dense(2, 6, rng=rng), Reshape((2, 3, 1))]
+        return elbo(VAE(*map(Sequential, nets), beta=beta), np.full((4, 2, 3, 1), 255, np.uint8),
+                    rng=np.random.default_rng(1))
+
+    assert scored(1.0) == scored(4.0)
 
 
 def test_a_short_last_batch_counts_by_its_pictures():

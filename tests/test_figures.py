@@ -366,6 +366,19 @@ def test_every_figure_of_a_variational_model_is_written(tmp_path):
             assert picture.format == "PNG" and picture.width > 600
 
 
+def test_what_is_drawn_are_the_pictures_as_the_model_is_trained_on_them(tmp_path, monkeypatch):
+    model, shown = Variational(2), {}
+    monkeypatch.setattr(figures, "reconstructions", lambda x, x_hat, title: shown.update(x=x))
+    monkeypatch.setattr(figures, "latent_scatter", lambda z, labels, title: shown.update(z=z))
+    monkeypatch.setattr(figures, "samples", lambda x, title: shown.update(samples=x))
+    monkeypatch.setattr(figures, "save", lambda figure, path: path)
+    figures.write_all(model, GREY, None, [], tmp_path, unit="nats", rng=np.random.default_rng(0),
+                      transform=binarize_threshold)
+    for name in ("x", "z"):
+        assert set(np.unique(shown[name])) == {0, 1}
+    np.testing.assert_array_equal(shown["samples"], model.sample(64, rng=np.random.default_rng(0)))
+
+
 @pytest.mark.parametrize(
     ("model", "names"),
     [

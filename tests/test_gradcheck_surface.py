@@ -130,7 +130,7 @@ def test_adjoint_pair_finds_one_entry_wrong_by_a_billionth():
     wrong[3, 2] *= 1 + 1e-9
     assert adjoint_pair(lambda v: A @ v, lambda w: A.T @ w, (5,), (7,)).ok
     assert not adjoint_pair(lambda v: A @ v, lambda w: wrong.T @ w, (5,), (7,)).ok
-    assert not adjoint_pair(lambda v: A @ v, lambda w: w * np.nan, (5,), (7,)).ok
+    assert not adjoint_pair(lambda v: A @ v, lambda w: A.T @ w * np.nan, (5,), (7,)).ok
     assert "shapes" in str(adjoint_pair(lambda v: A @ v, lambda w: w, (5,), (7,)))
 
 

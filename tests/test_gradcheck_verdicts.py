@@ -5,7 +5,8 @@ import math
 import numpy as np
 from test_gradcheck import Dense
 
-from npae.gradcheck import Verdict, check, check_function
+from npae.gradcheck import Verdict, check, check_function, check_layer
+from npae.gradcheck.estimate import derivative
 
 
 def test_a_zero_gradient_is_vacuous_unless_it_is_expected():
@@ -112,3 +113,32 @@ def test_a_steep_function_is_verified_with_a_smaller_step():
     row = check_function(lambda t: (float(np.sin(300 * t).sum()), 300 * np.cos(300 * t)), np.array([0.3, 1.0])).rows[0]
     assert row.ok
     assert row.entries[0].h < 2e-3
+
+
+def test_the_tolerance_of_a_smooth_function_is_within_a_few_hundred_times_its_true_error():
+    for f, slope, t in ((math.exp, math.exp, 0.5), (math.sin, math.cos, 1.1), (math.log, lambda t: 1 / t, 0.8)):
+        found = derivative(lambda u, f=f: (f(u), True), t=t, centre=f(t), scale=2.0)
+        assert abs(found.value - slope(t)) <= found.tol < 1e-10
+        assert found.truncation < 1e-11
+
+
+def test_a_forward_that_differs_from_its_reference_by_a_millionth_is_wrong():
+    class Off(Dense):
+        def forward(self, x):
+            return super().forward(x) * (1 + 1e-6)
+
+        def backward(self, dy):
+            return super().backward(dy * (1 + 1e-6))
+
+    def product(x, W, b):
+        return x @ W + b
+
+    right = check_layer(lambda: Dense(dtype=np.float64), (4, 5), reference=product)
+    wrong = check_layer(lambda: Off(dtype=np.float64), (4, 5), reference=product)
+    assert right.ok and not wrong.ok and "forward gives" in str(wrong)
+
+
+def test_the_entries_that_are_checked_lie_all_over_the_array():
+    report = check_function(lambda t: (float((t**2).sum()), 2 * t), np.linspace(1, 2, 1000), entries=20)
+    places = [entry.index[0] for entry in report.rows[0].entries]
+    assert len(set(places)) == 20 and min(places) < 250 and max(places) >= 750

@@ -7,7 +7,7 @@ import oracles
 import pytest
 import scipy.ndimage
 
-from npae.kernels import fast, reference
+from npae.kernels import fast, fast_dense, reference
 from npae.layers import (
     Activation,
     AvgPool2d,
@@ -139,7 +139,8 @@ class Square(Activation):
 
 
 @pytest.mark.parametrize("make", [
-    lambda **k: Dense(3, 4, **k), lambda **k: Conv2d(3, 2, 2, **k), lambda **k: ConvTranspose2d(3, 2, 2, stride=2, **k),
+    lambda **k: Dense(3, 4, **k), lambda **k: Conv2d(3, 2, 2, **k), lambda **k: Conv2d(3, 20, 2, **k),
+    lambda **k: ConvTranspose2d(3, 20, 2, **k), lambda **k: ConvTranspose2d(3, 2, 2, stride=2, **k),
     lambda **k: UpsampleConv2d(3, 2, 3, **k)])
 def test_an_activation_of_ones_own_works_fused_in_both_modules(make):
     results = []
@@ -419,3 +420,48 @@ def test_reparameterize_without_noise_or_with_odd_columns_is_an_error():
 def test_complex_numbers_on_the_fast_kernels_are_refused_with_a_sentence():
     with pytest.raises(ValueError, match="takes complex128 on the reference kernels alone"):
         Tanh(kernels=fast).forward(np.ones((2, 3), complex))
+
+
+@pytest.mark.parametrize("bend", [Identity(), ReLU(), LeakyReLU(0.3), Sigmoid(), Tanh(), Softplus()])
+def test_bend_is_the_derivative_of_the_slope_with_respect_to_y(bend):
+    y = bend.f(np.array([-2.0, -0.7, 0.4, 1.5]))
+    y, h = y[y != 0], 1e-5  # off the kink of ReLU
+    np.testing.assert_allclose(bend.bend(y), (bend.slope(y + h) - bend.slope(y - h)) / (2 * h), rtol=1e-9, atol=1e-10)
+
+
+@both_kernels
+@pytest.mark.parametrize(("layer", "shape"), [(Dense(1, 1), (50_000, 1)), (Conv2d(1, 1, 1), (50, 32, 32, 1)),
+                                              (Conv2d(1, 17, 1), (50, 32, 32, 1)),
+                                              (ConvTranspose2d(1, 17, 1), (50, 32, 32, 1))])
+def test_a_bias_gradient_in_float32_does_not_lose_digits_over_a_large_batch(kernels, layer, shape):
+    layer = layer.to(kernels=kernels)
+    x = np.zeros(shape, np.float32)
+    dy = np.full(layer.forward(x).shape, 0.1, np.float32)
+    layer.backward(dy, need_dx=False)
+    exact = float(np.float32(0.1)) * dy[..., 0].size
+    np.testing.assert_allclose(layer.b.grad, exact, rtol=2e-7)
+
+
+def test_a_read_only_input_compiles_nothing_anew():
+    layer, x = Dense(3, 4, kernels=fast), np.ones((2, 3), np.float32)
+    layer.forward(x)
+    known = len(fast_dense._forward.signatures)
+    x.flags.writeable = False
+    layer.forward(x)
+    assert len(fast_dense._forward.signatures) == known
+
+
+@pytest.mark.parametrize(("kind", "fans"), [(Conv2d, (9 * 4, 9 * 60)), (ConvTranspose2d, (9 * 4, 9 * 60)),
+                                            (UpsampleConv2d, (9 * 4, 9 * 60))])
+def test_glorot_counts_what_a_pixel_meets_and_what_it_is_met_by(kind, fans):
+    W = kind(4, 60, 3, rng=np.random.default_rng(0)).W.value
+    limit = np.sqrt(6 / sum(fans))
+    assert 0.99 * limit < np.abs(W).max() <= limit
+
+
+def test_a_mask_is_drawn_for_each_number_alone():
+    layer = MaskingNoise(0.5)
+    layer.give_rng(np.random.default_rng(0))
+    kept = layer.forward(np.ones((50, 400), np.float32))
+    for axis, n in ((1, 400), (0, 50)):
+        assert abs(kept.mean(axis) - 0.5).max() < 5 * 0.5 / np.sqrt(n)

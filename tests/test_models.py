@@ -404,6 +404,8 @@ def test_many_pictures_are_encoded_in_batches_like_one_by_one(monkeypatch):
     for got in (model.reconstruct(x), one_by_one):
         np.testing.assert_allclose(got, whole, rtol=1e-12)
     np.testing.assert_allclose(np.hstack(model.encode_stats(x)), np.hstack(stats), rtol=1e-12, atol=1e-15)
+    model.keep_buffers(True)  # as inside a fit: one batch must not write over another
+    np.testing.assert_allclose(model.reconstruct(x), whole, rtol=1e-12)
 
 
 @pytest.mark.parametrize("call", [
@@ -498,8 +500,12 @@ def test_parameters_are_views_of_theta_and_the_gaps_stay_zero(nets):
 
 def test_noise_layers_are_noisy_with_a_generator_and_quiet_without():
     encoder, decoder = dense_nets()
-    model = autoencoder(Sequential([GaussianNoise(0.5), *encoder.layers]), decoder)
+    first, inner = GaussianNoise(0.5), GaussianNoise(0.5)
+    model = autoencoder(Sequential([first, *encoder.layers]), Sequential([inner, *decoder.layers]))
     x = pictures()
+    first.amount = 0.0  # each on its own
+    assert model.loss(x)["loss"] != model.loss(x, rng=np.random.default_rng(0))["loss"]
+    first.amount, inner.amount = 0.5, 0.0
     quiet, noisy = model.loss(x)["loss"], model.loss(x, rng=np.random.default_rng(0))["loss"]
     assert quiet != noisy
     squares = np.square(model.reconstruct(x) - x).sum() / len(x)  # quiet again, though the loss before was noisy

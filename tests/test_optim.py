@@ -207,6 +207,11 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one(K, dtype):
     grad = np.array([3, 4], dtype)
     assert clip_global_norm(grad, 5.0, K) == 5 and grad.tolist() == [3, 4]
     assert clip_global_norm(grad, 10.0, K) == 5 and grad.tolist() == [3, 4]
+    assert clip_global_norm(grad.copy(), 4.99, K) == 5
+    for limit in (4.99, 0.5):
+        shortened = grad.copy()
+        clip_global_norm(shortened, limit, K)
+        assert math.hypot(*shortened) == pytest.approx(limit, rel=3 * float(np.finfo(dtype).eps))
     assert clip_global_norm(grad, 0.5, K) == 5
     np.testing.assert_allclose(grad, [0.3, 0.4], rtol=3 * np.finfo(dtype).eps)
     assert grad.dtype == dtype

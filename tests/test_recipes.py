@@ -47,6 +47,16 @@ def test_a_recipe_builds_its_model(name, likelihood):
     assert isinstance(recipe.optimizer(settings), optim.RMSprop if name == "conv-ae" else optim.Adam)
 
 
+def test_an_optimizer_is_the_one_of_its_name():
+    kinds = {"sgd": optim.SGD, "momentum": optim.Momentum, "rmsprop": optim.RMSprop, "adam": optim.Adam,
+             "adamw": optim.AdamW}
+    assert set(recipes.OPTIMIZERS) == set(kinds)
+    for name, kind in kinds.items():
+        settings, _ = resolved("conv-ae", optimizer=name, lr="0.25")
+        optimizer = recipes.get("conv-ae").optimizer(settings)
+        assert type(optimizer) is kind and optimizer.learning_rate() == 0.25
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not():
     recipe = recipes.get("conv-ae")
     settings, _ = recipe.resolve({})

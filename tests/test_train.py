@@ -174,6 +174,17 @@ def test_validation_leaves_the_training_as_it_is():
     np.testing.assert_array_equal(*theta)
 
 
+def test_each_epoch_draws_noise_of_its_own():
+    drawn = []
+
+    def seen(batch, rng):
+        drawn.append(rng.random())
+        return batch
+
+    fit(vae(), transform=seen, epochs=3)
+    assert len(set(drawn)) == len(drawn) == 9
+
+
 def test_validation_draws_the_same_noise_after_every_epoch():
     model, x = vae(noise=0.5), pictures(9)
     history = fit(model, epochs=3, optimizer=SGD(0.0, kernels=reference), validation=x, transform=binarize_sample)

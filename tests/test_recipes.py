@@ -57,6 +57,13 @@ def test_an_optimizer_is_the_one_of_its_name():
         assert type(optimizer) is kind and optimizer.learning_rate() == 0.25
 
 
+def test_the_vaes_settings_reach_the_model():
+    recipe = recipes.get("bernoulli-vae")
+    settings, _ = recipe.resolve({"beta": "0.5", "kl": "analytic"})
+    model = recipe.build(settings, (8, 8, 1), streams(0).init)
+    assert (model.beta, model.kl) == (0.5, "analytic")
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not():
     recipe = recipes.get("conv-ae")
     settings, _ = recipe.resolve({})

@@ -129,6 +129,6 @@ def test_encoder_and_decoder_fit_together_as_a_model():
     (nets.conv_ae_encoder, ["relu"] * 4 + ["identity"]),
     (nets.conv_ae_decoder, ["relu"] * 4 + ["sigmoid"]),
     (nets.bernoulli_vae_encoder, ["relu"] * 2 + ["identity"]),
-    (nets.bernoulli_vae_decoder, ["relu"] * 3 + ["identity"])], **named)
+    (nets.bernoulli_vae_decoder, ["relu"] * 3 + ["identity"])])
 def test_the_activations_are_the_published_ones(make, bends):
     assert [layer.activation.label for layer in make((8, 8, 1), 2).layers if layer.params] == bends

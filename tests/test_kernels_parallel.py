@@ -10,6 +10,7 @@ import pytest
 from numba import get_num_threads, set_num_threads
 
 import npae
+from npae.kernels import fast_parallel
 from npae.kernels.fast_parallel import door, inner, launch, share
 
 
@@ -132,3 +133,20 @@ def test_idle_threads_fall_asleep_soon_unless_the_user_has_said_otherwise(given,
     run = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True,
                          env=environment | given)
     assert run.stdout.strip() == printed
+
+
+def test_where_kernels_are_kept(tmp_path, monkeypatch):
+    own, home = tmp_path / "kernels" / "__pycache__", tmp_path / "home"
+    monkeypatch.setattr(fast_parallel, "HERE", own.parent)
+    monkeypatch.setattr(fast_parallel, "cache_dir", lambda: home)
+    monkeypatch.setattr(fast_parallel.config, "CACHE_DIR", "")
+    (own / "npae-kernels-of-yesterday").mkdir(parents=True)
+    assert fast_parallel._cache_folder().parent == own and not list(own.iterdir())
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != own)  # an installation that is not the user's
+    (home / "npae-kernels-of-another-version").mkdir(parents=True)
+    assert fast_parallel._cache_folder().parent == home and list(home.iterdir())
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    assert fast_parallel._cache_folder() != fast_parallel._cache_folder()  # two of a process's own
+    monkeypatch.undo()
+    monkeypatch.setattr(fast_parallel.config, "CACHE_DIR", str(tmp_path / "given"))
+    assert fast_parallel._cache_folder().parent == tmp_path / "given"

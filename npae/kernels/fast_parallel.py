@@ -20,6 +20,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,32 @@ HERE = Path(__file__).parent
 SOURCES = sorted(HERE.glob("*.py"))
 
 
+def _places() -> Iterator[Path]:
+    """Where compiled kernels may be kept, the best place first."""
+    if config.CACHE_DIR:  # $NUMBA_CACHE_DIR
+        yield Path(config.CACHE_DIR)
+    else:
+        yield HERE / "__pycache__"
+        with suppress(ValueError):  # there is no home folder
+            yield cache_dir()
+
+
 def _cache_folder() -> Path:
-    """Where compiled kernels are kept: a folder of their own for every state of the sources.
+    """A folder for compiled kernels, another one for every state of the sources.
 
     Numba looks only at the file of the function that it takes from its cache, but a kernel holds compiled code of
     other files too: after an edit of those it would go on with the old code.
     """
     state = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:16]
-    folders = [Path(config.CACHE_DIR)] if config.CACHE_DIR else [HERE / "__pycache__", cache_dir()]
-    for folder in (*folders, Path(tempfile.gettempdir())):
+    for place in _places():
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                chosen = folder / f"npae-kernels-{state}"
-                for old in set(folder.glob("npae-kernels-*")) - {chosen} if folder == HERE / "__pycache__" else ():
-                    shutil.rmtree(old, ignore_errors=True)
-                return chosen
-    raise OSError("there is no folder to keep compiled kernels in: set $NUMBA_CACHE_DIR to one that can be written to")
+            place.mkdir(parents=True, exist_ok=True)
+            if os.access(place, os.W_OK):
+                if place.parent == HERE:
+                    for old in set(place.glob("npae-kernels-*")) - {place / f"npae-kernels-{state}"}:
+                        shutil.rmtree(old, ignore_errors=True)
+                return place / f"npae-kernels-{state}"
+    return Path(tempfile.mkdtemp(prefix="npae-kernels-"))  # not one that others share: they could put code into it
 
 
 CACHE = _cache_folder()

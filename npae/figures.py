@@ -149,17 +149,18 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
     shown, place = (np.empty(0), None) if labels is None else np.unique(labels, return_inverse=True)
     named = len(shown) <= MOST_NAMES
     hint = "" if labels is None else "; colour: the label" + ", which also stands near its median" * named
-    figure = page(860 if labels is not None else 736, 636, title, f"Encoder's code of {len(z):,} pictures{hint}")
-    ax = box(figure, left=MARGIN + 56, top=HEAD, width=680, height=600)
+    figure = page(904 if labels is not None else 780, 636, title, f"Encoder's code of {len(z):,} pictures{hint}")
+    ax = box(figure, left=MARGIN + 100, top=HEAD, width=680, height=600)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
+    ax.yaxis.set_label_coords(-90 / 680, 0.5)  # left of ticks as long as -0.025
     dots: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
     if labels is None:
         ax.scatter(z[:, 0], z[:, 1], color=BLUE, **dots)
         return figure
     cmap, norm = class_colours(len(shown))
     ax.scatter(z[:, 0], z[:, 1], c=place, cmap=cmap, norm=norm, **dots)
-    beside = box(figure, left=MARGIN + 760, top=HEAD, width=22, height=600)
+    beside = box(figure, left=MARGIN + 804, top=HEAD, width=22, height=600)
     ticks = np.arange(len(shown))[:: -(-len(shown) // 20)]
     bar = figure.colorbar(ScalarMappable(norm, cmap), cax=beside, ticks=ticks)
     bar.ax.set_yticklabels([str(label) for label in shown[ticks]])

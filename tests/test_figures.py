@@ -240,6 +240,17 @@ def test_the_colour_bar_is_discrete_with_a_tick_for_each_label():
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("$z_1$", "$z_2$")
 
 
+@pytest.mark.parametrize("scale", [0.02, 1, 5, 300])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_names_of_the_axes_stand_on_the_page_beside_ticks_of_any_length(scale, labelled):
+    z = scale * np.random.default_rng(0).standard_normal((200, 2))
+    figure = figures.latent_scatter(z, np.arange(200) % 10 if labelled else None)
+    figure.canvas.draw()
+    axis = figure.axes[0].yaxis
+    name, ticks = axis.label.get_window_extent(), [t.get_window_extent() for t in axis.get_ticklabels() if t.get_text()]
+    assert name.x0 >= 0 and name.x1 <= min(tick.x0 for tick in ticks)
+
+
 def test_one_colour_without_labels():
     figure = figures.latent_scatter(RNG.standard_normal((50, 2)))
     assert len(figure.axes) == 1 and len(figure.axes[0].collections[0].get_facecolors()) == 1

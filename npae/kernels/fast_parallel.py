@@ -148,8 +148,8 @@ THREE_WORDS = types.void(types.int64, types.int64, types.int64)
 def _short_spin():
     """Threads that start inside wait awake for some 0.1 ms and then sleep, unless the user has said otherwise.
 
-    GNU's OpenMP reads the variable once, when it starts. Left alone, its threads wait awake for milliseconds: the last
-    few per cent of speed on an idle machine, but a step ten times as long beside two other busy programs (2 cores).
+    GNU's OpenMP reads the variable once, when it starts. Left alone, its threads wait awake for milliseconds: up to a
+    quarter faster on an idle machine, but a step ten times as long beside two other busy programs (2 cores).
     """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
         yield

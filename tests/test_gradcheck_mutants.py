@@ -106,6 +106,18 @@ class OldestCache(Dense):
         return super().backward(dy)
 
 
+class NeverShrinks(Dense):
+    kept = np.zeros((0, 0))
+
+    def forward(self, x):
+        y = super().forward(x)
+        if len(self.kept) < len(x):
+            self.kept = np.zeros_like(x)
+        self.kept[:len(x)] = x
+        self.x = self.kept
+        return y
+
+
 class SharedBuffer(Dense):
     buffer = np.zeros(0)
 
@@ -273,6 +285,7 @@ MUTANTS = [
     (Rebinds, (4, 5), {IN_PLACE}),
     (StaleCache, (4, 5), {LATEST}),
     (OldestCache, (4, 5), {LATEST}),
+    (NeverShrinks, (4, 5), {LATEST}),
     (SharedBuffer, (4, 5), {INSTANCES}),
     (ClearsUpstream, (4, 5), {ARGUMENTS}),
     (EditsInput, (4, 5), {GRADIENT, ARGUMENTS}),

@@ -134,6 +134,9 @@ class Maker:
     """
 
     def __init__(self, make_layer: Callable[[], Any], rng: np.random.Generator | None, seed: int):
+        if not callable(make_layer):
+            raise ValueError(f"check_layer takes a function that makes a layer, such as lambda: Dense(5, 3), got "
+                             f"{make_layer!r}; check(layer, x) is for one that there is already")
         self.make_layer, self.rng = make_layer, rng
         first = make_layer()
         if make_layer() is first:

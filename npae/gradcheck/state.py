@@ -1,6 +1,7 @@
 """The state protocol: bugs that no gradient check sees, because each call taken alone is right.
 Every test makes fresh layers of its own and returns in words what it found wrong, or nothing."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +61,7 @@ def state_lines(maker: Maker, draw: Callable[[tuple[int, ...]], np.ndarray], x: 
     lines = [attempt(claim, partial(test, case)) for claim, test in tests.items()]
     lines += [attempt(f"x and dy {words} give the same", partial(_ignores_layout, case, layout))
               for words, layout in LAYOUTS.items()]
-    return [*lines, _without_forward(case)]
+    return [*lines, _without_dx(case), _without_forward(case)]
 
 
 def _leaves_arguments(case: Case) -> str:
@@ -155,6 +156,22 @@ def _ignores_layout(case: Case, layout: Callable[[np.ndarray], np.ndarray]) -> s
     got, want = case.maker.fresh(np.float64), case.maker.fresh(np.float64)
     wrong = _unlike({"y": np.array(got.forward(x))}, {"y": np.array(want.forward(x.copy(order="C")))}, REORDERED_RTOL)
     return wrong or _unlike(got.run(x, dy), want.run(x.copy(order="C"), dy.copy(order="C")), REORDERED_RTOL)
+
+
+def _without_dx(case: Case) -> Line:
+    """A net asks its first layer for the gradients of the parameters alone; that one must be able to give them."""
+    claim = "backward(dy, need_dx=False) gives the same gradients"
+    specimen = case.maker.fresh()
+    if not {"need_dx", "kwargs"} & set(inspect.signature(specimen.target.backward).parameters):
+        return Line("NOTE", claim, "this layer's backward takes no need_dx; in a net of npae it has to")
+
+    def test() -> str:
+        specimen.forward(case.x)
+        specimen.target.backward(case.dy, need_dx=False)
+        want = case.maker.fresh().run(case.x, case.dy)
+        return _unlike(specimen.grads(), {name: want[name] for name in specimen.params})
+
+    return attempt(claim, test)
 
 
 def _without_forward(case: Case) -> Line:

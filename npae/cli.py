@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -64,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     try:
         args = _parser().parse_args(argv)
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()  # here, where a reader that has gone away is no surprise
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+        return 141  # 128 + SIGPIPE, as a shell has it
     except (ValueError, OSError) as error:
         print(f"npae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -134,7 +140,7 @@ def _gradcheck(args: argparse.Namespace) -> int:
             print(f"{name}\n{report}\n", flush=True)
     seconds = time.perf_counter() - start
     verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {', '.join(wrong)}"
-    print(f"{count} reports in {seconds:.0f} s: {verdict}")
+    print(f"{count} report{'s' * (count != 1)} in {seconds:.0f} s: {verdict}")
     return 1 if wrong else 0
 
 

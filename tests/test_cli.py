@@ -1,4 +1,5 @@
 """The door: the commands from end to end on small pictures, and one sentence with status 2 for whatever is wrong."""
+import importlib
 import json
 import math
 import shutil
@@ -249,6 +250,24 @@ def test_gradcheck_of_a_wrong_backward_has_status_1(monkeypatch, capsys):
     monkeypatch.setattr(Sigmoid, "_backward", lambda self, dy, need_dx: dy * self.saved)
     assert main(["gradcheck", "Sigmoid"]) == 1
     assert "wrong: Sigmoid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kernels", ["reference", "fast"])
+def test_gradcheck_walks_the_textbook_and_the_fast_kernels(kernels, monkeypatch, capsys):
+    module = importlib.import_module(f"npae.kernels.{kernels}")
+    right = module.activate_input_grad
+    monkeypatch.setattr(module, "activate_input_grad", lambda *args: -right(*args))
+    assert main(["gradcheck", "Tanh"]) == 1
+    assert f"wrong: Tanh(), {kernels} kernels" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """npae list | head -1, with the head gone before the first line."""
+    command = [sys.executable, "-m", "npae", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as npae:
+        npae.stdout.close()
+        assert npae.stderr.read() == b""
+    assert npae.returncode == 141
 
 
 @pytest.mark.parametrize(("argv", "words"), [

@@ -1,17 +1,22 @@
 """What `npae gradcheck` walks: every layer of the catalogue, every loss and penalty, every recipe as a whole model.
-Each gives a report of `npae.gradcheck`; all of them green means that no backward pass of npae is wrong.
+Whatever has kernels is walked twice, on the textbook and on the fast ones. Each walk gives a report of
+`npae.gradcheck`; all of them green means that no backward pass of npae is wrong.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 
 from npae import gradcheck, losses, penalties, recipes
 from npae.data.batches import binarizer
 from npae.gradcheck import Report
+from npae.kernels import fast, reference
 from npae.lab import catalogue
+
+KERNELS: dict[str, ModuleType] = {"reference": reference, "fast": fast}
 
 MODEL_ENTRIES = 6  # of each parameter of a recipe's net: some 40 parameters, 6 losses an entry
 
@@ -22,18 +27,26 @@ def reports(target: str = "all") -> Iterator[tuple[str, Report]]:
     Raises ValueError: a name that is none of them (they are listed).
     """
     layers = dict.fromkeys(case.kind for case in catalogue.cases())
-    if target not in ("all", *layers, *OBJECTIVES, *recipes.RECIPES):
-        raise ValueError(f"nothing to check is called {target!r}: use all, or one of "
-                         f"{', '.join((*layers, *OBJECTIVES, *recipes.RECIPES))}")
+    known = ("all", *layers, *OBJECTIVES, *PENALTIES, *recipes.RECIPES)
+    if target not in known:
+        raise ValueError(f"nothing to check is called {target!r}: use one of {', '.join(known)}")
     for case in catalogue.cases():
         if target in ("all", case.kind):
-            yield case.name, _layer(case)
-    for name, check in OBJECTIVES.items():
+            yield from _on_both(case.name, partial(_layer, case))
+    for name, objective in OBJECTIVES.items():
         if target in ("all", name):
-            yield name, check()
+            yield from _on_both(name, objective)
+    for name, penalty in PENALTIES.items():
+        if target in ("all", name):
+            yield name, penalty()
     for name in recipes.RECIPES:
         if target in ("all", name):
-            yield name, _recipe(name)
+            yield from _on_both(name, partial(_recipe, name))
+
+
+def _on_both(name: str, check: Callable[[ModuleType], Report]) -> Iterator[tuple[str, Report]]:
+    for label, kernels in KERNELS.items():
+        yield f"{name}, {label} kernels", check(kernels)
 
 
 def line(report: Report) -> str:
@@ -44,25 +57,26 @@ def line(report: Report) -> str:
     return (f"{verified} derivatives verified, {unverified} KINK or UNRESOLVED, worst error {worst:.2g} of its limit")
 
 
-def _layer(case: catalogue.Case) -> Report:
+def _layer(case: catalogue.Case, kernels: ModuleType) -> Report:
     shape = case.input_shapes[0]
     x = np.random.default_rng(1).standard_normal(shape)
     rng = np.random.default_rng(2) if case.random else None
-    return gradcheck.check(case.make(np.random.default_rng(0), np.float64), x, rng=rng, entries=200)
+    return gradcheck.check(case.make(np.random.default_rng(0), np.float64, kernels), x, rng=rng, entries=200)
 
 
-def _recipe(name: str) -> Report:
+def _recipe(name: str, kernels: ModuleType) -> Report:
     """The recipe's own model, untrained, on two pictures of strokes-like grey."""
     recipe = recipes.get(name)
     settings, _ = recipe.resolve({})
     rng = np.random.default_rng(0)
-    model = recipe.build(settings, (28, 28, 1), rng)
+    model = recipe.build(settings, (28, 28, 1), rng).to(kernels=kernels)
     x = rng.random((2, 28, 28, 1))
     transform = binarizer(settings["binarize"])
     return gradcheck.check(model, transform(x, rng) if transform else x, rng=rng, entries=MODEL_ENTRIES)
 
 
-def _loss(likelihood: losses.Likelihood) -> Report:
+def _loss(make: Callable[..., losses.Likelihood], kernels: ModuleType) -> Report:
+    likelihood = make(kernels=kernels)
     rng = np.random.default_rng(0)
     x = rng.random((3, 4, 5))
     return gradcheck.check_function(lambda output: likelihood.nll(output, x), 2 * rng.standard_normal(x.shape))
@@ -82,10 +96,12 @@ def _kl(sampled: bool) -> Report:
     return gradcheck.check_function(kl, rng.standard_normal((3, 8)))
 
 
-OBJECTIVES: dict[str, Callable[[], Report]] = {
-    "Bernoulli": partial(_loss, losses.Bernoulli()),
-    "Gaussian": partial(_loss, losses.Gaussian(0.5)),
-    "SquaredError": partial(_loss, losses.SquaredError()),
+OBJECTIVES: dict[str, Callable[[ModuleType], Report]] = {
+    "Bernoulli": partial(_loss, losses.Bernoulli),
+    "Gaussian": partial(_loss, partial(losses.Gaussian, 0.5)),
+    "SquaredError": partial(_loss, losses.SquaredError),
+}
+PENALTIES: dict[str, Callable[[], Report]] = {
     "gaussian_kl": partial(_kl, False),
     "gaussian_kl_sampled": partial(_kl, True),
 }

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,7 +39,7 @@ class State:
 
 
 class Callback:
-    """Four moments of a training; a subclass takes those that it needs.
+    """The moments of a training; a subclass takes those that it needs.
 
     One with memory has `state()`, which gives it as arrays and numbers, and `restore(state)`. A fit that begins at
     epoch 0 starts the memory anew; one that goes on at a later epoch keeps it.
@@ -55,6 +56,9 @@ class Callback:
 
     def on_fit_end(self, state: State) -> None:
         """After the last epoch."""
+
+    def on_fit_broken(self, state: State) -> None:
+        """In place of on_fit_end where an exception ends the training, Ctrl-C too; the exception goes on."""
 
     def state(self) -> dict[str, Any]:
         """What a resumed training must not forget."""
@@ -75,6 +79,11 @@ class History(Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+
+    def on_fit_begin(self, state: State) -> None:
+        """A new training has no rows yet."""
+        if state.epoch == 0:
+            self.rows = []
 
     def on_epoch_end(self, state: State) -> None:
         """Add the epoch's row."""
@@ -180,14 +189,15 @@ class EarlyStopping(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar with the terms of the loss in their units; one plain line an epoch where the output is no terminal.
+    """A line an epoch with the terms of the loss in their units; on a terminal also a bar while the epoch runs, and
+    under it the terms so far. Two lines, since one of 80 columns has no room for all of it.
 
     The first run on a machine says that kernels are being compiled.
     """
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
-        self.bar: Any = None
+        self.bars: Any = ()  # the bar, and the line under it
 
     def on_fit_begin(self, state: State) -> None:
         """Say once what the first seconds go into."""
@@ -198,46 +208,67 @@ class ProgressBar(Callback):
         """Move the bar."""
         if not self.stream.isatty():
             return
-        if self.bar is None:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=state.steps, file=self.stream, unit="batch", dynamic_ncols=True, leave=True)
-            self.bar.set_description(f"epoch {state.epoch + 1}/{state.epochs}")
-        if state.step % 10 == 0 or state.step == state.steps:
-            self.bar.set_postfix_str(_progress(state), refresh=False)
-        self.bar.update()
+        if not self.bars:
+            self.bars = self._open(state)
+        bar, terms = self.bars
+        left = state.seconds * ((state.epochs - state.epoch) * state.steps / state.step - 1)  # all epochs' batches
+        bar.set_postfix_str(f"{_speed(state)}, {_left(left)}", refresh=False)
+        terms.set_description_str(_terms(state), refresh=False)
+        if bar.update():  # it was drawn: ten times a second, not at every batch
+            terms.refresh()
 
     def on_epoch_end(self, state: State) -> None:
-        """Close the epoch's bar, or write its line; then what the validation says."""
-        if self.bar is not None:
-            if "val_loss" in state.terms:
-                self.bar.set_postfix_str(_progress(state))
-            self.bar.close()
-            self.bar = None
-        else:
-            left = (state.epochs - state.epoch) * state.seconds
-            self._say(f"epoch {state.epoch}/{state.epochs}: {_progress(state)}, {state.seconds:.1f} s, "
-                      f"{left:.0f} s left")
+        """The epoch's line in place of its bar."""
+        self._close()
+        left = state.seconds * (state.epochs - state.epoch)
+        self._say(f"epoch {state.epoch}/{state.epochs}: {_terms(state)}, {_speed(state)}, {state.seconds:.1f} s, "
+                  f"{_left(left)}")
 
     def on_fit_end(self, state: State) -> None:
         """Say why the training ended early; here, since the callback that stops it may come after the bar."""
         if state.stop:
             self._say(f"stopped after epoch {state.epoch}: {state.stop}")
 
+    def on_fit_broken(self, state: State) -> None:
+        """Leave the line to the message of the exception."""
+        self._close()
+
+    def _open(self, state: State) -> tuple[Any, Any]:
+        from tqdm import tqdm
+
+        looks: dict[str, Any] = {"file": self.stream, "dynamic_ncols": True, "leave": False}
+        bar = tqdm(total=state.steps, desc=f"epoch {state.epoch + 1}/{state.epochs}", position=0,
+                   bar_format="{desc} {percentage:3.0f}%{postfix} |{bar}|", **looks)
+        return bar, tqdm(total=0, position=1, bar_format="{desc}", **looks)
+
+    def _close(self) -> None:
+        for line in reversed(self.bars):
+            line.close()
+        self.bars = ()
+
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
 
 
-def _progress(state: State) -> str:
-    """'loss 160.12 (recon 155.00, kl 5.12, val_loss 161.30) nats per image, 4,862 pictures/s'"""
+def _terms(state: State) -> str:
+    """'loss 160.12 (recon 155.00, kl 5.12, val_loss 161.30) nats per image'"""
     terms = dict(state.terms)
     parts = [f"{name} {value:.2f}" for name, value in terms.items()
              if name in ("kl", "val_loss") or (name == "recon" and "kl" in terms)]
     inner = f" ({', '.join(parts)})" if parts else ""
-    unit, speed = state.model.likelihood.unit, state.images / state.seconds
+    unit = state.model.likelihood.unit
     if unit == SquaredError.unit:
         unit += f" ({terms['loss'] / state.pixels:.5f} per pixel)"
-    return f"loss {terms['loss']:.2f}{inner} {unit}, {speed:,.0f} pictures/s"
+    return f"loss {terms['loss']:.2f}{inner} {unit}"
+
+
+def _speed(state: State) -> str:
+    return f"{state.images / state.seconds:,.0f} pictures/s"
+
+
+def _left(seconds: float) -> str:
+    """'1:12 left'"""
+    return f"{timedelta(seconds=round(seconds))} left".removeprefix("0:").removeprefix("0")
 
 
 def compiled_before() -> bool:

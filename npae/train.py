@@ -75,6 +75,10 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
                 c.on_epoch_end(state)
         for c in callbacks:
             c.on_fit_end(state)
+    except BaseException:
+        for c in callbacks:
+            c.on_fit_broken(state)
+        raise
     finally:
         model.keep_buffers(False)
     return history

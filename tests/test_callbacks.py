@@ -2,7 +2,10 @@
 import csv
 import io
 import math
+import os
 import re
+import termios
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,6 +142,15 @@ def test_a_second_training_has_an_animation_of_its_own(monkeypatch):
         assert [frame[0] for frame in animation.frames] == [0, 1, 2]
 
 
+def test_a_second_training_has_a_history_of_its_own():
+    history = History()
+    for epochs in (3, 2):
+        rows = fit(vae(), history, epochs=epochs).rows
+        assert [row["epoch"] for row in rows] == list(range(1, epochs + 1))
+    history.on_fit_begin(state(epoch=2))
+    assert len(history) == 2
+
+
 # -- ModelCheckpoint --
 
 
@@ -185,7 +197,7 @@ def test_a_keeper_that_is_restored_knows_the_best_so_far():
     kept = keeper.state()
     told(keeper, [1.0])  # must not reach what was kept
     again.restore(kept)
-    now = told(again, [4.0, 3.5])
+    now = told(again, [4.0, 3.5, 3.2])  # theta is 3 now
     again.on_fit_end(now)
     assert (again.best, again.epoch) == (3.0, 2) and (now.model.theta == 2).all()
     assert ModelCheckpoint().state() == {"best": math.inf, "epoch": 0, "theta": None}
@@ -253,8 +265,8 @@ def test_where_there_is_no_terminal_each_epoch_is_a_plain_line(compiled):
     row = history.rows[0]
     terms = re.escape(f"loss {row['loss']:.2f} (recon {row['recon']:.2f}, kl {row['kl']:.2f}, "
                       f"val_loss {row['val_loss']:.2f}) nats per image")
-    assert re.fullmatch(rf"epoch 1/2: {terms}, [\d,]+ pictures/s, \d+\.\d s, \d+ s left", first)
-    assert second.startswith("epoch 2/2: ") and second.endswith(" 0 s left")
+    assert re.fullmatch(rf"epoch 1/2: {terms}, [\d,]+ pictures/s, \d+\.\d s, \d:\d\d left", first)
+    assert second.startswith("epoch 2/2: ") and second.endswith(" s, 0:00 left")
 
 
 def test_the_line_has_the_figures_of_state(compiled):
@@ -263,24 +275,62 @@ def test_the_line_has_the_figures_of_state(compiled):
     now.model.likelihood = losses.SquaredError()
     ProgressBar(out).on_epoch_end(now)
     assert out.getvalue() == ("epoch 4/9: loss 31.50 squared grey level per image (1.96875 per pixel), "
-                              "4,862 pictures/s, 12.3 s, 62 s left\n")
+                              "4,862 pictures/s, 12.3 s, 1:02 left\n")
+    now.seconds = 1234.5
+    ProgressBar(out).on_epoch_end(now)
+    assert out.getvalue().endswith(", 1234.5 s, 1:42:52 left\n")
 
 
-def test_on_a_terminal_there_is_a_bar_an_epoch(compiled):
+def test_on_a_terminal_of_80_columns_nothing_is_cut_off(compiled):
+    """A bar with speed and time on one line, the terms with their unit under it; the epoch's line takes their place."""
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    now = state(epoch=9, epochs=10, steps=40, images=12_800, terms={"loss": 160.123, "recon": 155.002, "kl": 5.121})
+    with os.fdopen(slave, "w") as out:
+        bar = ProgressBar(out)
+        for now.step in range(1, 41):
+            now.seconds = now.step / 4
+            bar.on_batch_end(now)
+            time.sleep(0.01)
+        now.epoch, now.terms["val_loss"] = 10, 161.0
+        bar.on_epoch_end(now)
+        text = os.read(master, 65536).decode()
+    os.close(master)
+    assert bar.bars == ()
+    *lines, last, end = [line.strip() for line in re.split(r"[\r\n]+|\x1b\[A", text)]
+    assert max(map(len, lines)) < 80
+    assert "loss 160.12 (recon 155.00, kl 5.12) nats per image" in lines
+    bars = [line for line in lines if "%, " in line]
+    assert bars and all(re.fullmatch(r"epoch 10/10 +\d+%, [\d,]+ pictures/s, \d:\d\d left \|.{20,}\|", b) for b in bars)
+    assert last == ("epoch 10/10: loss 160.12 (recon 155.00, kl 5.12, val_loss 161.00) nats per image, "
+                    "1,280 pictures/s, 10.0 s, 0:00 left")
+    assert end == ""
+
+
+@pytest.mark.parametrize(("step", "left"), [(100, "1:28 left"), (400, "0:50 left")])
+def test_the_bar_tells_the_time_of_all_epochs(step, left, compiled):
+    """An epoch of 400 steps takes 50 seconds; 8 of 10 epochs and `step` steps are done."""
+    out = Terminal()
+    bar, now = ProgressBar(out), state(epoch=8, epochs=10, steps=400, step=step, seconds=step / 8, terms={"loss": 1.0})
+    bar.on_batch_end(now)
+    time.sleep(0.2)  # it is drawn ten times a second
+    bar.on_batch_end(now)
+    assert left in out.getvalue()
+
+
+def test_a_bar_makes_room_for_the_message_of_an_exception(compiled):
+    class Interrupted(Callback):
+        def on_batch_end(self, state):
+            if state.step == 2:
+                raise KeyboardInterrupt
+
     out = Terminal()
     bar = ProgressBar(out)
-    history = fit(vae(), bar, epochs=2, validation=pictures(4))
-    text = out.getvalue()
-    assert bar.bar is None and "s left" not in text
-    bars = [line.split("\r")[-1] for line in text.strip().split("\n")]
-    assert len(bars) == 2
-    for epoch, (line, row) in enumerate(zip(bars, history.rows, strict=True), 1):
-        assert line.startswith(f"epoch {epoch}/2: 100%") and "3/3" in line
-        assert f"loss {row['loss']:.2f} (" in line
-        assert re.search(rf"val_loss {row['val_loss']:.2f}\) nats per image, [\d,]+ pictures/s\]", line)
-    out = Terminal()
-    row = fit(vae(), ProgressBar(out), epochs=1).rows[0]
-    assert re.search(rf"loss {row['loss']:.2f} \(.*\) nats per image, [\d,]+ pictures/s\]\n$", out.getvalue())
+    with pytest.raises(KeyboardInterrupt):
+        fit(vae(), bar, Interrupted())
+    assert bar.bars == ()
+    assert out.getvalue().endswith("\r")
+    assert not out.getvalue().rsplit("\r", 2)[1].strip()
 
 
 def test_compiling_is_said_when_there_are_no_compiled_kernels_yet(monkeypatch):

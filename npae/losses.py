@@ -6,10 +6,12 @@ nats for likelihoods; the gradient already carries the 1/N, so that backward pas
 
 import math
 from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.copying import deep_copy
 
 
 class Likelihood:
@@ -23,6 +25,10 @@ class Likelihood:
 
     def __init__(self, *, kernels: ModuleType | None = None) -> None:
         self.kernels = kernels
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """On the same kernels."""
+        return deep_copy(self, memo, kernels=self.kernels)
 
     def nll(self, output: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative log-likelihood, mean over pictures, and its gradient with respect to output."""

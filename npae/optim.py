@@ -6,10 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any, Self
 
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.copying import deep_copy
 
 Schedule = Callable[[int], float]
 
@@ -54,6 +56,10 @@ class Optimizer:
         self.moments: dict[str, np.ndarray] = {}
         if not callable(lr):
             _in_range("lr", lr, lr >= 0, "at least 0")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """On the same kernels."""
+        return deep_copy(self, memo, kernels=self.kernels)
 
     def learning_rate(self) -> float:
         """The rate of the coming step."""

@@ -4,8 +4,11 @@ Every Param of a packed model is a view into two vectors, theta and grad, so tha
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+
+from npae.copying import deep_copy
 
 
 class Param:
@@ -19,6 +22,10 @@ class Param:
         self.value = value
         self.grad = np.zeros_like(value)
         self.packed = False  # True once value and grad are views into a model's theta and grad
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Param:
+        """One with arrays of its own, which belongs to no model yet."""
+        return deep_copy(self, memo, value=self.value.copy(), grad=self.grad.copy(), packed=False)
 
     def __repr__(self) -> str:
         return f"Param({self.name!r}, shape {self.value.shape}, {self.value.dtype})"

@@ -1,4 +1,5 @@
 """The models: gradients of the whole, what an objective must be equal to in its limits, and what the doors refuse."""
+import copy
 import math
 
 import numpy as np
@@ -7,23 +8,25 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
 from npae import evaluate, gradcheck
-from npae.kernels import reference
+from npae.kernels import fast, reference
 from npae.layers import (
     Conv2d,
     ConvTranspose2d,
     Dense,
     Flatten,
     GaussianNoise,
+    Identity,
     Layer,
     Reshape,
     Sequential,
+    Sigmoid,
     Tanh,
     TiedConvTranspose2d,
     TiedDense,
     Upsample2d,
 )
 from npae.losses import Bernoulli, Gaussian, SquaredError
-from npae.models import VAE, Autoencoder
+from npae.models import VAE, Autoencoder, Model
 from npae.models import base as models_base
 from npae.optim import Adam
 from npae.penalties import gaussian_kl
@@ -186,6 +189,27 @@ def test_a_held_clamp_stays_where_it_was():
     model.hold(None)
     model.loss(x, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(model.branch_signature()[2], [[0, 1, 0]] * 3)
+
+
+@pytest.mark.parametrize("make", [lambda: autoencoder(*dense_nets()), dense_vae], ids=["autoencoder", "vae"])
+def test_what_was_held_is_free_again_after_hold_none(make):
+    """With theta turned round the kinks lie elsewhere: held, the model stays on the old side; free, it does not."""
+    model, x = make(), pictures()
+
+    def branches_when_turned(hold):
+        model.loss(x, rng=np.random.default_rng(0))
+        if hold:
+            model.hold(model.branch_signature())
+        model.theta *= -1
+        model.loss(x, rng=np.random.default_rng(0))
+        relu = model.branch_signature()[1][0].copy()
+        model.hold(None)
+        model.theta *= -1
+        return relu
+
+    free = branches_when_turned(False)
+    assert not np.array_equal(branches_when_turned(True), free)
+    np.testing.assert_array_equal(branches_when_turned(False), free)
 
 
 # -- limits and bounds --
@@ -517,7 +541,7 @@ def test_a_copy_in_another_dtype_or_on_other_kernels_has_the_same_loss_and_nothi
     for original in (dense_vae(np.float32, beta=2.0), autoencoder(*tied_conv_nets(np.float32))):
         terms, grad = gradient(original, x)
         theta = original.theta.copy()
-        for twin in (original.to(np.float64), original.to(kernels=reference), original.to()):
+        for twin in (original.to(np.float64), original.to(kernels=reference), original.to(), copy.deepcopy(original)):
             assert type(twin) is type(original) and [p.name for p in twin.params] == [p.name for p in original.params]
             with pytest.raises(ValueError, match="latest loss"):
                 twin.backward()
@@ -537,6 +561,50 @@ def test_a_copy_in_another_dtype_or_on_other_kernels_has_the_same_loss_and_nothi
     assert decoder[2].W is encoder[1].W and decoder[2].partner is encoder[1]
     usual = Autoencoder(*dense_nets())
     assert usual.to(kernels=reference).likelihood.kernels is reference and usual.likelihood.kernels is None
+
+
+def test_a_training_that_is_copied_goes_on_like_the_original():
+    """On the fast kernels: a module, which layers, likelihood and optimizer hold, and which cannot be copied."""
+    model, optimizer, x = VAE(*conv_nets(dtype=np.float32)).to(kernels=fast), Adam(1e-2), pictures(dtype=np.float32)
+    gradient(model, x)
+    optimizer.step(model.theta, model.grad)
+    twin, its_optimizer = copy.deepcopy((model, optimizer))
+    for m, o in ((model, optimizer), (twin, its_optimizer)):
+        gradient(m, x)
+        o.step(m.theta, m.grad)
+    np.testing.assert_array_equal(twin.theta, model.theta)
+    assert np.shares_memory(twin.params[0].value, twin.theta) and not np.shares_memory(twin.theta, model.theta)
+
+
+class Residual(Layer):
+    """A user's own layer around another: y = x + f(x)."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.params = inner, inner.params
+
+    def _forward(self, x):
+        self.saved = True
+        return x + self.inner.forward(x)
+
+    def _backward(self, dy, need_dx):
+        return dy + self.inner.backward(dy)
+
+
+def test_a_layer_in_a_layer_of_ones_own_is_copied_with_it():
+    layer = Residual(Dense(5, 5, activation="tanh", rng=np.random.default_rng(0)))
+    layer.forward(np.ones((2, 5), np.float32))
+    twin = layer.to(np.float64, reference)
+    assert twin.inner.kernels is reference and twin.inner.dtype == np.float64
+    assert twin.params[0] is twin.inner.W and layer.inner.kernels is fast
+    assert gradcheck.check(layer, np.random.default_rng(1).standard_normal((2, 5))).ok
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int32, np.complex64])
+def test_a_dtype_that_no_kernel_computes_in_is_refused(dtype):
+    for thing in (dense_vae(), Dense(3, 2)):
+        with pytest.raises(ValueError, match=f"layers compute in float32 or float64 .*, got {np.dtype(dtype)}"):
+            thing.to(dtype)
 
 
 class Twice(Layer):
@@ -589,6 +657,31 @@ def test_the_number_of_latents_is_what_the_decoder_takes():
 def test_without_a_likelihood_an_autoencoder_takes_squares_and_a_vae_logits():
     assert type(Autoencoder(*dense_nets()).likelihood) is SquaredError
     assert type(VAE(*dense_nets(heads=2)).likelihood) is Bernoulli
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", Bernoulli, 0.5], ids=["word", "class", "number"])
+def test_what_is_no_likelihood_is_refused(likelihood):
+    with pytest.raises(ValueError, match=r"needs a likelihood such as losses.Bernoulli\(\), got "):
+        VAE(*dense_nets(heads=2), likelihood=likelihood)
+    with pytest.raises(ValueError, match=r"Model needs a likelihood such as losses.Bernoulli\(\), got None"):
+        Model(*dense_nets(), None)
+
+
+@pytest.mark.parametrize("end", [
+    [Dense(2, PIXELS, activation="sigmoid"), Reshape(SHAPE)], [Dense(2, PIXELS), Sigmoid(), Reshape(SHAPE)],
+    [Dense(2, PIXELS), Sequential([Reshape(SHAPE), Sigmoid()])],
+    [Dense(2, PIXELS), Reshape(SHAPE), Conv2d(2, 2, 3, activation=Sigmoid()), Identity()]],
+    ids=["fused", "layer", "nested", "convolution"])
+def test_a_sigmoid_before_the_bernoullis_own_is_refused(end):
+    decoder = Sequential(end).to()
+    with pytest.raises(ValueError, match="Bernoulli takes logits and has a sigmoid of its own"):
+        VAE(dense_nets(heads=2, dtype=np.float32)[0], decoder)
+    assert Autoencoder(dense_nets(dtype=np.float32)[0].to(), decoder.to()).likelihood.unit.startswith("squared")
+
+
+def test_a_sigmoid_further_up_is_no_trouble_for_bernoulli():
+    decoder = [Dense(2, 5, activation="sigmoid"), Dense(5, PIXELS), Reshape(SHAPE)]
+    VAE(dense_nets(heads=2, dtype=np.float32)[0], Sequential(decoder))
 
 
 def test_the_summary_shows_both_nets():

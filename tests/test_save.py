@@ -201,8 +201,9 @@ def test_parameters_that_do_not_fit_are_refused_with_what_was_found(tmp_path, ar
 
 
 @pytest.mark.parametrize(("config", "message"), [
-    ({"model": "GAN"}, "does not describe a model that this version knows: 'GAN'"),
-    ({"likelihood": "Laplace"}, "does not describe a model that this version knows: 'Laplace'"),
+    ({"model": "GAN"}, "does not describe a model that this version knows: 'GAN' is of an unknown kind: .* custom="),
+    ({"likelihood": {"likelihood": "Laplace"}}, "this version knows: 'Laplace' is of an unknown kind: .* custom="),
+    ({"likelihood": "Bernoulli"}, "does not describe a model"),
     ({"temperature": 2.0}, "does not describe a model .* unexpected keyword argument 'temperature'"),
     ({"encoder": {"layer": "Attention"}}, "layer encoder is of the unknown kind 'Attention': .* custom="),
     ({"encoder": None}, "does not describe a model"),
@@ -210,7 +211,7 @@ def test_parameters_that_do_not_fit_are_refused_with_what_was_found(tmp_path, ar
      "layer decoder.0 is tied to 'encoder.7', which does not stand before it"),
     ({"decoder": {"layer": "Dense", "in_features": 3, "out_features": 16, "colour": "red"}},
      "layer decoder cannot be built: .*'colour'"),
-], ids=["model", "likelihood", "setting", "layer", "no encoder", "partner", "argument"])
+], ids=["model", "likelihood", "a word", "setting", "layer", "no encoder", "partner", "argument"])
 def test_a_config_that_is_not_understood_is_refused_with_its_name(tmp_path, config, message):
     with pytest.raises(ValueError, match=message):
         models.load(changed(tmp_path, **config))
@@ -222,6 +223,99 @@ def test_a_layer_of_ones_own_has_to_be_named(tmp_path):
         models.load(tmp_path / "model.npz")
     with pytest.raises(ValueError, match="unknown kind 'Softsign'"):
         models.load(tmp_path / "model.npz", custom=[Scale])
+
+
+class Huber(losses.Likelihood):
+    """A user's own likelihood, quadratic up to a width and linear beyond it."""
+
+    unit = "huber per image"
+
+    def __init__(self, width=1.0, *, kernels=None):
+        super().__init__(kernels=kernels)
+        self.width = width
+
+    def _compute(self, K, output, x, values, doutput):
+        r = output - x
+        values[...] = np.where(np.abs(r) < self.width, r * r / 2, self.width * (np.abs(r) - self.width / 2)).sum(1)
+        doutput[...] = np.clip(r, -self.width, self.width) / len(x)
+
+    def config(self):
+        return {"likelihood": "Huber", "width": self.width}
+
+
+class Heavier(Autoencoder):
+    """A user's own model: an autoencoder whose loss has a weight."""
+
+    def __init__(self, encoder, decoder, *, likelihood=None, weight=1.0):
+        super().__init__(encoder, decoder, likelihood=likelihood)
+        self.weight = weight
+
+    def config(self):
+        return {**super().config(), "weight": self.weight}
+
+
+def nets(*middle):
+    return (Sequential([Flatten(), dense(16, 3), *middle]),
+            Sequential([dense(3, 16), Reshape(SHAPE)]))
+
+
+def test_models_and_likelihoods_of_ones_own_come_back_when_they_are_named(tmp_path):
+    Heavier(*nets(), likelihood=Huber(0.5), weight=3.0).save(tmp_path / "model.npz")
+    again = models.load(tmp_path / "model.npz", custom=[Scale, Huber, Heavier])
+    assert (type(again), again.weight, type(again.likelihood), again.likelihood.width) == (Heavier, 3.0, Huber, 0.5)
+    for known in ([Heavier], [Huber]):
+        with pytest.raises(ValueError, match=r"is of an unknown kind: name your own classes, custom=\[...\]"):
+            models.load(tmp_path / "model.npz", custom=known)
+
+
+class Forgets(Scale):
+    """Its config says nothing of `power`, which would come back as 1."""
+
+    def __init__(self, features, power=1, kernels=None):
+        super().__init__(features, kernels)
+
+
+class ForgetsToo(Softsign):
+    def __init__(self, sharpness=1.0):
+        super().__init__()
+
+
+class ForgetsWidth(Huber):
+    def config(self):
+        return {"likelihood": "ForgetsWidth"}
+
+
+class ForgetsWeight(Heavier):
+    def config(self):
+        return Autoencoder.config(self)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: Autoencoder(*nets(Forgets(3, power=2))), "Forgets takes power, and its config"),
+    (lambda: Autoencoder(*nets(ForgetsToo(2.0))), "ForgetsToo takes sharpness"),
+    (lambda: Autoencoder(*nets(dense(3, 3, activation=ForgetsToo(2.0)))), "ForgetsToo takes sharpness"),
+    (lambda: Autoencoder(*nets(), likelihood=ForgetsWidth(2.0)), "ForgetsWidth takes width"),
+    (lambda: ForgetsWeight(*nets(), weight=2.0), "ForgetsWeight takes weight"),
+], ids=["layer", "activation layer", "fused activation", "likelihood", "model"])
+def test_what_would_come_back_with_other_settings_is_not_saved(make, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        make().save(tmp_path / "model.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_tied_to_a_later_one_is_not_saved(tmp_path):
+    """It trains, but a file is built from the encoder's first layer on."""
+    late = dense(3, 16)
+    model = Autoencoder(Sequential([Flatten(), TiedDense(late)]), Sequential([late, Reshape(SHAPE)]))
+    with pytest.raises(ValueError, match=r"TiedDense 'encoder.1' is tied to Dense 'decoder.0', which does not st"):
+        model.save(tmp_path / "model.npz")
+
+
+def test_a_name_that_no_file_can_keep_is_refused_when_the_model_is_made():
+    scale = Scale(3)
+    scale.s.name = "my scale"
+    with pytest.raises(ValueError, match=r"cannot keep a parameter called 'encoder.2.my scale': name Params with lett"):
+        Autoencoder(*nets(scale))
 
 
 def test_a_file_without_a_model_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.copying import deep_copy
 from npae.kernels import reference
 from npae.params import Param, unique
 
@@ -146,6 +147,10 @@ class Layer:
         """A copy with another dtype or other kernels; layers that shared a Param share its copy."""
         return copied(self, dtype, kernels)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """On the same kernels; what backward remembered is left behind."""
+        return deep_copy(self, memo, saved=None, work=_kernels.Workspace(), _kernels=self._kernels)
+
     def __str__(self) -> str:
         kind = type(self).__name__
         return kind if self.name == kind else f"{kind} {self.name!r}"
@@ -161,30 +166,23 @@ def _in_c_order(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array) if array.flags.writeable else array.copy()
 
 
-def copied(thing: Any, dtype: Any = None, kernels: ModuleType | None = None, shared: Sequence[Any] = ()) -> Any:
-    """A deep copy of a layer or model (anything with `walk` and `params`) in another dtype, on other kernels.
+def copied(thing: Any, dtype: Any = None, kernels: ModuleType | None = None) -> Any:
+    """A deep copy of a layer or model in another dtype, on other kernels; its parameters come out unpacked.
 
-    Parameters come out unpacked, each with arrays of its own; what backward remembered is left behind. `shared` lists
-    what the copy has in common with the original.
+    Raises ValueError: a dtype that the kernels do not compute in.
     """
-    parts: Any = (part for layer in thing.walk() for part in (layer, getattr(layer, "activation", None)))
-    inner: list[Layer] = [part for part in parts if isinstance(part, Layer)]  # a fused activation is one too
-    modules = [layer._kernels for layer in inner]  # modules cannot be copied
-    memo = {id(common): common for common in (*modules, *shared) if common is not None}
-    left = [(layer, layer.saved, layer.work) for layer in inner]
-    for layer, _, _ in left:
-        layer.saved, layer.work = None, _kernels.Workspace()
-    try:
-        twin = copy.deepcopy(thing, memo)
-    finally:
-        for layer, saved, work in left:
-            layer.saved, layer.work = saved, work
-    for p in unique(twin.params):
-        p.value = np.array(p.value, dtype or p.value.dtype, order="C")
-        p.grad = np.array(p.grad, dtype or p.grad.dtype, order="C")
-        p.packed = False
-    for layer in twin.walk():
-        layer._kernels = kernels or layer._kernels
+    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64, np.complex128):
+        raise ValueError(f"layers compute in float32 or float64 (in complex128 on the reference kernels), "
+                         f"got {np.dtype(dtype)}: choose one of these")
+    parts: dict[int, Any] = {}
+    twin = copy.deepcopy(thing, parts)
+    for part in list(parts.values()):  # deepcopy's memo: all that was copied, layers inside a user's own layer too
+        if isinstance(part, Param):
+            part.value = np.array(part.value, dtype or part.value.dtype, order="C")
+            part.grad = np.array(part.grad, dtype or part.grad.dtype, order="C")
+            part.packed = False
+        elif isinstance(part, Layer):
+            part._kernels = kernels or part._kernels
     return twin
 
 

@@ -3,7 +3,8 @@ Names are looked up in a table of classes, never imported by name: a file cannot
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from npae.layers.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
@@ -20,6 +21,8 @@ KINDS: tuple[type[Layer], ...] = (
     Dense, TiedDense, Conv2d, ConvTranspose2d, TiedConvTranspose2d, UpsampleConv2d, MaxPool2d, AvgPool2d, Upsample2d,
     Flatten, Reshape, ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Identity, Reparameterize, GaussianNoise, MaskingNoise,
     Dropout)
+NOT_SETTINGS = ("rng", "init", "dtype", "kernels")
+"""Arguments that a config need not tell: how values began, where they are computed; the file has the values."""
 
 
 def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None = None,
@@ -52,6 +55,33 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
         settings.pop("dtype", None)
     layer = known[name] = _made(classes[kind], settings, name)
     return layer
+
+
+def refuse_what_cannot_be_built(layers: Iterable[Layer]) -> None:
+    """Look at layers, in the order of forward, before their configs are saved.
+
+    Raises ValueError: a config that leaves out an argument of the constructor; a tied layer before its partner.
+    """
+    walked: set[int] = set()
+    for layer in layers:
+        refuse_forgetful(layer)
+        refuse_forgetful(getattr(layer, "activation", layer))
+        partner = getattr(layer, "partner", None)
+        if partner is not None and id(partner) not in walked:
+            raise ValueError(f"{layer} is tied to {partner}, which does not stand before it, and a file is built from "
+                             "the encoder's first layer on: let the earlier layer own W and the later one be tied")
+        walked.add(id(layer))
+
+
+def refuse_forgetful(thing: Any) -> None:
+    """Raise ValueError where config() leaves out an argument of the constructor: it would come back as its default."""
+    told, takes = thing.config(), inspect.signature(type(thing)).parameters.values()
+    missing = [p.name for p in takes if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+               and p.name not in NOT_SETTINGS and p.name not in told]
+    if missing and not isinstance(thing, Sequential):
+        kind = type(thing).__name__
+        raise ValueError(f"{kind} takes {', '.join(missing)}, and its config() does not say with which value: give "
+                         f"{kind} a config() that returns every argument, or it will not come back from a file")
 
 
 def _made(kind: type[Layer], settings: dict[str, Any], name: str) -> Layer:

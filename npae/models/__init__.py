@@ -19,21 +19,23 @@ KINDS: tuple[type[Model], ...] = (Autoencoder, VAE)
 LIKELIHOODS = (_losses.Bernoulli, _losses.Gaussian, _losses.SquaredError)
 
 
-def load(path: str | Path, *, custom: Sequence[type[Layer]] = ()) -> Any:
-    """The model that `model.save(path)` wrote, rebuilt layer by layer; `custom` lists a user's own layer classes.
+def load(path: str | Path, *, custom: Sequence[type] = ()) -> Any:
+    """The model that `model.save(path)` wrote, rebuilt layer by layer; `custom` lists a user's own classes of layers,
+    likelihoods and models.
 
-    Raises ValueError: not a model file; an unknown kind of model or layer; parameters that do not fit.
+    Raises ValueError: not a model file; an unknown kind of model, likelihood or layer; parameters that do not fit.
     """
     arrays, config = _store.read(path)
     try:
-        kind = {k.__name__: k for k in KINDS}[config.pop("model")]
+        own_layers = [kind for kind in custom if issubclass(kind, Layer)]
         known: dict[str, Layer] = {}
-        encoder = build(config.pop("encoder"), "encoder", known, custom)
-        decoder = build(config.pop("decoder"), "decoder", known, custom)
-        likelihood = {k.__name__: k for k in LIKELIHOODS}[config.pop("likelihood")]
-        settings = {"variance": config.pop("variance")} if "variance" in config else {}
-        model: Any = kind(encoder, decoder, likelihood=likelihood(**settings), **config)  # type: ignore[arg-type]
-    except (KeyError, TypeError) as error:
+        encoder = build(config.pop("encoder"), "encoder", known, own_layers)
+        decoder = build(config.pop("decoder"), "decoder", known, own_layers)
+        settings = {**config.pop("likelihood")}
+        likelihood = _named(settings.pop("likelihood"), (*LIKELIHOODS, *custom))(**settings)
+        kind = _named(config.pop("model"), (*KINDS, *custom))
+        model: Any = kind(encoder, decoder, likelihood=likelihood, **config)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a model that this version knows: {error}") from None
     for p in model.params:
         stored = arrays.pop(p.name, None)
@@ -45,3 +47,10 @@ def load(path: str | Path, *, custom: Sequence[type[Layer]] = ()) -> Any:
         raise ValueError(f"{path} holds {len(arrays)} arrays that the model has no place for: "
                          f"{', '.join(sorted(arrays))}")
     return model
+
+
+def _named(name: str, kinds: Sequence[type]) -> Any:
+    classes = {kind.__name__: kind for kind in kinds}
+    if name not in classes:
+        raise ValueError(f"{name!r} is of an unknown kind: name your own classes, custom=[...]")
+    return classes[name]

@@ -12,9 +12,13 @@ from typing import Any, Self
 import numpy as np
 
 from npae import store
+from npae.copying import deep_copy
+from npae.layers.activations import Identity, Sigmoid
 from npae.layers.base import Layer, Sequential, Shape, copied
+from npae.layers.build import refuse_forgetful, refuse_what_cannot_be_built
 from npae.layers.dense import Dense, TiedDense
-from npae.losses import Likelihood
+from npae.layers.shape import Reshape
+from npae.losses import Bernoulli, Likelihood
 from npae.params import Param, pack, unique
 
 BATCH = 256  # pictures at a time through encode and decode: a test set of 10,000 would need gigabytes at once
@@ -28,10 +32,13 @@ class Model:
 
     Shapes: theta, grad: one flat vector each; every Param is a view into them
     Units: those of the likelihood (nats per image, or squared grey level per image)
+    Raises ValueError: no likelihood; Bernoulli, which takes logits, behind a sigmoid; a layer in both nets; parameters
+    that are packed already, or that a file could not tell apart.
     """
 
     def __init__(self, encoder: Sequential, decoder: Sequential, likelihood: Likelihood):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self._check_likelihood()
         encoder.set_name("encoder")
         decoder.set_name("decoder")
         if twice := {id(layer) for layer in encoder.walk()} & {id(layer) for layer in decoder.walk()}:
@@ -44,9 +51,22 @@ class Model:
             name = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"{names.count(name)} parameters are called {name!r}, and a model file keeps one array a "
                              "name: give a layer's Params different names, or let its inner layers stand in the net")
+        if unfit := [name for name in names if not store.ARRAY_NAME.fullmatch(name)]:
+            raise ValueError(f"a model file cannot keep a parameter called {unfit[0]!r}: name Params with letters, "
+                             "digits and _")
         self.theta, self.grad = pack(self.params)
         self.dy: Any = None  # of the latest loss; None: backward has nothing to start from
         self.noisy = True  # whether loss hands its generator on to noise and dropout layers
+
+    def _check_likelihood(self) -> None:
+        if not isinstance(self.likelihood, Likelihood):
+            raise ValueError(f"{type(self).__name__} needs a likelihood such as losses.Bernoulli(), got "
+                             f"{self.likelihood!r}")
+        shapes = (Sequential, Reshape, Identity)
+        last = next((layer for layer in reversed([*self.decoder.walk()]) if not isinstance(layer, shapes)), None)
+        if isinstance(self.likelihood, Bernoulli) and isinstance(getattr(last, "activation", last), Sigmoid):
+            raise ValueError("Bernoulli takes logits and has a sigmoid of its own, and the decoder ends in one more: "
+                             "leave the decoder's out, or take SquaredError() or Gaussian(variance)")
 
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """The objective on one batch, and its terms; remembers what backward needs.
@@ -167,10 +187,15 @@ class Model:
 
     def to(self, dtype: Any = None, kernels: ModuleType | None = None) -> Self:
         """A copy with another dtype or other kernels, packed anew, ties kept."""
-        twin = copied(self, dtype, kernels, shared=[self.likelihood.kernels])
+        twin = copied(self, dtype, kernels)
         twin.theta, twin.grad = pack(twin.params)
         twin.likelihood.kernels = kernels or twin.likelihood.kernels
-        twin.dy = None
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same as `to()`."""
+        twin = deep_copy(self, memo, theta=None, grad=None, dy=None)
+        twin.theta, twin.grad = pack(twin.params)
         return twin
 
     def summary(self, input_shape: Sequence[int] | None = None) -> str:
@@ -183,8 +208,14 @@ class Model:
     def config(self) -> dict[str, Any]:
         """What `models.load` needs to make this model again, without the values of its parameters."""
         return {"model": type(self).__name__, "encoder": self.encoder.config(), "decoder": self.decoder.config(),
-                **self.likelihood.config()}
+                "likelihood": self.likelihood.config()}
 
     def save(self, path: str | Path) -> None:
-        """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it."""
+        """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it.
+
+        Raises ValueError: a part whose config does not say all that its constructor takes; a layer tied to a later one.
+        """
+        refuse_what_cannot_be_built(self.walk())
+        for part in (self, self.likelihood):
+            refuse_forgetful(part)
         store.write(path, {p.name: p.value for p in self.params}, self.config())

@@ -30,20 +30,21 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("recipe", metavar="RECIPE", help="its name; `npae list` shows them")
     p.add_argument("--data", default="strokes", help="strokes (built in), mnist, or the path of pictures")
     p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
-    p.add_argument("--epochs", type=int, metavar="N")
-    p.add_argument("--seed", type=int, default=0, metavar="S")
+    p.add_argument("--epochs", type=int, metavar="N", help="passes over the training pictures (default: the recipe's)")
+    p.add_argument("--seed", type=int, default=0, metavar="S",
+                   help="what all chance comes from: the same seed gives the same bits (default: 0)")
     p.add_argument("--threads", type=int, metavar="N", help="threads of the kernels; the numbers do not depend on it")
     p.add_argument("--out", metavar="DIR", help="the run folder (default: a new one under runs/)")
-    p.add_argument("--set", action="append", default=[], nargs="+", metavar="key=value", dest="settings",
-                   help="change a setting of the recipe")
+    p.add_argument("--set", action="append", default=[], metavar="key=value", dest="settings",
+                   help="change a setting of the recipe; more of them may follow")
     p.set_defaults(run=_train)
 
     p = commands.add_parser("eval", help="measure a run on its test pictures")
-    p.add_argument("folder", metavar="RUN")
+    p.add_argument("folder", metavar="RUN", help="its folder")
     p.set_defaults(run=_eval)
 
     p = commands.add_parser("figures", help="draw the figures of a run again")
-    p.add_argument("folder", metavar="RUN")
+    p.add_argument("folder", metavar="RUN", help="its folder")
     p.set_defaults(run=_figures)
 
     p = commands.add_parser("list", help="the recipes and their settings")
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     try:
-        args = _parser().parse_args(argv)
+        args = _parser().parse_args(_one_setting_each(sys.argv[1:] if argv is None else argv))
         status = args.run(args)
         sys.stdout.flush()  # here, where a reader that has gone away is no surprise
         return status
@@ -82,21 +83,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _one_setting_each(words: Sequence[str]) -> list[str]:
+    """`--set a=1 b=2 RECIPE` as `--set a=1 --set b=2 RECIPE`, so that the recipe is not taken for a setting."""
+    spread: list[str] = []
+    setting = False
+    for word in words:
+        pair = "=" in word and not word.startswith("-")
+        if setting and pair and spread[-1] != "--set":
+            spread.append("--set")
+        spread.append(word)
+        setting = word == "--set" or (setting and pair)
+    return spread
+
+
 def _train(args: argparse.Namespace) -> int:
     from npae import kernels, runs
 
-    given = {}
-    for pair in (pair for group in args.settings for pair in group):
+    given = {} if args.epochs is None else {"epochs": str(args.epochs)}
+    for pair in args.settings:
         key, sign, value = pair.partition("=")
         if not sign:
             raise ValueError(f"--set takes key=value, got {pair!r}")
-        given[key] = value
+        if given.setdefault(key, value) != value:
+            raise ValueError(f"{key} is given as {given[key]} and as {value}: give it once")
     if args.seed < 0:
         raise ValueError(f"--seed must be at least 0, got {args.seed}")
     if args.threads is not None:
         kernels.set_threads(args.threads)
-    print(runs.run(args.recipe, data=args.data, data_dir=args.data_dir, epochs=args.epochs, seed=args.seed,
-                   out=args.out, given=given))
+    print(runs.run(args.recipe, data=args.data, data_dir=args.data_dir, seed=args.seed, out=args.out, given=given))
     return 0
 
 

@@ -86,7 +86,10 @@ def samples(
 
 @styled
 def sheet(x: np.ndarray, labels: np.ndarray | None = None, *, title: str = "A sheet of pictures") -> Figure:
-    """The first 100 pictures of a data set, each with its label.   x (N, H, W, C), labels (N,) or None"""
+    """The first 100 pictures of a data set, each with its label.
+
+    Shapes: x (N, H, W, C), uint8 or floats in [0, 1]; labels (N,) or None
+    """
     n = min(100, len(x))
     image, corners = tile(x[:n], -(-n // 10), min(10, n), row_gap=0.08 if labels is None else 0.24)
     scale = enlargement(x, 96)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +22,53 @@ from npae.models import Model
 Config = dict[str, Any]
 
 
-def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None, epochs: int | None = None,
-        seed: int = 0, out: str | Path | None = None, given: Mapping[str, str] | None = None) -> str:
+def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None, seed: int = 0,
+        out: str | Path | None = None, given: Mapping[str, str] | None = None) -> str:
     """Train a recipe from end to end and return the sentence that says what was learned.
 
     `given` are settings as text (`--set`); `out` is the run folder, by default a new one under runs/.
     Raises ValueError: a setting, data set or folder that will not do, before anything is trained.
     """
     recipe = recipes.get(recipe_name)
-    given = dict(given or {}) | ({} if epochs is None else {"epochs": str(epochs)})
-    settings, remark = recipe.resolve(given)
+    settings, remark = recipe.resolve(given or {})
     dataset = _data.load(data, data_dir).with_validation(settings["validation"])
     if dataset.shape[2] not in (1, 3):
         raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
                          "or colour (3): leave the others out, for example by x[..., :3]")
     settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
     model = recipe.build(settings, dataset.shape, train.streams(seed).init)
+    n, batch_size = len(dataset.train_x), settings["batch_size"]
+    if recipe.drop_last and n < batch_size:
+        raise ValueError(f"{recipe_name} trains on whole batches of {batch_size}, and there are {n} training pictures: "
+                         f"add --set batch_size={n}, or less")
     folder = _new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
     config = {"npae": __version__, "recipe": recipe_name,
               "data": data if data in ("strokes", "mnist") else str(Path(data).resolve()),
               "data_dir": None if data_dir is None else str(Path(data_dir).resolve()), "seed": seed,
               "settings": settings}
-    store.write_json(folder / "config.json", config)
-    print(f"{recipe_name}: {recipe.summary}\n{len(dataset.train_x):,} training, {settings['validation']:,} validation "
+    print(f"{recipe_name}: {recipe.summary}\n{n:,} training, {settings['validation']:,} validation "
           f"and {len(dataset.test_x):,} test pictures of {dataset.name} (seed {seed})")
     if remark:
         print(remark)
     start = time.perf_counter()
-    transform = binarizer(settings["binarize"])
-    history = train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
-                        batch_size=settings["batch_size"], seed=seed, drop_last=recipe.drop_last, transform=transform,
-                        callbacks=_callbacks(model, dataset, settings, seed, folder))
-    seconds = time.perf_counter() - start
-    model.save(folder / "model.npz")
+    try:
+        store.write_json(folder / "config.json", config)
+        history = train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
+                            batch_size=batch_size, seed=seed, drop_last=recipe.drop_last,
+                            transform=binarizer(settings["binarize"]),
+                            callbacks=_callbacks(model, dataset, settings, seed, folder))
+        seconds = time.perf_counter() - start
+        model.save(folder / "model.npz")
+    except BaseException:  # without a model it is no run, and in the way of the next one
+        (folder / "config.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     history.write_csv(folder / "history.csv")
     metrics = measure(model, dataset, config, len(history))
     store.write_json(folder / "metrics.json", metrics)
     _draw(model, dataset, history.rows, config, folder)
-    return f"{_sentence(model, metrics, dataset, seconds)} The pictures are in {folder / 'figures'}."
+    return f"{_sentence(model, metrics, dataset, settings, seconds)} The pictures are in {folder / 'figures'}."
 
 
 def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int, folder: Path) -> list[Callback]:
@@ -88,14 +98,16 @@ def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int) -
     return {"recipe": config["recipe"], "data": dataset.name, "epochs": epochs, "seed": config["seed"], "test": test}
 
 
-def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, seconds: float) -> str:
+def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, settings: Config,
+              seconds: float) -> str:
     """What was learned, in which units."""
     test, n = metrics["test"], len(dataset.test_x)
     error = (f"{test['mse']:.5f} squared grey levels per pixel ({test['mse'] * dataset.test_x[0].size:.2f} per "
              "image)")
     took = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] > 1)} in {seconds:.0f} s"
     if "elbo" in test:
-        return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the ELBO is "
+        what = "ELBO" if settings["binarize"] != "none" else "cross-entropy of grey pixels, no ELBO, with the code's KL"
+        return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the {what} is "
                 f"{test['elbo']:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
                 f"the code), the reconstruction error {error}.")
     return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} "
@@ -147,8 +159,16 @@ def _history(folder: str | Path) -> list[dict[str, float]]:
     path = Path(folder) / "history.csv"
     if not path.is_file():
         raise ValueError(f"{path} is missing: the run has not finished; train again with `npae train`")
-    with path.open(newline="") as lines:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
+    try:
+        with path.open(newline="") as lines:
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
+        whole = [row["epoch"] for row in rows] == list(range(1, len(rows) + 1)) and all("loss" in row for row in rows)
+    except (ValueError, KeyError, TypeError, csv.Error):  # no number; no column of epochs; more cells than columns
+        rows, whole = [], False
+    if not rows or not whole:
+        raise ValueError(f"{path} is no history of epochs 1, 2, ... with numbers: it has been changed or cut off; "
+                         "train again with `npae train`")
+    return rows
 
 
 def _new_folder(out: str | Path | None, name: str) -> Path:
@@ -168,8 +188,12 @@ def _new_folder(out: str | Path | None, name: str) -> Path:
 
 
 def sheet(name: str, data_dir: str | None, path: str | Path) -> Path:
-    """A picture of 100 training pictures of a data set."""
+    """A picture of the first 100 training pictures of a data set.
+
+    Raises ValueError: a path that does not end in .png.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"the sheet is a PNG, and {path} does not end in .png: choose another --out")
     dataset = _data.load(name, data_dir)
-    labels = None if dataset.train_y is None else dataset.train_y[:100]
-    x = dataset.train_x[:100].astype(np.float32) / 255
-    return figures.save(figures.sheet(x, labels, title=f"100 pictures of {dataset.name}"), path)
+    title = f"Training pictures of {dataset.name}"
+    return figures.save(figures.sheet(dataset.train_x, dataset.train_y, title=title), path)

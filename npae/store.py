@@ -78,7 +78,12 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     # short, because a folder's longest name is 255 characters; the pid lets `remove_orphans` see whose it is
     temporary = target.with_name(f".npae-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "x+b") as file:
+        file = open(temporary, "x+b")  # noqa: SIM115
+    except OSError as error:
+        error.filename = str(target)  # what the caller asked for
+        raise
+    try:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from npae.callbacks import Callback, History, State
 from npae.data import Dataset
 from npae.data.batches import Transform, batches, count
 from npae.evaluate import loss_terms
+from npae.kernels.geometry import whole
 from npae.models.base import Model, Terms
 from npae.optim import Adam, Optimizer
 
@@ -45,12 +46,18 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
     batch out. Terms are means over the epoch's pictures, in the model's units.
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
-    validation; data of a wrong shape.
+    validation; data of a wrong shape; pictures of 0 ... 255 as floats; a number of epochs that is none.
     """
     if isinstance(x, Dataset):
+        if y is not None:
+            raise ValueError(f"{x.name} has labels of its own: leave y out, or pass the pictures as an array")
         if validation is None and x.valid_x is not None:
             validation = x.valid_x, x.valid_y
         y, x = x.train_y, x.train_x
+    valid_x, valid_y = _held_out(validation)
+    for pictures in (x, valid_x):
+        _refuse_grey_levels_to_255(pictures)
+    epochs = whole(epochs, "fit: epochs", least=0)
     optimizer = optimizer or Adam(1e-3)
     rng = streams(seed)
     history = next((c for c in callbacks if isinstance(c, History)), None)
@@ -64,9 +71,8 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
         while state.epoch < epochs and state.stop is None:
             _epoch(state, batches(x, y, batch_size, order=rng.order, noise=rng.noise, drop_last=drop_last,
                                   transform=transform, dtype=model.theta.dtype), rng.noise, callbacks)
-            if validation is not None:
-                held_out = validation if isinstance(validation, tuple) else (validation, None)
-                terms = loss_terms(model, *held_out, rng=streams(seed).validation, transform=transform)
+            if valid_x is not None:
+                terms = loss_terms(model, valid_x, valid_y, rng=streams(seed).validation, transform=transform)
                 _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch}")
                 state.terms.update({f"val_{name}": value for name, value in terms.items()})
             elif not np.isfinite(model.theta).all():  # the epoch's last step, which no loss has looked at
@@ -82,6 +88,25 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     finally:
         model.keep_buffers(False)
     return history
+
+
+def _held_out(validation: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Pictures and labels of the forms that `validation` may have."""
+    x, y = validation if isinstance(validation, tuple | list) and len(validation) == 2 else (validation, None)
+    if x is not None and not isinstance(x, np.ndarray):
+        raise ValueError(f"fit: validation must be pictures, or (pictures, labels), as arrays, got {type(x).__name__}: "
+                         "of a Dataset take dataset.test_x, or dataset.with_validation()")
+    return x, y
+
+
+def _refuse_grey_levels_to_255(x: np.ndarray | None) -> None:
+    """Whole numbers above 1 in an array of floats: an x.astype(float) without its / 255. A look at 100 pictures."""
+    if x is None or x.dtype.kind != "f":
+        return
+    some = x[:100]
+    if some.size and some.max() > 1 and np.array_equal(some, np.round(some)):
+        raise ValueError(f"the pictures are {x.dtype} with whole numbers up to {some.max():g}: divide them by 255, or "
+                         "pass them as uint8")
 
 
 def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequence[Callback]) -> None:
@@ -109,4 +134,4 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequ
 
 def _check_finite(loss: float, where: str) -> None:
     if not math.isfinite(loss):
-        raise ValueError(f"the loss is {loss} {where}: use a smaller learning rate, or clip_norm, and look at the data")
+        raise ValueError(f"the loss is {loss} {where}: use a smaller learning rate, and look at the data")

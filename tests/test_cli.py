@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, models, train
+from npae import data, evaluate, figures, models, runs, train
 from npae.callbacks import History
 from npae.cli import main
 from npae.data.batches import binarize_threshold
@@ -104,8 +104,9 @@ def test_a_recipe_is_trained_as_it_says(recipe, drop_last, binarized, hooks, pic
         return History()
 
     monkeypatch.setattr(train, "fit", fit)
-    assert main(["train", recipe, "--data", str(pictures), "--out", str(tmp_path / "run")]) == 0
-    assert told["drop_last"] == drop_last and told["seed"] == 0
+    assert main(["train", recipe, "--data", str(pictures), "--out", str(tmp_path / "run"), "--seed", "3",
+                 "--set", "batch_size=16"]) == 0
+    assert told["drop_last"] == drop_last and told["seed"] == 3 and told["batch_size"] == 16
     assert (told["transform"] is binarize_threshold) == binarized
     assert {type(hook).__name__ for hook in told["callbacks"]} == hooks
 
@@ -235,6 +236,21 @@ def test_data_says_what_is_there_and_draws_a_sheet(pictures, tmp_path, capsys):
     assert "60 training and 30 test pictures of 8 x 8 x 1" in capsys.readouterr().out
     with Image.open(sheet) as picture:
         assert picture.width > 300
+    assert main(["data", str(pictures), "--out", str(tmp_path / "sheet.jpg")]) == 2
+    assert "does not end in .png: choose another --out" in capsys.readouterr().err
+    assert main(["data", str(pictures), "--out", str(tmp_path / "no" / "sheet.png")]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "no" / "sheet.png") in error and ".tmp" not in error
+    assert not (tmp_path / "sheet.jpg").exists()
+
+
+def test_a_sheet_says_of_how_many_pictures_it_shows_the_first(pictures, tmp_path, monkeypatch):
+    told = []
+    right = figures.sheet
+    monkeypatch.setattr(figures, "sheet", lambda *args, **settings: told.append(args) or right(*args, **settings))
+    runs.sheet(str(pictures), None, tmp_path / "sheet.png")
+    ((x, labels),) = told
+    assert len(x) == len(labels) == 60
 
 
 def test_gradcheck_of_a_layer_prints_its_reports(capsys):
@@ -304,7 +320,7 @@ def test_whatever_is_wrong_is_one_sentence_and_status_2(argv, words, capsys, cac
 
 def test_a_folder_with_files_is_not_written_over(pictures, tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("my only copy")
-    assert main(["train", "conv-ae", "--data", str(pictures), "--out", str(tmp_path)]) == 2
+    assert main(["train", "conv-ae", "--data", str(pictures), "--out", str(tmp_path), "--set", "batch_size=16"]) == 2
     assert "is not empty: choose another --out" in capsys.readouterr().err
 
 
@@ -313,6 +329,89 @@ def test_pictures_of_a_size_that_the_net_cannot_take_are_refused(tmp_path, capsy
     assert main(["train", "conv-ae", "--data", str(tmp_path / "odd.npy"), "--out", str(tmp_path / "run")]) == 2
     assert "multiples of 4, got 9 x 10" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_pictures_for_a_batch_are_refused_with_the_setting_to_change(pictures, tmp_path, capsys):
+    assert main(["train", "conv-ae", "--data", str(pictures), "--out", str(tmp_path / "run")]) == 2
+    words = "trains on whole batches of 64, and there are 55 training pictures: add --set batch_size=55, or less"
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 2), (ValueError("nan"), 2)])
+def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status, pictures, tmp_path, monkeypatch):
+    def fit(*args, **settings):
+        assert (tmp_path / "run" / "config.json").exists()
+        raise error
+
+    monkeypatch.setattr(train, "fit", fit)
+    command = ["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
+               "--set", "batch_size=30"]
+    assert main(command) == status
+    assert not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    assert main(command) == 0
+
+
+def test_a_training_whose_figures_cannot_be_made_keeps_its_model(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "elbo", lambda *args, **settings: {"elbo": math.nan})
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "batch_size=30"]) == 2
+    monkeypatch.undo()
+    assert main(["eval", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("text", [
+    "", "epoch\n", "loss\n1.5\n2.5\n", "epoch,loss\n1,many\n", "epoch,loss\n1,2.5,7\n", "epoch,loss\n2,2.5\n",
+    "epoch,loss\n1,2.5\n3,2.5\n", "epoch,loss\n1,\n", "epoch,loss\n1,2.5\n\0"])
+def test_a_damaged_history_is_told_in_a_sentence(text, vae_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(vae_run, run)
+    (run / "history.csv").write_text(text)
+    for command in ("eval", "figures"):
+        assert main([command, str(run)]) == 2
+        error = capsys.readouterr().err
+        assert "history.csv is no history of epochs 1, 2, ..." in error and error.count("\n") == 1
+
+
+def test_grey_pixels_under_bernoulli_have_no_elbo(pictures, tmp_path, capsys):
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "binarize=none", "batch_size=30"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "the cross-entropy of grey pixels, no ELBO, with the code's KL is -" in last
+    assert "the ELBO" not in last
+
+
+def test_settings_may_stand_before_the_recipe(monkeypatch, capsys):
+    told = {}
+    monkeypatch.setattr(runs, "run", lambda recipe, **given: told.update(given, recipe=recipe))
+    for words in (["--set", "latent=2", "lr=0.1", "conv-ae"], ["--set", "latent=2", "conv-ae", "--set", "lr=0.1"],
+                  ["--set=latent=2", "--set", "lr=0.1", "conv-ae"], ["conv-ae", "--set", "latent=2", "lr=0.1"]):
+        told.clear()
+        assert main(["train", *words]) == 0
+        assert told["recipe"] == "conv-ae" and told["given"] == {"latent": "2", "lr": "0.1"}
+    assert main(["train", "--epochs", "2", "conv-ae", "--set", "epochs=2"]) == 0
+    assert main(["train", "--epochs", "1", "conv-ae", "--set", "epochs=2"]) == 2
+    assert "epochs is given as 1 and as 2: give it once" in capsys.readouterr().err
+
+
+def test_the_seed_of_a_run_reaches_the_first_weights_and_the_training(pictures, tmp_path):
+    told = []
+
+    class Stop(Exception):
+        pass
+
+    def fit(model, data, *, seed, **settings):
+        told.append((model.theta.copy(), seed))
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "fit", fit)
+        for seed in (3, 4):
+            with pytest.raises(Stop):
+                runs.run("bernoulli-vae", data=str(pictures), seed=seed, out=tmp_path / "run")
+    (theta, seed), (other, another) = told
+    assert (seed, another) == (3, 4) and not np.array_equal(theta, other)
 
 
 def test_python_m_npae_is_the_same_door():

@@ -250,8 +250,8 @@ def test_strokes_have_the_sizes_that_were_asked_for(cache):
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), [
-    ("strokes", {"dir": "x"}, "dir= says where MNIST lies"),
-    ("some.npy", {"dir": "x"}, "dir= says where MNIST lies"),
+    ("strokes", {"dir": "x"}, "a folder of data, x, is for 'mnist': it does not go"),
+    ("some.npy", {"dir": "x"}, "a folder of data, x, is for 'mnist': it does not go"),
     ("mnist", {"train": 5}, "train are for the generated"),
     ("some.npy", {"test": 5, "seed": 1}, "test, seed are for the generated"),
 ])

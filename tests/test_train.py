@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit_before_its_step(bad, monkeypatch
     model, theta = squares(), Theta()
     monkeypatch.setattr(model, "loss", lambda x, y, rng: {
         "loss": bad if len(theta.steps) == 4 else models.Autoencoder.loss(model, x, y, rng)["loss"]})
-    message = rf"the loss is {bad} in epoch 2, batch 2 of 3: use a smaller learning rate, or clip_norm"
+    message = rf"the loss is {bad} in epoch 2, batch 2 of 3: use a smaller learning rate, and look at the data"
     with pytest.raises(ValueError, match=message):
         fit(model, callbacks=[theta])
     assert len(theta.steps) == 4
@@ -359,3 +359,37 @@ def test_data_that_do_not_fit_are_refused():
         fit(vae(), np.zeros((3, *SHAPE)))
     with pytest.raises(ValueError, match="drop_last leaves no batch of 20 rows"):
         fit(vae(), batch_size=21, drop_last=True)
+
+
+@pytest.mark.parametrize("high", [2, 255])
+def test_pictures_of_0_to_255_as_floats_are_refused(high):
+    grey = (pictures() // 120 * high).astype(np.float32)
+    grey[0, 0, 0, 0] = high
+    words = f"the pictures are float32 with whole numbers up to {high}: divide them by 255, or pass them as uint8"
+    for x, validation in ((grey, None), (None, grey), (None, (grey, None))):
+        with pytest.raises(ValueError, match=words):
+            fit(squares(), x, validation=validation)
+    fit(squares(), (pictures() // 120 > 0).astype(np.float32), epochs=1)  # pixels of 0 and 1
+    fit(squares(), np.random.default_rng(0).normal(0, 3, (9, *SHAPE)).astype(np.float32), epochs=1)  # no pictures
+
+
+def test_validation_is_pictures_alone_or_with_labels_in_whatever_brackets():
+    x, y = pictures(6), np.arange(6)
+    rows = [fit(vae(), validation=validation, epochs=1)["val_loss"] for validation in (x, (x, None), (x, y), [x, y])]
+    assert rows[0] == rows[1] == rows[2] == rows[3]
+    dataset = Dataset(x, y, x, y, "six")
+    for wrong in (dataset, [[0.5]]):
+        with pytest.raises(ValueError, match=r"validation must be pictures, or \(pictures, labels\), as arrays, got "):
+            fit(vae(), validation=wrong)
+
+
+def test_a_dataset_with_labels_beside_it_is_refused():
+    x, y = pictures(6), np.arange(6)
+    with pytest.raises(ValueError, match="six has labels of its own: leave y out"):
+        train.fit(vae(), Dataset(x, y, x, y, "six"), y)
+
+
+@pytest.mark.parametrize("epochs", [-1, 1.5, "3", None])
+def test_a_number_of_epochs_that_is_none_is_refused(epochs):
+    with pytest.raises(ValueError, match="fit: epochs must be an integer of at least 0, got "):
+        fit(vae(), epochs=epochs)

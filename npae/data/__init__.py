@@ -87,7 +87,7 @@ def load(name: str | Path, dir: str | Path | None = None, *, train: int | None =
     given = {"train": train, "test": test, "seed": seed}
     sizes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if name != "mnist" and dir is not None:
-        raise ValueError(f"dir= says where MNIST lies: it does not go with {str(name)!r}")
+        raise ValueError(f"a folder of data, {dir}, is for 'mnist': it does not go with {str(name)!r}")
     if name != "strokes" and sizes:
         raise ValueError(f"{', '.join(sizes)} are for the generated 'strokes': they do not go with {str(name)!r}")
     parts: tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None]

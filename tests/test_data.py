@@ -64,6 +64,13 @@ def test_the_last_sixth_is_set_aside_where_there_is_no_test_part(tmp_path):
     np.testing.assert_array_equal(dataset.test_y, Y[11:])
 
 
+@pytest.mark.parametrize(("n", "test"), [(30, 5), (5, 1), (2, 1)])
+def test_a_sixth_is_rounded_down_but_is_one_picture_at_least(n, test, tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(4 * n, dtype=np.uint8).reshape(n, 2, 2))
+    dataset = data.load(tmp_path / "x.npy")
+    assert (len(dataset.train_x), len(dataset.test_x)) == (n - test, test)
+
+
 @pytest.mark.parametrize(("names", "message"), [
     ({"images": None}, "no IDX file called train-images"),
     ({"test_images": None}, "labels without their pictures"),

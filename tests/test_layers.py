@@ -359,6 +359,20 @@ def test_a_reparameterised_sample_has_the_mean_and_the_variance_it_is_told():
     within((z - mu) ** 2, math.exp(logvar), math.exp(logvar) * math.sqrt(2))
 
 
+def test_several_samples_come_sample_by_sample_with_the_noise_in_that_order():
+    layer, x = Reparameterize(3), normal(2, 8)
+    layer.eps = normal(6, 4, seed=1)
+    z = layer.forward(x)
+    for k in range(3):
+        for n in range(2):
+            row = 2 * k + n
+            agree([z[row]], [x[n, :4] + np.exp(x[n, 4:] / 2) * layer.eps[row]], 1e-15)
+    layer.eps, drawn = None, np.random.default_rng(5).standard_normal((6, 4))
+    layer.give_rng(np.random.default_rng(5))
+    layer.forward(x)
+    assert np.array_equal(layer.used_eps, drawn)
+
+
 def test_the_samples_of_a_picture_are_independent_of_each_other():
     z = Reparameterize(2, rng=np.random.default_rng(0)).forward(np.zeros((N, 2))).reshape(2, N)
     within(z[0] * z[1], 0, 1)

@@ -13,7 +13,7 @@ import pytest
 
 from npae import data
 from npae.data import mnist
-from npae.data.idx import write_idx
+from npae.data.idx import read_idx, write_idx
 
 TRAIN, LABELS = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
@@ -66,7 +66,10 @@ def test_the_four_files_are_found_under_every_usual_name(small, change):
 
 
 def test_the_parts_come_as_train_pictures_train_labels_test_pictures_test_labels(small):
-    assert [part.shape for part in mnist.load(small)] == [(6, 5, 4), (6,), (3, 5, 4), (3,)]
+    parts = mnist.load(small)
+    assert [part.shape for part in parts] == [(6, 5, 4), (6,), (3, 5, 4), (3,)]
+    for part, stem in zip(parts, mnist.SHA256, strict=True):
+        np.testing.assert_array_equal(part, read_idx(small / stem))
 
 
 def test_the_named_folder_comes_before_the_variable_and_that_before_the_cache(small, cache, tmp_path, monkeypatch):

@@ -430,6 +430,10 @@ def test_many_pictures_are_encoded_in_batches_like_one_by_one(monkeypatch):
     np.testing.assert_allclose(np.hstack(model.encode_stats(x)), np.hstack(stats), rtol=1e-12, atol=1e-15)
     model.keep_buffers(True)  # as inside a fit: one batch must not write over another
     np.testing.assert_allclose(model.reconstruct(x), whole, rtol=1e-12)
+    plain = autoencoder(*dense_nets())
+    codes = plain.encode(x)
+    plain.keep_buffers(True)
+    np.testing.assert_array_equal(plain.encode(x), codes)
 
 
 @pytest.mark.parametrize("call", [

@@ -59,9 +59,10 @@ def test_an_optimizer_is_the_one_of_its_name():
 
 def test_the_vaes_settings_reach_the_model():
     recipe = recipes.get("bernoulli-vae")
-    settings, _ = recipe.resolve({"beta": "0.5", "kl": "analytic"})
-    model = recipe.build(settings, (8, 8, 1), streams(0).init)
-    assert (model.beta, model.kl) == (0.5, "analytic")
+    for beta, kl in ((0.5, "analytic"), (2.0, "sampled")):
+        settings, _ = recipe.resolve({"beta": str(beta), "kl": kl})
+        model = recipe.build(settings, (8, 8, 1), streams(0).init)
+        assert (model.beta, model.kl) == (beta, kl)
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not():

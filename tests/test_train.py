@@ -183,6 +183,9 @@ def test_each_epoch_draws_noise_of_its_own():
 
     fit(vae(), transform=seen, epochs=3)
     assert len(set(drawn)) == len(drawn) == 9
+    alike = np.repeat(pictures(1), 20, axis=0)  # so that the loss is a function of z's noise alone
+    losses = fit(vae(), alike, optimizer=SGD(0.0, kernels=reference), epochs=3)["loss"]
+    assert min(abs(np.diff(losses))) > 1e-3
 
 
 def test_validation_draws_the_same_noise_after_every_epoch():

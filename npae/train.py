@@ -48,15 +48,7 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
     validation; data of a wrong shape; pictures of 0 ... 255 as floats; a number of epochs that is none.
     """
-    if isinstance(x, Dataset):
-        if y is not None:
-            raise ValueError(f"{x.name} has labels of its own: leave y out, or pass the pictures as an array")
-        if validation is None and x.valid_x is not None:
-            validation = x.valid_x, x.valid_y
-        y, x = x.train_y, x.train_x
-    valid_x, valid_y = _held_out(validation)
-    for pictures in (x, valid_x):
-        _refuse_grey_levels_to_255(pictures)
+    x, y, valid_x, valid_y = _parts(x, y, validation)
     epochs = whole(epochs, "fit: epochs", least=0)
     optimizer = optimizer or Adam(1e-3)
     rng = streams(seed)
@@ -90,13 +82,22 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     return history
 
 
-def _held_out(validation: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Pictures and labels of the forms that `validation` may have."""
-    x, y = validation if isinstance(validation, tuple | list) and len(validation) == 2 else (validation, None)
-    if x is not None and not isinstance(x, np.ndarray):
-        raise ValueError(f"fit: validation must be pictures, or (pictures, labels), as arrays, got {type(x).__name__}: "
-                         "of a Dataset take dataset.test_x, or dataset.with_validation()")
-    return x, y
+def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
+    """Pictures and labels to train on, then those of the validation or None, in whatever form they were given."""
+    if isinstance(x, Dataset):
+        if y is not None:
+            raise ValueError(f"{x.name} has labels of its own: leave y out, or pass the pictures as an array")
+        if validation is None:
+            validation = x.valid_x, x.valid_y
+        x, y = x.train_x, x.train_y
+    pair = isinstance(validation, tuple | list) and len(validation) == 2
+    valid_x, valid_y = validation if pair else (validation, None)
+    if valid_x is not None and not isinstance(valid_x, np.ndarray):
+        raise ValueError("fit: validation must be pictures, or (pictures, labels), as arrays, got "
+                         f"{type(valid_x).__name__}: of a Dataset take dataset.test_x, or dataset.with_validation()")
+    for pictures in (x, valid_x):
+        _refuse_grey_levels_to_255(pictures)
+    return x, y, valid_x, valid_y
 
 
 def _refuse_grey_levels_to_255(x: np.ndarray | None) -> None:
@@ -105,8 +106,8 @@ def _refuse_grey_levels_to_255(x: np.ndarray | None) -> None:
         return
     some = x[:100]
     if some.size and some.max() > 1 and np.array_equal(some, np.round(some)):
-        raise ValueError(f"the pictures are {x.dtype} with whole numbers up to {some.max():g}: divide them by 255, or "
-                         "pass them as uint8")
+        raise ValueError(f"the pictures are {x.dtype} with whole numbers up to {some.max():g} in place of [0, 1]: pass "
+                         "them as uint8, or divide them by their white, such as 255")
 
 
 def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequence[Callback]) -> None:

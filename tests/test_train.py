@@ -368,7 +368,7 @@ def test_data_that_do_not_fit_are_refused():
 def test_pictures_of_0_to_255_as_floats_are_refused(high):
     grey = (pictures() // 120 * high).astype(np.float32)
     grey[0, 0, 0, 0] = high
-    words = f"the pictures are float32 with whole numbers up to {high}: divide them by 255, or pass them as uint8"
+    words = rf"the pictures are float32 with whole numbers up to {high} in place of \[0, 1\]: pass them as uint8"
     for x, validation in ((grey, None), (None, grey), (None, (grey, None))):
         with pytest.raises(ValueError, match=words):
             fit(squares(), x, validation=validation)

@@ -231,6 +231,21 @@ def test_an_entry_wrong_by_one_in_a_million_is_caught():
     assert caught >= 0.99 * verified
 
 
+def test_a_layer_wrong_by_one_in_a_million_is_caught_in_every_entry_but_the_smallest():
+    class SlightlyWrong(Dense):
+        def backward(self, dy):
+            super().backward(dy)
+            self.W.grad *= 1 + 1e-6
+            self.b.grad *= 1 + 1e-6
+            return dy @ self.W.value.T * (1 + 1e-6)
+
+    entries = [entry for seed in range(5) for row in
+               check(SlightlyWrong(40, 20, seed, np.float64), np.random.default_rng(seed).normal(size=(8, 40))).rows
+               for entry in row.entries if entry.verdict in (Verdict.PASS, Verdict.FAIL)]
+    assert len(entries) > 5000
+    assert sum(entry.verdict is Verdict.FAIL for entry in entries) >= 0.99 * len(entries)
+
+
 def test_each_entry_costs_six_forwards():
     class Counted(Tanh):
         forwards = 0

@@ -33,14 +33,15 @@ class Scalar:
 
     @property
     def scale(self) -> float:
-        """`terms`, or the sum of |a dphi/da| over every number a that phi is made of, whichever is larger.
+        """`terms`, or the root of the sum of (a dphi/da)^2 over every number a that phi is made of: the larger one.
 
-        Terms that cancel within a forward do not show in the value, but they do in its derivatives. The claimed ones
-        will do: an entry so wrong that it matters here is far outside its tolerance all the same.
+        Terms that cancel within a forward do not show in the value, but they do in its derivatives: to round a is to
+        move phi by eps a dphi/da, and these add up like random steps. The claimed derivatives will do: an entry so
+        wrong that it matters here is far outside its tolerance all the same.
         """
-        moved = (np.abs(self.arrays[name] * self.claimed[name]) for name in self.arrays
-                 if self.claimed[name].shape == self.arrays[name].shape)
-        return max(self.terms, sum(float(np.sum(terms, where=np.isfinite(terms))) for terms in moved))
+        squares = [np.square(self.arrays[name] * self.claimed[name]) for name in self.arrays
+                   if self.claimed[name].shape == self.arrays[name].shape]
+        return max(self.terms, math.sqrt(sum(float(np.sum(s, where=np.isfinite(s))) for s in squares)))
 
 
 def check_function(f: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.ndarray, *, name: str = "theta",

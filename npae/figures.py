@@ -156,7 +156,6 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
     ax = box(figure, left=MARGIN + 100, top=HEAD, width=680, height=600)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
-    ax.yaxis.set_label_coords(-90 / 680, 0.5)  # left of ticks as long as -0.025
     dots: dict[str, Any] = {"s": 5, "alpha": 0.7, "linewidths": 0}
     if labels is None:
         ax.scatter(z[:, 0], z[:, 1], color=BLUE, **dots)

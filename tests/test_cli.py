@@ -339,7 +339,8 @@ def test_too_few_pictures_for_a_batch_are_refused_with_the_setting_to_change(pic
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 2), (ValueError("nan"), 2)])
-def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status, pictures, tmp_path, monkeypatch):
+def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status, pictures, tmp_path, monkeypatch,
+                                                                  capsys):
     def fit(*args, **settings):
         assert (tmp_path / "run" / "config.json").exists()
         raise error
@@ -348,6 +349,7 @@ def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status,
     command = ["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
                "--set", "batch_size=30"]
     assert main(command) == status
+    assert ("npae: interrupted\n" in capsys.readouterr().err) == (status == 130)
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     assert main(command) == 0

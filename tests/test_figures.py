@@ -238,6 +238,7 @@ def test_the_colour_bar_is_discrete_with_a_tick_for_each_label():
     assert list(figure.axes[1].get_yticks()) == list(range(10))
     assert list(scatter.norm.boundaries) == [k - 0.5 for k in range(11)]
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("$z_1$", "$z_2$")
+    assert figure.axes[0].get_aspect() == 1  # a circle is round: distances in the plane mean something
 
 
 @pytest.mark.parametrize("scale", [0.02, 1, 5, 300])

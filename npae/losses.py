@@ -132,7 +132,7 @@ class Gaussian(Likelihood):
 
     def config(self) -> dict:
         """Name and variance."""
-        return {"likelihood": "Gaussian", "variance": self.variance}
+        return {"likelihood": type(self).__name__, "variance": self.variance}
 
     def _compute(self, K: ModuleType, output: np.ndarray, x: np.ndarray, values: np.ndarray,
                  doutput: np.ndarray) -> None:

@@ -25,7 +25,7 @@ class Param:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Param:
         """One with arrays of its own, which belongs to no model yet."""
-        return deep_copy(self, memo, value=self.value.copy(), grad=self.grad.copy(), packed=False)
+        return deep_copy(self, memo, packed=False)
 
     def __repr__(self) -> str:
         return f"Param({self.name!r}, shape {self.value.shape}, {self.value.dtype})"

@@ -41,6 +41,7 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     if recipe.drop_last and n < batch_size:
         raise ValueError(f"{recipe_name} trains on whole batches of {batch_size}, and there are {n} training pictures: "
                          f"add --set batch_size={n}, or less")
+    ours = out is None or not Path(out).exists()
     folder = _new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
     config = {"npae": __version__, "recipe": recipe_name,
               "data": data if data in ("strokes", "mnist") else str(Path(data).resolve()),
@@ -61,8 +62,9 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
         model.save(folder / "model.npz")
     except BaseException:  # without a model it is no run, and in the way of the next one
         (folder / "config.json").unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+        if ours:
+            with suppress(OSError):
+                folder.rmdir()
         raise
     history.write_csv(folder / "history.csv")
     metrics = measure(model, dataset, config, len(history))

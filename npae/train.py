@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +33,8 @@ class Streams(NamedTuple):
 
 def streams(seed: int) -> Streams:
     """Independent generators for initialisation, shuffling, noise, validation, test and figures, all from one seed."""
-    return Streams(*map(np.random.default_rng, np.random.SeedSequence(seed).spawn(len(Streams._fields))))
+    seeds = np.random.SeedSequence(whole(seed, "seed", least=0)).spawn(len(Streams._fields))
+    return Streams(*map(np.random.default_rng, seeds))
 
 
 def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, optimizer: Optimizer | None = None,
@@ -46,11 +48,15 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
     batch out. Terms are means over the epoch's pictures, in the model's units.
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
-    validation; data of a wrong shape; pictures of 0 ... 255 as floats; a number of epochs that is none.
+    validation; data of a wrong shape; pictures of 0 ... 255 as floats; another argument that will not do.
     """
     x, y, valid_x, valid_y = _parts(x, y, validation)
     epochs = whole(epochs, "fit: epochs", least=0)
-    optimizer = optimizer or Adam(1e-3)
+    optimizer = Adam(1e-3) if optimizer is None else optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"fit needs an optimizer such as optim.Adam(1e-3), got {optimizer!r}")
+    if isinstance(callbacks, Callback):
+        raise ValueError(f"fit: callbacks is a list, got one {type(callbacks).__name__}: put it in brackets")
     rng = streams(seed)
     history = next((c for c in callbacks if isinstance(c, History)), None)
     if history is None:
@@ -75,7 +81,8 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
             c.on_fit_end(state)
     except BaseException:
         for c in callbacks:
-            c.on_fit_broken(state)
+            with suppress(Exception):  # the one that ended the fit is the one to tell
+                c.on_fit_broken(state)
         raise
     finally:
         model.keep_buffers(False)
@@ -90,6 +97,9 @@ def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
         if validation is None:
             validation = x.valid_x, x.valid_y
         x, y = x.train_x, x.train_y
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"fit: x must be pictures as an array, or a Dataset, got {type(x).__name__}")
+    y = None if y is None else np.asarray(y)
     pair = isinstance(validation, tuple | list) and len(validation) == 2
     valid_x, valid_y = validation if pair else (validation, None)
     if valid_x is not None and not isinstance(valid_x, np.ndarray):
@@ -101,13 +111,13 @@ def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
 
 
 def _refuse_grey_levels_to_255(x: np.ndarray | None) -> None:
-    """Whole numbers above 1 in an array of floats: an x.astype(float) without its / 255. A look at 100 pictures."""
-    if x is None or x.dtype.kind != "f":
+    """Whole numbers from 0 to about 255 as floats: an x.astype(float) without its / 255. A look at 100 pictures."""
+    if x is None or x.dtype.kind != "f" or len(x) == 0:
         return
     some = x[:100]
-    if some.size and some.max() > 1 and np.array_equal(some, np.round(some)):
-        raise ValueError(f"the pictures are {x.dtype} with whole numbers up to {some.max():g} in place of [0, 1]: pass "
-                         "them as uint8, or divide them by their white, such as 255")
+    if some.min() >= 0 and 100 < some.max() <= 255 and np.array_equal(some, np.round(some)):
+        raise ValueError(f"the pictures are {x.dtype} with grey levels up to {some.max():g} in place of [0, 1]: pass "
+                         "them as uint8, or divide them by 255")
 
 
 def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequence[Callback]) -> None:

@@ -164,7 +164,7 @@ def test_a_pass_that_cannot_be_is_an_error_at_the_call(n, labels, batch_size, dr
 
 
 def test_a_batch_size_that_is_no_integer_is_an_error():
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match=r"batch_size must be an integer of at least 1, got 2\.5"):
         batches(GREYS, None, 2.5)
 
 

@@ -2,6 +2,7 @@
 import importlib
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -277,6 +278,50 @@ def test_gradcheck_walks_the_textbook_and_the_fast_kernels(kernels, monkeypatch,
     assert f"wrong: Tanh(), {kernels} kernels" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.parametrize("target", ["Dense", "VAE"])
+def test_gradcheck_sees_a_gradient_that_is_overwritten(target, monkeypatch, capsys):
+    from npae.kernels import reference
+
+    right = reference.dense_backward
+
+    def overwrites(x, W, y, dy, activation, dW, db, dx, work):
+        dW[...] = 0
+        right(x, W, y, dy, activation, dW, db, dx, work)
+
+    monkeypatch.setattr(reference, "dense_backward", overwrites)
+    assert main(["gradcheck", target]) == 1
+    printed = capsys.readouterr().out
+    assert "not so: a second backward adds the same gradients again (" in " ".join(printed.split())
+    assert re.search(rf"wrong: {target}.*, reference kernels$", printed.splitlines()[-1])
+
+
+def test_gradcheck_of_a_vae_sees_a_gradient_that_goes_through_the_clamp(monkeypatch, capsys):
+    from npae.models import VAE
+
+    right = VAE._q
+
+    def q(self, x):
+        mu, logvar = right(self, x)
+        self.clamped = np.zeros_like(self.clamped)
+        return mu, logvar
+
+    monkeypatch.setattr(VAE, "_q", q)
+    assert main(["gradcheck", "VAE"]) == 1
+
+
+def test_gradcheck_names_what_raises_and_goes_on(monkeypatch, capsys):
+    from npae.kernels import reference
+
+    def dense_backward(x, W, y, dy, activation, dW, db, dx, work):
+        dW += x @ dy  # x^T is meant
+
+    monkeypatch.setattr(reference, "dense_backward", dense_backward)
+    assert main(["gradcheck", "Dense"]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"FAIL forward and backward run: raised ValueError at \S*test_cli.py:\d+: matmul", printed)
+    assert "Dense(5, 3), fast kernels Gradient check of Dense" in printed  # the walk goes on
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     """npae list | head -1, with the head gone before the first line."""
     command = [sys.executable, "-m", "npae", "list"]
@@ -353,6 +398,14 @@ def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status,
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     assert main(command) == 0
+
+
+def test_an_empty_folder_of_the_users_own_stays_where_a_training_fails(pictures, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(train, "fit", None)
+    with pytest.raises(TypeError):
+        runs.run("bernoulli-vae", data=str(pictures), out=tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir() and not list((tmp_path / "mine").iterdir())
 
 
 def test_a_training_whose_figures_cannot_be_made_keeps_its_model(pictures, tmp_path, monkeypatch):

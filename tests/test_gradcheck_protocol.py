@@ -5,6 +5,7 @@ import pytest
 from test_gradcheck import Dense, Param, Tanh
 from test_gradcheck_mutants import REFERENCE, REFERENCES, SHAPES, found_by
 
+import npae.params
 from npae.gradcheck import Verdict, check_layer
 
 
@@ -203,9 +204,89 @@ def test_a_backward_without_need_dx_is_noted_and_a_wrong_one_found():
             dx = super().backward(dy)
             return dx if need_dx else None
 
+    class Options(Takes):
+        def backward(self, dy, **options):
+            return super().backward(dy, **options)
+
     class Stops(Takes):
         def backward(self, dy, need_dx=True):
             return super().backward(dy) if need_dx else None
 
     claim = "backward(dy, need_dx=False)"
-    assert [line(check_layer(kind, (4, 5)), claim).status for kind in (Dense, Takes, Stops)] == ["NOTE", "PASS", "FAIL"]
+    assert [line(check_layer(kind, (4, 5)), claim).status for kind in (Dense, Takes, Options, Stops)] == [
+        "NOTE", "PASS", "PASS", "FAIL"]
+
+
+def test_a_layer_of_ones_own_may_take_its_parameters_from_npae():
+    """Its float64 copy has float64 parameters, though Param has a way of its own to be copied."""
+    class Own(Dense):
+        def __init__(self):
+            super().__init__()
+            self.W, self.b = (npae.params.Param(p.name, p.value) for p in self.params)
+            self.params = (self.W, self.b)
+
+    report = check_layer(Own, (4, 5), reference=REFERENCES[Dense])
+    assert report.ok, str(report)
+
+
+def test_what_a_dead_unit_shows_to_be_wrong_is_not_forgotten_at_a_better_point():
+    """dx without the mask: right where every unit is alive, wrong where one is dead."""
+    class Unmasked(ReluDense):
+        def backward(self, dy):
+            super().backward(dy)
+            return dy @ self.W.value.T
+
+    reports = [check_layer(lambda seed=seed: Unmasked(3, 1, seed), (1, 3), seed=seed) for seed in range(40)]
+    assert sum(not report.ok for report in reports) > 10  # the unit is dead at one first point in two
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9])
+def test_a_bend_far_out_is_seen_where_the_inputs_are_as_large(size):
+    class FarClip:
+        params = ()
+
+        def forward(self, x):
+            self.open = np.abs(x) < size
+            return np.clip(x, -size, size)
+
+        def backward(self, dy):
+            return dy * self.open
+
+    for seed in range(5):
+        report = check_layer(FarClip, (4, 5), draw=lambda rng, shape: size * rng.normal(size=shape), seed=seed)
+        assert line(report, "no adjoint test in x").status == "NOTE"
+        assert not any(line.status == "FAIL" for line in report.lines), str(report)
+
+
+def test_a_layer_that_refuses_what_is_outside_its_domain_is_only_noted():
+    class Log:
+        params = ()
+
+        def forward(self, x):
+            if x.min() <= 0:
+                raise ValueError("Log expects x > 0")
+            self.x = x
+            return np.log(x)
+
+        def backward(self, dy):
+            return dy / self.x
+
+    report = check_layer(Log, (4, 3), draw=lambda rng, shape: rng.uniform(0.5, 2, shape))
+    assert report.ok, str(report)
+    assert "forward raised ValueError for another x" in line(report, "no adjoint test in x").figure
+
+
+def test_layers_without_params_or_with_empty_ones_are_told_so():
+    class Bare:
+        def forward(self, x):
+            return x
+
+    class Empty(Dense):
+        def __init__(self):
+            super().__init__()
+            self.params = (*self.params, Param("c", np.zeros((0, 3))))
+
+    with pytest.raises(ValueError, match=r"Bare has no params: a layer without parameters has params = \(\)"):
+        check_layer(Bare, (4, 5))
+    with pytest.raises(ValueError, match=r"the parameter 'c' of Empty has no entries, its shape is \(0, 3\)"):
+        check_layer(Empty, (4, 5))

@@ -684,8 +684,24 @@ def test_a_sigmoid_before_the_bernoullis_own_is_refused(end):
 
 
 def test_a_sigmoid_further_up_is_no_trouble_for_bernoulli():
-    decoder = [Dense(2, 5, activation="sigmoid"), Dense(5, PIXELS), Reshape(SHAPE)]
-    VAE(dense_nets(heads=2, dtype=np.float32)[0], Sequential(decoder))
+    class Gate(Residual):
+        """Its gate, a sigmoid, is the last layer of the walk, but not what the output comes from."""
+
+        def walk(self):
+            yield self
+            yield self.inner
+
+    decoder = [Dense(2, 5, activation="sigmoid"), Dense(5, PIXELS)]
+    for last in ([Reshape(SHAPE)], [Gate(Dense(PIXELS, PIXELS, activation="sigmoid")), Reshape(SHAPE)]):
+        VAE(dense_nets(heads=2, dtype=np.float32)[0], Sequential([*decoder, *last]).to())
+
+
+@pytest.mark.parametrize("net", [None, [Dense(2, 5)], Dense(2, PIXELS)], ids=["none", "list", "layer"])
+def test_nets_that_are_no_sequential_are_refused(net):
+    with pytest.raises(ValueError, match="Autoencoder takes its decoder as a Sequential, got"):
+        Autoencoder(dense_nets()[0], net)
+    with pytest.raises(ValueError, match="Autoencoder takes its encoder as a Sequential, got"):
+        Autoencoder(net, dense_nets()[1])
 
 
 def test_the_summary_shows_both_nets():

@@ -274,6 +274,9 @@ class Forgets(Scale):
     def __init__(self, features, power=1, kernels=None):
         super().__init__(features, kernels)
 
+    def config(self):
+        return {**super().config(), "layer": "Forgets"}
+
 
 class ForgetsToo(Softsign):
     def __init__(self, sharpness=1.0):
@@ -290,17 +293,86 @@ class ForgetsWeight(Heavier):
         return Autoencoder.config(self)
 
 
+class Residual(Sequential):
+    """A user's own net: y = x + f(x)."""
+
+    def _forward(self, x):
+        return x + super()._forward(x)
+
+
+class Masked(losses.Gaussian):
+    """Its variance is fixed, and so no argument."""
+
+    def __init__(self, *, kernels=None):
+        super().__init__(0.5, kernels=kernels)
+
+
+class Misnamed(Scale):
+    """It has its parent's config, and would come back as the parent."""
+
+
+class Fixed(Autoencoder):
+    def __init__(self, encoder, decoder):
+        super().__init__(encoder, decoder, likelihood=losses.Gaussian(0.5))
+
+
+class Flexible(VAE):
+    """Other names for the nets, and whatever else a VAE takes."""
+
+    def __init__(self, enc, dec, **settings):
+        super().__init__(enc, dec, **settings)
+
+
+class Named(Layer):
+    """An `activation` that is a word and no layer."""
+
+    def __init__(self, activation="relu", partner=None):
+        super().__init__()
+        self.activation, self.partner = activation, partner
+
+    def _forward(self, x):
+        self.saved = True
+        return x
+
+    def config(self):
+        return {"layer": "Named", "activation": self.activation, "partner": None}
+
+
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: Autoencoder(*nets(Forgets(3, power=2))), "Forgets takes power, and its config"),
     (lambda: Autoencoder(*nets(ForgetsToo(2.0))), "ForgetsToo takes sharpness"),
     (lambda: Autoencoder(*nets(dense(3, 3, activation=ForgetsToo(2.0)))), "ForgetsToo takes sharpness"),
     (lambda: Autoencoder(*nets(), likelihood=ForgetsWidth(2.0)), "ForgetsWidth takes width"),
     (lambda: ForgetsWeight(*nets(), weight=2.0), "ForgetsWeight takes weight"),
-], ids=["layer", "activation layer", "fused activation", "likelihood", "model"])
+    (lambda: Autoencoder(*nets(Misnamed(3))), "Misnamed is called 'Scale' by its config"),
+    (lambda: Autoencoder(*nets(), likelihood=Masked()), "Masked does not take variance, which its config"),
+    (lambda: Fixed(*nets()), "Fixed does not take likelihood, which its config"),
+], ids=["layer", "activation layer", "fused activation", "likelihood", "model", "name", "too much", "no likelihood"])
 def test_what_would_come_back_with_other_settings_is_not_saved(make, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         make().save(tmp_path / "model.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_nets_of_ones_own_come_back_when_they_are_named(tmp_path):
+    inner = Autoencoder(Sequential([Flatten(), Residual([dense(16, 16)]), dense(16, 3)]), nets()[1])
+    outer = Autoencoder(Residual([dense(3, 3)]), Sequential([dense(3, 3)]))
+    for model, x in ((inner, pictures()), (outer, pictures()[:, 0, :3, 0])):
+        model.save(tmp_path / "model.npz")
+        again = models.load(tmp_path / "model.npz", custom=[Residual])
+        np.testing.assert_array_equal(again.to(kernels=reference).reconstruct(x), model.reconstruct(x))
+        with pytest.raises(ValueError, match="unknown kind 'Residual'"):
+            models.load(tmp_path / "model.npz")
+
+
+def test_a_model_of_ones_own_may_call_its_nets_what_it_likes(tmp_path):
+    nets_of_2 = Sequential([Flatten(), dense(16, 4)]), Sequential([dense(2, 16), Reshape(SHAPE)])
+    Flexible(*nets_of_2, beta=2.5).save(tmp_path / "model.npz")
+    assert models.load(tmp_path / "model.npz", custom=[Flexible]).beta == 2.5
+
+
+def test_an_activation_that_is_a_word_is_left_to_its_layer(tmp_path):
+    Autoencoder(*nets(Named("tanh"))).save(tmp_path / "model.npz")
 
 
 def test_a_layer_tied_to_a_later_one_is_not_saved(tmp_path):

@@ -1,4 +1,5 @@
 """The training loop: that it learns, that a seed fixes every bit, and that nothing leaks from one stream to another."""
+import inspect
 import math
 
 import numba
@@ -364,16 +365,16 @@ def test_data_that_do_not_fit_are_refused():
         fit(vae(), batch_size=21, drop_last=True)
 
 
-@pytest.mark.parametrize("high", [2, 255])
-def test_pictures_of_0_to_255_as_floats_are_refused(high):
-    grey = (pictures() // 120 * high).astype(np.float32)
-    grey[0, 0, 0, 0] = high
-    words = rf"the pictures are float32 with whole numbers up to {high} in place of \[0, 1\]: pass them as uint8"
+def test_pictures_of_0_to_255_as_floats_are_refused():
+    grey = pictures().astype(np.float32)
+    words = r"the pictures are float32 with grey levels up to 220 in place of \[0, 1\]: pass them as uint8, or div"
     for x, validation in ((grey, None), (None, grey), (None, (grey, None))):
         with pytest.raises(ValueError, match=words):
             fit(squares(), x, validation=validation)
     fit(squares(), (pictures() // 120 > 0).astype(np.float32), epochs=1)  # pixels of 0 and 1
-    fit(squares(), np.random.default_rng(0).normal(0, 3, (9, *SHAPE)).astype(np.float32), epochs=1)  # no pictures
+    rng = np.random.default_rng(0)
+    for other in (rng.normal(0, 300, (9, *SHAPE)), rng.poisson(5, (9, *SHAPE)), rng.integers(-200, 200, (9, *SHAPE))):
+        fit(squares(), other.astype(np.float32), epochs=1)  # no grey levels
 
 
 def test_validation_is_pictures_alone_or_with_labels_in_whatever_brackets():
@@ -392,7 +393,50 @@ def test_a_dataset_with_labels_beside_it_is_refused():
         train.fit(vae(), Dataset(x, y, x, y, "six"), y)
 
 
-@pytest.mark.parametrize("epochs", [-1, 1.5, "3", None])
-def test_a_number_of_epochs_that_is_none_is_refused(epochs):
-    with pytest.raises(ValueError, match="fit: epochs must be an integer of at least 0, got "):
-        fit(vae(), epochs=epochs)
+@pytest.mark.parametrize(("wrong", "words"), [
+    ({"epochs": -1}, "fit: epochs must be an integer of at least 0, got -1"),
+    ({"epochs": 1.5}, "fit: epochs must be an integer of at least 0, got 1.5"),
+    ({"batch_size": 2.5}, "batch_size must be an integer of at least 1, got 2.5"),
+    ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+    ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+    ({"optimizer": "adam"}, r"fit needs an optimizer such as optim.Adam\(1e-3\), got 'adam'"),
+    ({"optimizer": Adam}, r"fit needs an optimizer such as optim.Adam\(1e-3\), got <class"),
+    ({"callbacks": History()}, "callbacks is a list, got one History: put it in brackets"),
+    ({"x": [[0.5]]}, "x must be pictures as an array, or a Dataset, got list"),
+])
+def test_an_argument_that_will_not_do_is_told_in_a_sentence(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        fit(vae(), **wrong)
+
+
+def test_the_defaults_are_those_that_the_design_promises():
+    defaults = {name: p.default for name, p in inspect.signature(train.fit).parameters.items()}
+    assert {key: defaults[key] for key in ("epochs", "batch_size", "validation", "seed", "drop_last", "transform")} == {
+        "epochs": 10, "batch_size": 64, "validation": None, "seed": 0, "drop_last": False, "transform": None}
+
+
+def test_labels_may_be_a_list():
+    assert len(fit(vae(), y=[0] * 20, epochs=1)) == 1
+
+
+def test_what_ends_a_fit_is_told_though_a_callback_knows_nothing_of_it():
+    class Stranger:
+        """The four moments that there always were, and no base class."""
+
+        def on_fit_begin(self, state): pass
+        def on_batch_end(self, state): pass
+        def on_fit_end(self, state): pass
+
+        def on_epoch_end(self, state):
+            raise ZeroDivisionError("mine")
+
+    class Told(Callback):
+        broken = False
+
+        def on_fit_broken(self, state):
+            self.broken = True
+
+    told = Told()
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        fit(vae(), callbacks=[Stranger(), told])
+    assert told.broken

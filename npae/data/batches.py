@@ -2,7 +2,6 @@
 generator each, so that turning the noise on never changes which pictures stand in a batch.
 """
 from collections.abc import Callable, Iterator
-from operator import index
 
 import numpy as np
 
@@ -62,8 +61,8 @@ def count(n: int, batch_size: int, drop_last: bool = False) -> int:
     >>> count(60_000, 64), count(60_000, 64, drop_last=True)
     (938, 937)
     """
-    if index(batch_size) < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     if n < 1:
         raise ValueError("there are no rows to make batches of: x is empty")
     if drop_last and n < batch_size:

@@ -4,13 +4,14 @@ A layer is made a scalar by a random upstream gradient, phi = <g, f(x)>; a model
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from npae.gradcheck.estimate import EPS, SAFETY_ROUNDING, derivative
-from npae.gradcheck.report import Line, Report
-from npae.gradcheck.specimen import Specimen, copy_as
+from npae.gradcheck.report import Line, Report, attempt
+from npae.gradcheck.specimen import REORDERED_RTOL, Specimen, copy_as, unlike
 from npae.gradcheck.verdicts import Row, Verdict, judge
 
 LAYER_ENTRIES = 2000
@@ -73,7 +74,8 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
     or to the model's loss, and rewound before each forward. Of each parameter, and of a layer's input, `entries`
     entries are looked at (None: up to 2,000 of a layer's, 40 of a model's). With `hold_branches` the masks and winners
     of the centre point are held while differencing, which leaves the gradient as it is and makes phi smooth (None: for
-    models only). `expect_zero` names parameters whose gradient is zero by design.
+    models only). `expect_zero` names parameters whose gradient is zero by design. Beside the differences a second
+    backward is made, which has to add the same gradients again.
 
     Raises: ValueError if x is not real-valued, if an argument does not belong to the kind of target.
     """
@@ -87,7 +89,7 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
         if upstream is not None:
             raise ValueError("a model's loss is a scalar and has no upstream gradient; leave upstream out")
         centre, again = (_at_model(specimen, x, y) for _ in range(2))
-        cap, lines = MODEL_ENTRIES, []
+        cap, lines, backward = MODEL_ENTRIES, [], specimen.target.backward
     else:
         if y is not None:
             raise ValueError("a layer takes no y; leave it out, or check the model")
@@ -95,6 +97,9 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
         g = np.asarray(np.random.default_rng(seed).normal(size=out.shape) if upstream is None else upstream)
         centre, again = (_at_layer(specimen, x, g.astype(np.float64)) for _ in range(2))
         cap, lines = LAYER_ENTRIES, [_keeps_float64(out)]
+        backward = partial(specimen.target.backward, g.astype(np.float64))
+    if specimen.params:
+        lines.append(attempt("a second backward adds the same gradients again", partial(_adds, specimen, backward)))
     if hold_branches is None:
         hold_branches = hasattr(target, "loss") and hasattr(target, "hold")
     if hold_branches:
@@ -147,6 +152,13 @@ def _keeps_float64(out: np.ndarray) -> Line:
     """A cast to float32 on the way would cost nine of sixteen digits, and differences would see noise."""
     status = "PASS" if out.dtype == np.float64 else "FAIL"
     return Line(status, "float64 in, float64 out", f"forward gave {out.dtype}")
+
+
+def _adds(specimen: Specimen, backward: Callable[[], Any]) -> str:
+    """2 dW, to rounding, since a gradient may be added to image by image. The first backward has just been."""
+    once = specimen.grads()
+    backward()
+    return unlike(specimen.grads(), {name: 2 * grad for name, grad in once.items()}, REORDERED_RTOL)
 
 
 def _hold(specimen: Specimen, centre: Scalar) -> Line:

@@ -2,22 +2,30 @@
 Nothing is asked of it but the methods themselves; what it inherits from does not matter."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+REORDERED_RTOL = 1e-10
+"""Of the largest entry, in float64: the same terms summed in another order, and nothing more."""
 
 
 def named_params(target: Any) -> dict[str, Any]:
     """The parameters by name, each once; one without a name is called after its place.
 
-    Raises: ValueError if two parameters have the same name.
+    Raises: ValueError if two parameters have the same name, if one has no entries, if there is no `params`.
     """
+    if not hasattr(target, "params"):
+        raise ValueError(f"{type(target).__name__} has no params: a layer without parameters has params = ()")
     named: dict[str, Any] = {}
     for place, param in enumerate(target.params):
         name = getattr(param, "name", None) or f"params[{place}]"
         if name in named:
             raise ValueError(f"two parameters of {type(target).__name__} are called {name!r}; give each its own name")
+        if np.size(param.value) == 0:
+            raise ValueError(f"the parameter {name!r} of {type(target).__name__} has no entries, its shape is "
+                             f"{np.shape(param.value)}: leave it out")
         named[name] = param
     return named
 
@@ -125,6 +133,18 @@ def _snapshot(branch: Any) -> Any:
     if isinstance(branch, tuple | list):
         return tuple(map(_snapshot, branch))
     return None if branch is None else np.array(branch)
+
+
+def unlike(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], rtol: float = 0.0) -> str:
+    """The first array that differs, in words; with rtol = 0 every bit counts."""
+    for name, expected in want.items():
+        found = got[name]
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            return f"{name} is {found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
+        gap = float(np.max(np.abs(found - expected), initial=0))
+        if not gap <= rtol * float(np.max(np.abs(expected), initial=0)):
+            return f"{name} differs by {gap:.1e}"
+    return ""
 
 
 class Maker:

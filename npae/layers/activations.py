@@ -133,7 +133,7 @@ class LeakyReLU(ReLU):
         return step + (1 - step) * y.dtype.type(self.alpha)
 
     def config(self):
-        return {"layer": "LeakyReLU", "alpha": self.alpha}
+        return {"layer": type(self).__name__, "alpha": self.alpha}
 
 
 class Sigmoid(Activation):

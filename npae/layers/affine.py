@@ -77,8 +77,15 @@ class Tied:
 
     b: Param
     name: str
+    partner: Any
+    activation: Activation
 
     def set_name(self, name: str) -> None:
         """Name the layer and its own bias; W keeps the partner's path."""
         self.name = name
         self.b.name = f"{name}.b"
+
+    def config(self) -> dict[str, Any]:
+        """The partner's path in the net, and the activation; the dtype is the partner's."""
+        return {"layer": type(self).__name__, "partner": self.partner.name,
+                "activation": activation_config(self.activation)}

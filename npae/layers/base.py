@@ -247,8 +247,8 @@ class Sequential(Layer):
 
     def config(self) -> dict[str, Any]:
         """The children's configs, in order."""
-        shape = {} if self.input_shape is None else {"input_shape": list(self.input_shape)}
-        return {"layer": "Sequential", "layers": [layer.config() for layer in self.layers], **shape}
+        return {"layer": type(self).__name__, "layers": [layer.config() for layer in self.layers],
+                "input_shape": None if self.input_shape is None else list(self.input_shape)}
 
     def walk(self) -> Iterator[Layer]:
         """This layer, and each child with all that is in it."""

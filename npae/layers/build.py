@@ -36,15 +36,16 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
     known = {} if known is None else known
     settings = dict(config)
     kind = settings.pop("layer", None)
-    if kind == "Sequential":
-        children = [build(child, f"{name}.{i}" if name else str(i), known, custom)
-                    for i, child in enumerate(settings.pop("layers", []))]
-        net = _made(Sequential, {"layers": children, **settings}, name)
-        net.set_name(name)
-        return net
-    classes = {c.__name__: c for c in (*KINDS, *custom)}
+    kinds: tuple[type[Layer], ...] = (Sequential, *KINDS, *custom)
+    classes: dict[Any, type[Layer]] = {c.__name__: c for c in kinds}
     if kind not in classes:
         raise ValueError(f"layer {name or '0'} is of the unknown kind {kind!r}: name your own classes, custom=[...]")
+    if issubclass(classes[kind], Sequential):
+        children = [build(child, f"{name}.{i}" if name else str(i), known, custom)
+                    for i, child in enumerate(settings.pop("layers", []))]
+        net = _made(classes[kind], {"layers": children, **settings}, name)
+        net.set_name(name)
+        return net
     if isinstance(settings.get("activation"), dict):
         settings["activation"] = build(settings["activation"], "", {}, custom)
     if "partner" in settings:
@@ -52,7 +53,6 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
         if path not in known:
             raise ValueError(f"layer {name or '0'} is tied to {path!r}, which does not stand before it")
         settings["partner"] = known[path]
-        settings.pop("dtype", None)
     layer = known[name] = _made(classes[kind], settings, name)
     return layer
 
@@ -60,28 +60,41 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
 def refuse_what_cannot_be_built(layers: Iterable[Layer]) -> None:
     """Look at layers, in the order of forward, before their configs are saved.
 
-    Raises ValueError: a config that leaves out an argument of the constructor; a tied layer before its partner.
+    Raises ValueError: a config from which another layer would be made; a tied layer before its partner.
     """
     walked: set[int] = set()
     for layer in layers:
-        refuse_forgetful(layer)
-        refuse_forgetful(getattr(layer, "activation", layer))
+        refuse_unfaithful(layer, "layer")
+        if isinstance(fused := getattr(layer, "activation", None), Activation):
+            refuse_unfaithful(fused, "layer")
         partner = getattr(layer, "partner", None)
-        if partner is not None and id(partner) not in walked:
+        if isinstance(partner, Layer) and id(partner) not in walked:
             raise ValueError(f"{layer} is tied to {partner}, which does not stand before it, and a file is built from "
                              "the encoder's first layer on: let the earlier layer own W and the later one be tied")
         walked.add(id(layer))
 
 
-def refuse_forgetful(thing: Any) -> None:
-    """Raise ValueError where config() leaves out an argument of the constructor: it would come back as its default."""
-    told, takes = thing.config(), inspect.signature(type(thing)).parameters.values()
+def refuse_unfaithful(thing: Any, what: str, by_place: Sequence[str] = ()) -> None:
+    """Raise ValueError where config() is not what the constructor takes: something else would come back from a file.
+
+    `what` is the key of the class's name; the arguments `by_place` are given first, whatever they are called.
+    """
+    kind, config = type(thing).__name__, thing.config()
+    takes = [*inspect.signature(type(thing)).parameters.values()][len(by_place):]
+    told = {key for key in config if key != what and key not in by_place}
     missing = [p.name for p in takes if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-               and p.name not in NOT_SETTINGS and p.name not in told]
-    if missing and not isinstance(thing, Sequential):
-        kind = type(thing).__name__
-        raise ValueError(f"{kind} takes {', '.join(missing)}, and its config() does not say with which value: give "
-                         f"{kind} a config() that returns every argument, or it will not come back from a file")
+               and p.name not in (*NOT_SETTINGS, *told)]
+    extra = () if any(p.kind is p.VAR_KEYWORD for p in takes) else sorted(told - {p.name for p in takes})
+    if config.get(what) != kind:
+        wrong = f"is called {config.get(what)!r} by its config()"
+    elif missing:
+        wrong = f"takes {', '.join(missing)}, and its config() does not say with which value"
+    elif extra:
+        wrong = f"does not take {', '.join(extra)}, which its config() tells"
+    else:
+        return
+    raise ValueError(f"{kind} {wrong}, so it would not come back from a file: let config() return the name of {kind} "
+                     "and all its arguments")
 
 
 def _made(kind: type[Layer], settings: dict[str, Any], name: str) -> Layer:

@@ -180,10 +180,6 @@ class TiedConvTranspose2d(Tied, Affine):
         self._check_channels(input_shape)
         return (*self.geometry(input_shape[:2]).input_size, self.partner.in_channels)
 
-    def config(self) -> dict[str, Any]:
-        """The partner's path in the net, and the activation."""
-        return self._config(partner=self.partner.name)
-
 
 class UpsampleConv2d(Conv2d):
     """Nearest-neighbour upsampling by 2, then a 'same' convolution, in 4/9 of the two layers' work for 3 x 3.
@@ -247,5 +243,3 @@ class UpsampleConv2d(Conv2d):
         """The constructor's arguments."""
         return self._config(in_channels=self.in_channels, out_channels=self.out_channels,
                             kernel_size=_plain(self.kernel_size))
-
-

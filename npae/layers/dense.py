@@ -98,7 +98,3 @@ class TiedDense(Tied, Affine):
     def multiply_adds(self, input_shape: Shape) -> int:
         """in * out"""
         return self.W.value.size
-
-    def config(self) -> dict[str, Any]:
-        """The partner's path in the net, and the activation."""
-        return self._config(partner=self.partner.name)

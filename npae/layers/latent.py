@@ -71,4 +71,4 @@ class Reparameterize(Layer):
 
     def config(self) -> dict[str, Any]:
         """The number of samples."""
-        return {"layer": "Reparameterize", "samples": self.samples}
+        return {"layer": type(self).__name__, "samples": self.samples}

@@ -43,7 +43,7 @@ class Reshape(Layer):
 
     def config(self) -> dict[str, Any]:
         """The constructor's argument."""
-        return {"layer": "Reshape", "shape": list(self.shape)}
+        return {"layer": type(self).__name__, "shape": list(self.shape)}
 
 
 class Flatten(Reshape):
@@ -62,4 +62,4 @@ class Flatten(Reshape):
 
     def config(self) -> dict[str, Any]:
         """No arguments."""
-        return {"layer": "Flatten"}
+        return {"layer": type(self).__name__}

@@ -49,4 +49,4 @@ class Upsample2d(Layer):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"layer": "Upsample2d", "factor": list(self.factor), "mode": self.mode}
+        return {"layer": type(self).__name__, "factor": list(self.factor), "mode": self.mode}

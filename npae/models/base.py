@@ -15,7 +15,7 @@ from npae import store
 from npae.copying import deep_copy
 from npae.layers.activations import Identity, Sigmoid
 from npae.layers.base import Layer, Sequential, Shape, copied
-from npae.layers.build import refuse_forgetful, refuse_what_cannot_be_built
+from npae.layers.build import refuse_unfaithful, refuse_what_cannot_be_built
 from npae.layers.dense import Dense, TiedDense
 from npae.layers.shape import Reshape
 from npae.losses import Bernoulli, Likelihood
@@ -37,6 +37,9 @@ class Model:
     """
 
     def __init__(self, encoder: Sequential, decoder: Sequential, likelihood: Likelihood):
+        for net, role in ((encoder, "encoder"), (decoder, "decoder")):
+            if not isinstance(net, Sequential):
+                raise ValueError(f"{type(self).__name__} takes its {role} as a Sequential, got {net!r}")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self._check_likelihood()
         encoder.set_name("encoder")
@@ -62,8 +65,7 @@ class Model:
         if not isinstance(self.likelihood, Likelihood):
             raise ValueError(f"{type(self).__name__} needs a likelihood such as losses.Bernoulli(), got "
                              f"{self.likelihood!r}")
-        shapes = (Sequential, Reshape, Identity)
-        last = next((layer for layer in reversed([*self.decoder.walk()]) if not isinstance(layer, shapes)), None)
+        last = _last_but_shapes(self.decoder)
         if isinstance(self.likelihood, Bernoulli) and isinstance(getattr(last, "activation", last), Sigmoid):
             raise ValueError("Bernoulli takes logits and has a sigmoid of its own, and the decoder ends in one more: "
                              "leave the decoder's out, or take SquaredError() or Gaussian(variance)")
@@ -213,9 +215,18 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it.
 
-        Raises ValueError: a part whose config does not say all that its constructor takes; a layer tied to a later one.
+        Raises ValueError: a part whose config is not what its constructor takes; a layer tied to a later one.
         """
         refuse_what_cannot_be_built(self.walk())
-        for part in (self, self.likelihood):
-            refuse_forgetful(part)
+        refuse_unfaithful(self.likelihood, "likelihood")
+        refuse_unfaithful(self, "model", by_place=("encoder", "decoder"))
         store.write(path, {p.name: p.value for p in self.params}, self.config())
+
+
+def _last_but_shapes(net: Sequential) -> Layer | None:
+    """The layer that a net's output comes from, but for a new shape."""
+    for layer in reversed(net.layers):
+        last = _last_but_shapes(layer) if type(layer) is Sequential else layer
+        if last is not None and not isinstance(last, (Reshape, Identity)):
+            return last
+    return None

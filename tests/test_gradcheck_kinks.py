@@ -61,6 +61,14 @@ def test_a_kink_in_one_of_twelve_entries_is_more_than_one_percent():
     assert "x: 1 KINK and 0 UNRESOLVED of 12 entries, 1% allowed" in str(report)
 
 
+def test_a_kink_in_one_of_a_hundred_entries_is_let_pass_and_two_are_not():
+    x = np.random.default_rng(0).normal(size=(10, 10))
+    x[1, 2] = 0
+    assert check(Relu(), x).ok
+    x[3, 4] = 0
+    assert not check(Relu(), x).ok
+
+
 def test_held_branches_make_a_net_of_kinks_smooth():
     """With the kinks free, some entry has one nearby; held, none has, and the gradient is the same."""
     x = np.random.default_rng(0).normal(size=(200, 6))

@@ -417,6 +417,15 @@ def test_an_argument_that_makes_no_sense_is_refused_with_its_value(make, words):
         make()
 
 
+@pytest.mark.parametrize("layer", [
+    Dense(4, 3), TiedDense(Dense(3, 4)), Conv2d(4, 3, 3), ConvTranspose2d(4, 3, 3), UpsampleConv2d(4, 3, 3),
+    TiedConvTranspose2d(Conv2d(3, 4, 3))], ids=repr)
+def test_a_table_of_shapes_refuses_what_forward_would(layer):
+    """summary() of a net whose layers do not fit must not print sizes that will never be."""
+    with pytest.raises(ValueError, match=r"expects 4 (features|input channels), got x of shape"):
+        layer.output_shape((6, 6, 5) if layer.input_ndim == 4 else (5,))
+
+
 def test_reparameterize_without_noise_or_with_odd_columns_is_an_error():
     layer = Reparameterize(3)
     with pytest.raises(ValueError, match="neither eps nor a generator"):

@@ -217,6 +217,12 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one(K, dtype):
     assert grad.dtype == dtype
 
 
+@pytest.mark.parametrize("limit", [0, -1.0, np.nan])
+def test_a_length_that_is_not_above_0_is_no_limit(limit):
+    with pytest.raises(ValueError, match="can be clipped to a length above 0, got"):
+        clip_global_norm(np.ones(3), limit)
+
+
 @every_optimizer
 def test_an_optimizer_clips_before_it_steps(name):
     clipped, plain = start(), start()

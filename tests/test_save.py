@@ -372,7 +372,9 @@ def test_a_model_of_ones_own_may_call_its_nets_what_it_likes(tmp_path):
 
 
 def test_an_activation_that_is_a_word_is_left_to_its_layer(tmp_path):
-    Autoencoder(*nets(Named("tanh"))).save(tmp_path / "model.npz")
+    model = Autoencoder(*nets(Named("tanh")))
+    model.save(tmp_path / "model.npz")
+    assert "2 Named " in model.summary(SHAPE)
 
 
 def test_a_layer_tied_to_a_later_one_is_not_saved(tmp_path):

@@ -42,6 +42,6 @@ def _rows(layers: Sequence[Layer], shape: Shape, depth: int, seen: set[int]) -> 
 def described(layer: Layer) -> str:
     """The layer's kind with its activation, as 'Conv2d + relu'."""
     activation = getattr(layer, "activation", None)
-    if activation is None or activation.label == "identity":
-        return type(layer).__name__
-    return f"{type(layer).__name__} + {activation.label or type(activation).__name__}"
+    label = getattr(activation, "label", "identity")  # what a user's own layer calls so may be something else
+    kind = type(layer).__name__
+    return kind if label == "identity" else f"{kind} + {label or type(activation).__name__}"

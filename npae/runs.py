@@ -61,7 +61,8 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
         seconds = time.perf_counter() - start
         model.save(folder / "model.npz")
     except BaseException:  # without a model it is no run, and in the way of the next one
-        (folder / "config.json").unlink(missing_ok=True)
+        for path in (folder / "config.json", folder / "training.gif"):
+            path.unlink(missing_ok=True)
         if ours:
             with suppress(OSError):
                 folder.rmdir()

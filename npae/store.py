@@ -42,7 +42,7 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], meta: dict[str, Any])
     rows = {name: _storable(name, array) for name, array in arrays.items()}
     table = {name: {"shape": list(row.shape), "dtype": row.dtype.str, "sha256": hashlib.sha256(row.data).hexdigest()}
              for name, row in rows.items()}
-    _check_json(meta, "meta")
+    check_json(meta, "meta")
     manifest = json.dumps({"format": FORMAT, "arrays": table, "meta": meta}).encode()
     if len(manifest) > MANIFEST_LIMIT:
         raise StoreError(f"the manifest has {len(manifest)} bytes, more than {MANIFEST_LIMIT}: put numbers into arrays")
@@ -119,7 +119,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, obj: Any) -> None:
     """Write a JSON file atomically, indented; StoreError for what JSON cannot hold exactly (NaN, keys of numbers)."""
-    _check_json(obj, "the object")
+    check_json(obj, "the object")
     write_text(path, json.dumps(obj, indent=2) + "\n")
 
 
@@ -221,16 +221,16 @@ def _read_array(archive: zipfile.ZipFile, name: str, entry: Any) -> np.ndarray:
 # -- JSON, exactly --
 
 
-def _check_json(obj: Any, where: str) -> None:
+def check_json(obj: Any, where: str) -> None:
     """Refuse what `json` would change on the way (keys that are numbers) or cannot hold (NaN, NumPy scalars)."""
     if isinstance(obj, dict):
         for key, value in obj.items():
             if not isinstance(key, str):
                 raise StoreError(f"{where} has the key {key!r}, and keys must be strings")
-            _check_json(value, f"{where}[{key!r}]")
+            check_json(value, f"{where}[{key!r}]")
     elif isinstance(obj, list | tuple):
         for i, value in enumerate(obj):
-            _check_json(value, f"{where}[{i}]")
+            check_json(value, f"{where}[{i}]")
     elif not (obj is None or type(obj) in (bool, int, str) or (isinstance(obj, float) and math.isfinite(obj))):
         raise StoreError(f"{where} is {type(obj).__name__} {str(obj)[:40]!r}, which JSON cannot hold: "
                          "use str, int, bool, None or a finite float")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ def streams(seed: int) -> Streams:
 
 def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, optimizer: Optimizer | None = None,
         epochs: int = 10, batch_size: int = 64, validation: Any = None, seed: int = 0,
-        callbacks: Sequence[Callback] = (), drop_last: bool = False, transform: Transform | None = None) -> History:
+        callbacks: Iterable[Callback] = (), drop_last: bool = False, transform: Transform | None = None) -> History:
     """Train a model on pictures, in place, and return its history: one row an epoch.
 
         for each batch:  grad = 0;  loss(x);  backward();  theta = step(theta, grad)
@@ -48,19 +48,17 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
     batch out. Terms are means over the epoch's pictures, in the model's units.
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
-    validation; data of a wrong shape; pictures of 0 ... 255 as floats; another argument that will not do.
+    validation; data of a wrong shape; pictures above 1 for a sigmoid to paint; another argument that will not do.
     """
     x, y, valid_x, valid_y = _parts(x, y, validation)
-    epochs = whole(epochs, "fit: epochs", least=0)
+    if transform is None:
+        _check_range(model, x)
+    callbacks, history = _hooks(callbacks)
     optimizer = Adam(1e-3) if optimizer is None else optimizer
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"fit needs an optimizer such as optim.Adam(1e-3), got {optimizer!r}")
-    if isinstance(callbacks, Callback):
-        raise ValueError(f"fit: callbacks is a list, got one {type(callbacks).__name__}: put it in brackets")
+    epochs = whole(epochs, "fit: epochs", least=0)
     rng = streams(seed)
-    history = next((c for c in callbacks if isinstance(c, History)), None)
-    if history is None:
-        callbacks = [history := History(), *callbacks]
     state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last), math.prod(x.shape[1:]))
     model.keep_buffers(True)
     try:
@@ -105,22 +103,29 @@ def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
     if valid_x is not None and not isinstance(valid_x, np.ndarray):
         raise ValueError("fit: validation must be pictures, or (pictures, labels), as arrays, got "
                          f"{type(valid_x).__name__}: of a Dataset take dataset.test_x, or dataset.with_validation()")
-    for pictures in (x, valid_x):
-        _refuse_grey_levels_to_255(pictures)
     return x, y, valid_x, valid_y
 
 
-def _refuse_grey_levels_to_255(x: np.ndarray | None) -> None:
-    """Whole numbers from 0 to about 255 as floats: an x.astype(float) without its / 255. A look at 100 pictures."""
-    if x is None or x.dtype.kind != "f" or len(x) == 0:
-        return
-    some = x[:100]
-    if some.min() >= 0 and 100 < some.max() <= 255 and np.array_equal(some, np.round(some)):
-        raise ValueError(f"the pictures are {x.dtype} with grey levels up to {some.max():g} in place of [0, 1]: pass "
-                         "them as uint8, or divide them by 255")
+def _check_range(model: Model, x: np.ndarray) -> None:
+    if model.ends_in_sigmoid and x.dtype.kind == "f" and x.max(initial=0) > 1:
+        raise ValueError(f"the decoder ends in a sigmoid and paints pixels up to 1, and the pictures, {x.dtype}, go up "
+                         f"to {x.max():g}: divide them by 255, or pass grey levels as uint8")
 
 
-def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Sequence[Callback]) -> None:
+def _hooks(callbacks: Iterable[Callback]) -> tuple[list[Callback], History]:
+    """The callbacks as a list, and the History among them, which is put in front where there is none."""
+    hooks = [] if isinstance(callbacks, Callback) else list(callbacks)
+    strangers = [c for c in hooks if isinstance(c, type) or not hasattr(c, "on_fit_begin")]
+    if isinstance(callbacks, Callback) or strangers:
+        raise ValueError("fit: callbacks is a list of objects whose classes inherit from npae.callbacks.Callback, got "
+                         f"{strangers[0] if strangers else callbacks!r}")
+    history = next((c for c in hooks if isinstance(c, History)), None)
+    if history is None:
+        hooks.insert(0, history := History())
+    return hooks, history
+
+
+def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iterable[Callback]) -> None:
     model = state.model
     sums: Terms = {}
     state.step = state.images = 0

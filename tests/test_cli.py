@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, evaluate, figures, models, runs, train
+from npae import data, evaluate, figures, models, penalties, runs, train
 from npae.callbacks import History
 from npae.cli import main
 from npae.data.batches import binarize_threshold
+from npae.lab import gradients
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +323,16 @@ def test_gradcheck_names_what_raises_and_goes_on(monkeypatch, capsys):
     assert "Dense(5, 3), fast kernels Gradient check of Dense" in printed  # the walk goes on
 
 
+def test_gradcheck_goes_on_where_a_penalty_raises(monkeypatch, capsys):
+    def gaussian_kl(mu, logvar):
+        raise TypeError("no")
+
+    monkeypatch.setattr(penalties, "gaussian_kl", gaussian_kl)
+    reports = dict(gradients.reports("gaussian_kl")) | dict(gradients.reports("gaussian_kl_sampled"))
+    assert [report.ok for report in reports.values()] == [False, True]
+    assert "raised TypeError at" in str(reports["gaussian_kl"])
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     """npae list | head -1, with the head gone before the first line."""
     command = [sys.executable, "-m", "npae", "list"]
@@ -398,6 +409,18 @@ def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status,
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     assert main(command) == 0
+
+
+def test_a_full_disk_leaves_nothing_in_the_way(pictures, tmp_path, monkeypatch, capsys):
+    def save(self, path):
+        assert path.with_name("training.gif").exists()
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(models.Model, "save", save)
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
+                 "--set", "batch_size=30"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_folder_of_the_users_own_stays_where_a_training_fails(pictures, tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from npae import data
+from npae.cache import cache_dir
 from npae.data import Dataset, pictures, strokes
-from npae.data.cache import cache_dir
 from npae.data.idx import write_idx
 
 RNG = np.random.default_rng(0)

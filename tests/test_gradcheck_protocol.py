@@ -273,7 +273,8 @@ def test_a_layer_that_refuses_what_is_outside_its_domain_is_only_noted():
 
     report = check_layer(Log, (4, 3), draw=lambda rng, shape: rng.uniform(0.5, 2, shape))
     assert report.ok, str(report)
-    assert "forward raised ValueError for another x" in line(report, "no adjoint test in x").figure
+    said = line(report, "no adjoint test in x").figure
+    assert said == "forward does not take every x, it raised ValueError: Log expects x > 0"
 
 
 def test_layers_without_params_or_with_empty_ones_are_told_so():
@@ -290,3 +291,25 @@ def test_layers_without_params_or_with_empty_ones_are_told_so():
         check_layer(Bare, (4, 5))
     with pytest.raises(ValueError, match=r"the parameter 'c' of Empty has no entries, its shape is \(0, 3\)"):
         check_layer(Empty, (4, 5))
+
+
+def test_a_gradient_that_is_a_number_is_told_to_be_added_in_place():
+    class Gain:
+        """y = a x with one number a, whose gradient is a number too."""
+
+        def __init__(self):
+            self.a = Param("a", np.array(0.7))
+            self.a.grad = 0.0
+            self.params = (self.a,)
+
+        def forward(self, x):
+            self.x = x
+            return self.a.value * x
+
+        def backward(self, dy):
+            self.a.grad = self.a.grad + (dy * self.x).sum()
+            return dy * self.a.value
+
+    report = check_layer(Gain, (4, 5))
+    (wrong,) = report.wrong
+    assert "gradients are added in place (a: grad is another array after backward; use grad +=" in wrong

@@ -114,13 +114,15 @@ def test_the_adjoint_test_passes_a_dense_layer_and_refuses_an_activation():
     report = adjoint(Dense(), (4, 5))
     assert report.ok
     assert [line.status for line in report.lines] == ["PASS", "PASS", "PASS"]
-    with pytest.raises(ValueError, match="Tanh is not affine"):
+    with pytest.raises(ValueError, match=r"no adjoint test in x of Tanh: not affine, .*; use check"):
         adjoint(Tanh(), (4, 5))
+    with pytest.raises(ValueError, match="matmul"):  # what forward says of a wrong shape
+        adjoint(Dense(), (4, 6))
 
 
 def test_the_adjoint_test_sees_a_single_kink_with_any_seed():
     for seed in range(500):
-        with pytest.raises(ValueError, match="SilentRelu is not affine"):
+        with pytest.raises(ValueError, match="no adjoint test in x of SilentRelu: not affine"):
             adjoint(SilentRelu(), (1, 1), seed=seed)
 
 

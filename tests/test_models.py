@@ -691,8 +691,23 @@ def test_a_sigmoid_further_up_is_no_trouble_for_bernoulli():
             yield self
             yield self.inner
 
+    class Speaks(Residual):
+        """It has an activation, but its output is x + f(x)."""
+
+        def __init__(self, inner):
+            super().__init__(inner)
+            self.activation = Sigmoid()
+
+    class Around(Sequential):
+        """A net of its own kind: its last layer is not its output."""
+
+        def _forward(self, x):
+            return x + super()._forward(x)
+
     decoder = [Dense(2, 5, activation="sigmoid"), Dense(5, PIXELS)]
-    for last in ([Reshape(SHAPE)], [Gate(Dense(PIXELS, PIXELS, activation="sigmoid")), Reshape(SHAPE)]):
+    inner = Dense(PIXELS, PIXELS, activation="sigmoid")
+    ends = ([], [Speaks(inner.to())], [Around([inner.to()])], [Gate(inner.to())])
+    for last in ([*end, Reshape(SHAPE)] for end in ends):
         VAE(dense_nets(heads=2, dtype=np.float32)[0], Sequential([*decoder, *last]).to())
 
 

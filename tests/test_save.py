@@ -316,6 +316,51 @@ class Fixed(Autoencoder):
         super().__init__(encoder, decoder, likelihood=losses.Gaussian(0.5))
 
 
+class NamedNets(Autoencoder):
+    def __init__(self, *, encoder, decoder, likelihood=None):
+        super().__init__(encoder, decoder, likelihood=likelihood)
+
+
+class TurnedRound(Autoencoder):
+    def __init__(self, decoder, encoder, *, likelihood=None):
+        super().__init__(encoder, decoder, likelihood=likelihood)
+
+
+class Restless(Scale):
+    """Its size is another one each time it is made."""
+
+    def __init__(self, features, count=0):
+        super().__init__(3)
+        self.count = count + 1
+
+    def config(self):
+        return {"layer": "Restless", "features": 3, "count": self.count}
+
+
+def sharing():
+    """Two layers that share W by hand, without a word in the config."""
+    first, second = dense(3, 3), dense(3, 3)
+    second.W = first.W
+    second.params = (second.W, second.b)
+    return first, second
+
+
+class Block(Sequential):
+    """A user's own net that makes its layers itself."""
+
+    def __init__(self, features):
+        super().__init__([dense(features, features, activation="tanh"), dense(features, features)])
+        self.features = features
+
+    def config(self):
+        return {"layer": "Block", "features": self.features}
+
+
+class Passes(Autoencoder):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+
+
 class Flexible(VAE):
     """Other names for the nets, and whatever else a VAE takes."""
 
@@ -335,7 +380,7 @@ class Named(Layer):
         return x
 
     def config(self):
-        return {"layer": "Named", "activation": self.activation, "partner": None}
+        return {"layer": "Named", "activation": self.activation, "partner": self.partner}
 
 
 @pytest.mark.parametrize(("make", "words"), [
@@ -344,10 +389,17 @@ class Named(Layer):
     (lambda: Autoencoder(*nets(dense(3, 3, activation=ForgetsToo(2.0)))), "ForgetsToo takes sharpness"),
     (lambda: Autoencoder(*nets(), likelihood=ForgetsWidth(2.0)), "ForgetsWidth takes width"),
     (lambda: ForgetsWeight(*nets(), weight=2.0), "ForgetsWeight takes weight"),
-    (lambda: Autoencoder(*nets(Misnamed(3))), "Misnamed is called 'Scale' by its config"),
-    (lambda: Autoencoder(*nets(), likelihood=Masked()), "Masked does not take variance, which its config"),
-    (lambda: Fixed(*nets()), "Fixed does not take likelihood, which its config"),
-], ids=["layer", "activation layer", "fused activation", "likelihood", "model", "name", "too much", "no likelihood"])
+    (lambda: Autoencoder(*nets(Misnamed(3))), "layer encoder.2 is of the unknown kind 'Scale'"),
+    (lambda: Autoencoder(*nets(Scale(3), Misnamed(3))), "with other layers, .* let each config"),
+    (lambda: Autoencoder(*nets(), likelihood=Masked()), "Autoencoder would not come back .* argument 'variance'"),
+    (lambda: Fixed(*nets()), "Fixed would not come back from a file: .* argument 'likelihood'"),
+    (lambda: NamedNets(encoder=nets()[0], decoder=nets()[1]), "NamedNets would not come back .* positional"),
+    (lambda: TurnedRound(*nets()[::-1]), "TurnedRound would come back from a file with other layers"),
+    (lambda: Autoencoder(*nets(*sharing())), "with other parameters, .*'encoder.3.W'.* instead of"),
+    (lambda: Autoencoder(*nets(Scale(3))).to(np.float64), r"a model has one dtype, got \['float32', 'float64'\]"),
+    (lambda: Autoencoder(*nets(Restless(3))), "with other config"),
+], ids=["layer", "activation layer", "fused activation", "likelihood", "model", "name", "parent's name", "too much",
+        "no likelihood", "keywords", "order", "shared", "dtype", "config"])
 def test_what_would_come_back_with_other_settings_is_not_saved(make, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         make().save(tmp_path / "model.npz")
@@ -357,12 +409,29 @@ def test_what_would_come_back_with_other_settings_is_not_saved(make, words, tmp_
 def test_nets_of_ones_own_come_back_when_they_are_named(tmp_path):
     inner = Autoencoder(Sequential([Flatten(), Residual([dense(16, 16)]), dense(16, 3)]), nets()[1])
     outer = Autoencoder(Residual([dense(3, 3)]), Sequential([dense(3, 3)]))
-    for model, x in ((inner, pictures()), (outer, pictures()[:, 0, :3, 0])):
-        model.save(tmp_path / "model.npz")
-        again = models.load(tmp_path / "model.npz", custom=[Residual])
+    block = Passes(*nets(Block(3)), likelihood=losses.Gaussian(0.5))
+    for model, x in ((inner, pictures()), (outer, pictures()[:, 0, :3, 0]), (block, pictures())):
+        unlike_its_first_values(model).save(tmp_path / "model.npz")
+        again = models.load(tmp_path / "model.npz", custom=[Residual, Block, Passes])
         np.testing.assert_array_equal(again.to(kernels=reference).reconstruct(x), model.reconstruct(x))
-        with pytest.raises(ValueError, match="unknown kind 'Residual'"):
+        with pytest.raises(ValueError, match=r"unknown kind '(Residual|Block)'"):
             models.load(tmp_path / "model.npz")
+
+
+def test_a_class_of_ones_own_comes_before_npaes_of_the_same_name(tmp_path):
+    class ReLU(Layer):
+        """Not npae's."""
+
+        def _forward(self, x):
+            self.saved = True
+            return x
+
+    class Gaussian(losses.Gaussian):
+        """Not npae's either."""
+
+    Autoencoder(*nets(ReLU()), likelihood=Gaussian(0.5)).save(tmp_path / "model.npz")
+    again = models.load(tmp_path / "model.npz", custom=[ReLU, Gaussian])
+    assert type(again.encoder.layers[2]) is ReLU and type(again.likelihood) is Gaussian
 
 
 def test_a_model_of_ones_own_may_call_its_nets_what_it_likes(tmp_path):
@@ -372,16 +441,19 @@ def test_a_model_of_ones_own_may_call_its_nets_what_it_likes(tmp_path):
 
 
 def test_an_activation_that_is_a_word_is_left_to_its_layer(tmp_path):
-    model = Autoencoder(*nets(Named("tanh")))
-    model.save(tmp_path / "model.npz")
-    assert "2 Named " in model.summary(SHAPE)
+    for settings in (("tanh",), (None, "bob"), ({"a": 1}, None)):
+        model = Autoencoder(*nets(Named(*settings)))
+        model.save(tmp_path / "model.npz")
+        again = models.load(tmp_path / "model.npz", custom=[Named]).encoder.layers[2]
+        assert (again.activation, again.partner) == (*settings, None)[:2]
+        assert "2 Named  " in model.summary(SHAPE)
 
 
 def test_a_layer_tied_to_a_later_one_is_not_saved(tmp_path):
     """It trains, but a file is built from the encoder's first layer on."""
     late = dense(3, 16)
     model = Autoencoder(Sequential([Flatten(), TiedDense(late)]), Sequential([late, Reshape(SHAPE)]))
-    with pytest.raises(ValueError, match=r"TiedDense 'encoder.1' is tied to Dense 'decoder.0', which does not st"):
+    with pytest.raises(ValueError, match=r"Autoencoder would not come back .*: layer encoder.1 is tied to 'deco"):
         model.save(tmp_path / "model.npz")
 
 

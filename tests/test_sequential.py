@@ -143,6 +143,8 @@ def test_a_config_that_cannot_be_built_is_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"layer 0 cannot be built: .*colour"):
         build({"layer": "Flatten", "colour": 3})
     with pytest.raises(ValueError, match="at least 1 layer, got 0"):
+        build({"layer": "Sequential", "layers": []})
+    with pytest.raises(ValueError, match=r"layer 0 cannot be built: .*missing .*'layers'"):
         build({"layer": "Sequential"})
 
 

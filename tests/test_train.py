@@ -365,16 +365,15 @@ def test_data_that_do_not_fit_are_refused():
         fit(vae(), batch_size=21, drop_last=True)
 
 
-def test_pictures_of_0_to_255_as_floats_are_refused():
+def test_pictures_above_what_the_decoder_can_paint_are_refused():
     grey = pictures().astype(np.float32)
-    words = r"the pictures are float32 with grey levels up to 220 in place of \[0, 1\]: pass them as uint8, or div"
-    for x, validation in ((grey, None), (None, grey), (None, (grey, None))):
-        with pytest.raises(ValueError, match=words):
-            fit(squares(), x, validation=validation)
-    fit(squares(), (pictures() // 120 > 0).astype(np.float32), epochs=1)  # pixels of 0 and 1
-    rng = np.random.default_rng(0)
-    for other in (rng.normal(0, 300, (9, *SHAPE)), rng.poisson(5, (9, *SHAPE)), rng.integers(-200, 200, (9, *SHAPE))):
-        fit(squares(), other.astype(np.float32), epochs=1)  # no grey levels
+    words = r"ends in a sigmoid and paints pixels up to 1, and the pictures, float32, go up to 220: divide them by 255"
+    with pytest.raises(ValueError, match=words):
+        fit(squares(), grey)
+    fit(squares(), grey / 255, epochs=1)
+    fit(squares(), grey, epochs=1, transform=lambda x, rng: x / 255)
+    linear = models.Autoencoder(Sequential([Flatten(), Dense(16, 2)]), Sequential([Dense(2, 16), Reshape(SHAPE)]))
+    fit(linear.to(kernels=reference), grey, epochs=1)  # counts, say
 
 
 def test_validation_is_pictures_alone_or_with_labels_in_whatever_brackets():
@@ -401,7 +400,9 @@ def test_a_dataset_with_labels_beside_it_is_refused():
     ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
     ({"optimizer": "adam"}, r"fit needs an optimizer such as optim.Adam\(1e-3\), got 'adam'"),
     ({"optimizer": Adam}, r"fit needs an optimizer such as optim.Adam\(1e-3\), got <class"),
-    ({"callbacks": History()}, "callbacks is a list, got one History: put it in brackets"),
+    ({"callbacks": History()}, "callbacks is a list of objects whose classes inherit from .*, got <npae"),
+    ({"callbacks": [History]}, "callbacks is a list of objects whose classes inherit from .*, got <class"),
+    ({"callbacks": [print]}, "callbacks is a list of objects whose classes inherit from .*, got <built-in"),
     ({"x": [[0.5]]}, "x must be pictures as an array, or a Dataset, got list"),
 ])
 def test_an_argument_that_will_not_do_is_told_in_a_sentence(wrong, words):
@@ -413,6 +414,12 @@ def test_the_defaults_are_those_that_the_design_promises():
     defaults = {name: p.default for name, p in inspect.signature(train.fit).parameters.items()}
     assert {key: defaults[key] for key in ("epochs", "batch_size", "validation", "seed", "drop_last", "transform")} == {
         "epochs": 10, "batch_size": 64, "validation": None, "seed": 0, "drop_last": False, "transform": None}
+
+
+def test_callbacks_may_come_from_a_generator():
+    history, theta = History(), Theta()
+    assert fit(vae(), callbacks=(c for c in (theta, history)), epochs=2) is history
+    assert len(history) == 2 and len(theta.steps) == 6
 
 
 def test_labels_may_be_a_list():

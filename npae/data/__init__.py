@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from npae.cache import cache_dir
 from npae.data import mnist, pictures, strokes
-from npae.data.cache import cache_dir
 
 __all__ = ["Dataset", "cache_dir", "default_validation", "describe", "load", "short_name"]
 

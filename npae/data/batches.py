@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from npae.kernels.geometry import whole
+
 Transform = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 
 
@@ -61,8 +63,7 @@ def count(n: int, batch_size: int, drop_last: bool = False) -> int:
     >>> count(60_000, 64), count(60_000, 64, drop_last=True)
     (938, 937)
     """
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+    batch_size = whole(batch_size, "batch_size")
     if n < 1:
         raise ValueError("there are no rows to make batches of: x is empty")
     if drop_last and n < batch_size:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from npae import store
+from npae.cache import cache_dir
 from npae.data import idx
-from npae.data.cache import cache_dir
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 SHA256 = {  # of the uncompressed files, in the order in which `load` returns them

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from npae import store
+from npae.cache import cache_dir
 from npae.data import skeletons
-from npae.data.cache import cache_dir
 
 VERSION = 1  # of the pictures: raise it with every change of a bit in them, and old cache files are left alone
 BLOCK = 100  # pictures that share a random stream: ten of each class, shuffled

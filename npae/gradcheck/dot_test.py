@@ -32,9 +32,11 @@ def adjoint(layer: Any, input_shape: tuple[int, ...], *, rng: np.random.Generato
     Raises: ValueError if the layer is not affine in its input (an activation, a max-pool): `check` is for those.
     """
     specimen = Specimen(copy_as(layer, np.float64), rng)
-    lines = adjoint_lines(specimen, np.random.default_rng(seed).normal(size=input_shape), seed)
+    x = np.random.default_rng(seed).normal(size=input_shape)
+    specimen.forward(x)  # what it raises is not about being affine
+    lines = adjoint_lines(specimen, x, seed)
     if lines[0].status == "NOTE":
-        raise ValueError(f"{type(layer).__name__} is not affine in its input ({lines[0].figure}); use check")
+        raise ValueError(f"{lines[0].claim} of {type(layer).__name__}: {lines[0].figure}; use check")
     return Report(f"Adjoint test of {type(layer).__name__}, x {tuple(input_shape)}", lines=tuple(lines))
 
 
@@ -81,7 +83,8 @@ def _affine_line(name: str, f: Map, pull: Map, array: Array, seed: int) -> Line:
             constant = f(np.zeros_like(array))
             bend = np.max([_bend(f, constant, size * unit * rng.normal(size=(2, *array.shape))) for size in SIZES])
     except Exception as error:
-        return Line("NOTE", f"no adjoint test in {name}", f"forward raised {type(error).__name__} for another {name}")
+        raised = f"{type(error).__name__}: {error}"
+        return Line("NOTE", f"no adjoint test in {name}", f"forward does not take every {name}, it raised {raised}")
     if not bend <= ADJOINT_RTOL:
         return Line("NOTE", f"no adjoint test in {name}", f"not affine, superposition is off by {bend:.1e}")
 

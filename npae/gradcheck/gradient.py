@@ -28,6 +28,8 @@ class Scalar:
     claimed: dict[str, np.ndarray]
     evaluate: Callable[[], tuple[float, bool]]
     """() -> (phi at what the arrays hold now, is that on the branch of the centre?)"""
+    backward: Callable[[], Any]
+    """After evaluate: adds the gradients that it claims to those that are there."""
     value: float
     terms: float
     """Sum of the absolute terms that phi is a sum of: its rounding error is a multiple of eps * terms."""
@@ -88,18 +90,16 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
     if hasattr(target, "loss"):
         if upstream is not None:
             raise ValueError("a model's loss is a scalar and has no upstream gradient; leave upstream out")
-        centre, again = (_at_model(specimen, x, y) for _ in range(2))
-        cap, lines, backward = MODEL_ENTRIES, [], specimen.target.backward
+        measure, cap, lines = partial(_at_model, specimen, x, y), MODEL_ENTRIES, []
     else:
         if y is not None:
             raise ValueError("a layer takes no y; leave it out, or check the model")
         out = np.asarray(specimen.forward(x))
-        g = np.asarray(np.random.default_rng(seed).normal(size=out.shape) if upstream is None else upstream)
-        centre, again = (_at_layer(specimen, x, g.astype(np.float64)) for _ in range(2))
-        cap, lines = LAYER_ENTRIES, [_keeps_float64(out)]
-        backward = partial(specimen.target.backward, g.astype(np.float64))
+        g = np.asarray(np.random.default_rng(seed).normal(size=out.shape) if upstream is None else upstream, np.float64)
+        measure, cap, lines = partial(_at_layer, specimen, x, g), LAYER_ENTRIES, [_keeps_float64(out)]
+    centre, again = measure(), measure()
     if specimen.params:
-        lines.append(attempt("a second backward adds the same gradients again", partial(_adds, specimen, backward)))
+        lines.append(attempt("a second backward adds the same gradients again", partial(_adds, specimen, centre)))
     if hold_branches is None:
         hold_branches = hasattr(target, "loss") and hasattr(target, "hold")
     if hold_branches:
@@ -116,7 +116,7 @@ def _at_theta(f: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.nda
 
     value, gradient = f(theta.copy())
     size = abs(float(value)) if terms is None else terms
-    return Scalar({name: theta}, {name: np.array(gradient)}, evaluate, float(value), size)
+    return Scalar({name: theta}, {name: np.array(gradient)}, evaluate, lambda: None, float(value), size)
 
 
 def _at_layer(specimen: Specimen, x: np.ndarray, g: np.ndarray) -> Scalar:
@@ -130,7 +130,8 @@ def _at_layer(specimen: Specimen, x: np.ndarray, g: np.ndarray) -> Scalar:
     branch = specimen.branch()
     claimed = specimen.pull(g.copy())
     arrays = {"x": x, **{name: param.value for name, param in specimen.params.items()}}
-    return Scalar(arrays, claimed, evaluate, float(np.sum(g * y)), float(np.sum(np.abs(g * y))))
+    size = float(np.sum(np.abs(g * y)))
+    return Scalar(arrays, claimed, evaluate, lambda: specimen.target.backward(g.copy()), float(np.sum(g * y)), size)
 
 
 def _at_model(specimen: Specimen, x: np.ndarray, y: np.ndarray | None) -> Scalar:
@@ -145,7 +146,7 @@ def _at_model(specimen: Specimen, x: np.ndarray, y: np.ndarray | None) -> Scalar
     specimen.target.backward()
     arrays = {name: param.value for name, param in specimen.params.items()}
     size = sum(abs(float(term)) for term in terms.values())
-    return Scalar(arrays, specimen.grads(), evaluate, float(terms["loss"]), size)
+    return Scalar(arrays, specimen.grads(), evaluate, specimen.target.backward, float(terms["loss"]), size)
 
 
 def _keeps_float64(out: np.ndarray) -> Line:
@@ -154,11 +155,13 @@ def _keeps_float64(out: np.ndarray) -> Line:
     return Line(status, "float64 in, float64 out", f"forward gave {out.dtype}")
 
 
-def _adds(specimen: Specimen, backward: Callable[[], Any]) -> str:
-    """2 dW, to rounding, since a gradient may be added to image by image. The first backward has just been."""
-    once = specimen.grads()
-    backward()
-    return unlike(specimen.grads(), {name: 2 * grad for name, grad in once.items()}, REORDERED_RTOL)
+def _adds(specimen: Specimen, centre: Scalar) -> str:
+    """2 dW, to rounding, since a gradient may be added to image by image."""
+    centre.evaluate()
+    specimen.clear()
+    for _ in range(2):
+        centre.backward()
+    return unlike(specimen.grads(), {name: 2 * centre.claimed[name] for name in specimen.params}, REORDERED_RTOL)
 
 
 def _hold(specimen: Specimen, centre: Scalar) -> Line:

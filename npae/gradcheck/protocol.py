@@ -46,7 +46,8 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
 
     Shapes: input_shape is that of a batch, (N, ...). `make_layer()` returns a new layer each time; the parameter
     values of the first are copied to all others, constant ones replaced by small random numbers. `draw(rng, shape)`
-    makes inputs for a layer that does not take Gaussian ones; `rng` is for the layer's own noise (give_rng).
+    makes inputs for a layer that does not take Gaussian ones; `rng` is for the layer's own noise (give_rng). A layer
+    has to read p.value each time: in a view of it that it keeps (self.Wt = p.value.T) no difference can be made.
     Raises: ValueError if make_layer cannot be called, or gives the same object twice.
     """
     maker = Maker(make_layer, rng, seed)

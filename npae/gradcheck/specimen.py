@@ -39,7 +39,7 @@ def copy_as(target: Any, dtype: Any) -> Any:
     if hasattr(target, "to"):
         made = target.to(dtype=dtype)
         return copy.deepcopy(made) if made is target else made
-    arrays = [array for param in target.params for array in (param.value, param.grad) if array is not None]
+    arrays = [array for param in target.params for array in (param.value, param.grad) if isinstance(array, np.ndarray)]
     stand_ins: dict[int, Any] = {id(array): array.astype(dtype) for array in arrays}
     return copy.deepcopy(target, stand_ins)
 
@@ -79,8 +79,10 @@ class Specimen:
     def clear(self) -> None:
         """Zero the gradients where they are."""
         for param in self.params.values():
-            if param.grad is not None:
+            if isinstance(param.grad, np.ndarray):
                 param.grad[...] = 0
+            elif param.grad is not None:  # a layer of one's own may keep a number
+                param.grad = np.zeros_like(param.value)
 
     def grads(self) -> dict[str, np.ndarray]:
         """Copies of the accumulated gradients; a gradient that is still None is zero."""

@@ -32,7 +32,7 @@ from numba import cfunc, config, njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from npae.data.cache import cache_dir
+from npae.cache import cache_dir
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 HERE = Path(__file__).parent

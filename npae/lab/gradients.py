@@ -28,33 +28,37 @@ def reports(target: str = "all") -> Iterator[tuple[str, Report]]:
 
     Raises ValueError: a name that is none of them (they are listed).
     """
-    layers = dict.fromkeys(case.kind for case in catalogue.cases())
-    known = ("all", *layers, *OBJECTIVES, *PENALTIES, *recipes.RECIPES)
+    walks = list(_walks())
+    known = dict.fromkeys(("all", *(kind for kind, _, _ in walks)))
     if target not in known:
         raise ValueError(f"nothing to check is called {target!r}: use one of {', '.join(known)}")
-    for case in catalogue.cases():
-        if target in ("all", case.kind):
-            yield from _on_both(case.name, partial(_layer, case))
-    for name, objective in OBJECTIVES.items():
-        if target in ("all", name):
-            yield from _on_both(name, objective)
+    for kind, name, check in walks:
+        if target in ("all", kind):
+            yield name, _attempt(name, check)
+
+
+def _walks() -> Iterator[tuple[str, str, Callable[[], Report]]]:
+    """(what it is called on the command line, its name, its check) of everything that there is to walk."""
+    both: list[tuple[str, str, Callable[[ModuleType], Report]]] = [
+        *((case.kind, case.name, partial(_layer, case)) for case in catalogue.cases()),
+        *((name, name, check) for name, check in OBJECTIVES.items()),
+        *((name, name, partial(_recipe, name)) for name in recipes.RECIPES)]
+    for kind, name, check in both:
+        for label, kernels in KERNELS.items():
+            yield kind, f"{name}, {label} kernels", partial(check, kernels)
     for name, penalty in PENALTIES.items():
-        if target in ("all", name):
-            yield name, penalty()
-    for name in recipes.RECIPES:
-        if target in ("all", name):
-            yield from _on_both(name, partial(_recipe, name))
+        yield name, name, penalty
 
 
-def _on_both(name: str, check: Callable[[ModuleType], Report]) -> Iterator[tuple[str, Report]]:
-    for label, kernels in KERNELS.items():
-        try:
-            report = check(kernels)
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            raised = f"raised {type(error).__name__} at {where.filename}:{where.lineno}: {error}"
-            report = Report(f"Gradient check of {name}", lines=(Line("FAIL", "forward and backward run", raised),))
-        yield f"{name}, {label} kernels", report
+def _attempt(name: str, check: Callable[[], Report]) -> Report:
+    """The report of a check; of one that raises, where in npae, and why."""
+    try:
+        return check()
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        why = " ".join(str(error).split())[:300]
+        raised = f"raised {type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}: {why}"
+        return Report(f"Gradient check of {name}", lines=(Line("FAIL", "forward and backward run", raised),))
 
 
 def line(report: Report) -> str:

@@ -4,10 +4,11 @@ Names are looked up in a table of classes, never imported by name: a file cannot
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from npae.layers.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from npae.layers.affine import Affine, Tied
 from npae.layers.base import Layer, Sequential
 from npae.layers.conv import Conv2d, ConvTranspose2d, TiedConvTranspose2d, UpsampleConv2d
 from npae.layers.dense import Dense, TiedDense
@@ -40,16 +41,16 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
     classes: dict[Any, type[Layer]] = {c.__name__: c for c in kinds}
     if kind not in classes:
         raise ValueError(f"layer {name or '0'} is of the unknown kind {kind!r}: name your own classes, custom=[...]")
-    if issubclass(classes[kind], Sequential):
+    if issubclass(classes[kind], Sequential) and "layers" in settings:
         children = [build(child, f"{name}.{i}" if name else str(i), known, custom)
-                    for i, child in enumerate(settings.pop("layers", []))]
+                    for i, child in enumerate(settings.pop("layers"))]
         net = _made(classes[kind], {"layers": children, **settings}, name)
         net.set_name(name)
         return net
-    if isinstance(settings.get("activation"), dict):
+    if issubclass(classes[kind], Affine) and isinstance(settings.get("activation"), dict):
         settings["activation"] = build(settings["activation"], "", {}, custom)
-    if "partner" in settings:
-        path = settings["partner"]
+    if issubclass(classes[kind], Tied):
+        path = settings.get("partner")
         if path not in known:
             raise ValueError(f"layer {name or '0'} is tied to {path!r}, which does not stand before it")
         settings["partner"] = known[path]
@@ -57,44 +58,19 @@ def build(config: dict[str, Any], name: str = "", known: dict[str, Layer] | None
     return layer
 
 
-def refuse_what_cannot_be_built(layers: Iterable[Layer]) -> None:
-    """Look at layers, in the order of forward, before their configs are saved.
+def refuse_forgetful(thing: Any, by_place: int = 0) -> None:
+    """Raise ValueError where config() leaves out an argument of the constructor: it would come back as its default.
 
-    Raises ValueError: a config from which another layer would be made; a tied layer before its partner.
+    So many arguments are given `by_place`, whatever they are called, and config() need not tell them.
     """
-    walked: set[int] = set()
-    for layer in layers:
-        refuse_unfaithful(layer, "layer")
-        if isinstance(fused := getattr(layer, "activation", None), Activation):
-            refuse_unfaithful(fused, "layer")
-        partner = getattr(layer, "partner", None)
-        if isinstance(partner, Layer) and id(partner) not in walked:
-            raise ValueError(f"{layer} is tied to {partner}, which does not stand before it, and a file is built from "
-                             "the encoder's first layer on: let the earlier layer own W and the later one be tied")
-        walked.add(id(layer))
-
-
-def refuse_unfaithful(thing: Any, what: str, by_place: Sequence[str] = ()) -> None:
-    """Raise ValueError where config() is not what the constructor takes: something else would come back from a file.
-
-    `what` is the key of the class's name; the arguments `by_place` are given first, whatever they are called.
-    """
-    kind, config = type(thing).__name__, thing.config()
-    takes = [*inspect.signature(type(thing)).parameters.values()][len(by_place):]
-    told = {key for key in config if key != what and key not in by_place}
-    missing = [p.name for p in takes if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-               and p.name not in (*NOT_SETTINGS, *told)]
-    extra = () if any(p.kind is p.VAR_KEYWORD for p in takes) else sorted(told - {p.name for p in takes})
-    if config.get(what) != kind:
-        wrong = f"is called {config.get(what)!r} by its config()"
-    elif missing:
-        wrong = f"takes {', '.join(missing)}, and its config() does not say with which value"
-    elif extra:
-        wrong = f"does not take {', '.join(extra)}, which its config() tells"
-    else:
-        return
-    raise ValueError(f"{kind} {wrong}, so it would not come back from a file: let config() return the name of {kind} "
-                     "and all its arguments")
+    takes = [p for p in inspect.signature(type(thing)).parameters.values()
+             if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    placed = [p.name for p in takes if p.kind is not p.KEYWORD_ONLY][:by_place]
+    missing = [p.name for p in takes if p.name not in (*NOT_SETTINGS, *placed, *thing.config())]
+    if missing:
+        kind = type(thing).__name__
+        raise ValueError(f"{kind} takes {', '.join(missing)}, and its config() does not say with which value: give "
+                         f"{kind} a config() that returns every argument, or it would come back with the defaults")
 
 
 def _made(kind: type[Layer], settings: dict[str, Any], name: str) -> Layer:

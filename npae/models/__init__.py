@@ -8,9 +8,9 @@ from typing import Any
 
 from npae import losses as _losses
 from npae import store as _store
-from npae.layers import Layer, build
 from npae.models.autoencoder import Autoencoder
 from npae.models.base import Model
+from npae.models.rebuild import rebuilt
 from npae.models.vae import VAE
 
 __all__ = ["KINDS", "VAE", "Autoencoder", "Model", "load"]
@@ -27,15 +27,8 @@ def load(path: str | Path, *, custom: Sequence[type] = ()) -> Any:
     """
     arrays, config = _store.read(path)
     try:
-        own_layers = [kind for kind in custom if issubclass(kind, Layer)]
-        known: dict[str, Layer] = {}
-        encoder = build(config.pop("encoder"), "encoder", known, own_layers)
-        decoder = build(config.pop("decoder"), "decoder", known, own_layers)
-        settings = {**config.pop("likelihood")}
-        likelihood = _named(settings.pop("likelihood"), (*LIKELIHOODS, *custom))(**settings)
-        kind = _named(config.pop("model"), (*KINDS, *custom))
-        model: Any = kind(encoder, decoder, likelihood=likelihood, **config)
-    except (KeyError, TypeError, ValueError) as error:
+        model = rebuilt(config, (*KINDS, *LIKELIHOODS, *custom))
+    except ValueError as error:
         raise ValueError(f"{path} does not describe a model that this version knows: {error}") from None
     for p in model.params:
         stored = arrays.pop(p.name, None)
@@ -47,10 +40,3 @@ def load(path: str | Path, *, custom: Sequence[type] = ()) -> Any:
         raise ValueError(f"{path} holds {len(arrays)} arrays that the model has no place for: "
                          f"{', '.join(sorted(arrays))}")
     return model
-
-
-def _named(name: str, kinds: Sequence[type]) -> Any:
-    classes = {kind.__name__: kind for kind in kinds}
-    if name not in classes:
-        raise ValueError(f"{name!r} is of an unknown kind: name your own classes, custom=[...]")
-    return classes[name]

@@ -14,11 +14,12 @@ import numpy as np
 from npae import store
 from npae.copying import deep_copy
 from npae.layers.activations import Identity, Sigmoid
+from npae.layers.affine import Affine
 from npae.layers.base import Layer, Sequential, Shape, copied
-from npae.layers.build import refuse_unfaithful, refuse_what_cannot_be_built
 from npae.layers.dense import Dense, TiedDense
 from npae.layers.shape import Reshape
 from npae.losses import Bernoulli, Likelihood
+from npae.models.rebuild import refuse_what_would_not_come_back
 from npae.params import Param, pack, unique
 
 BATCH = 256  # pictures at a time through encode and decode: a test set of 10,000 would need gigabytes at once
@@ -65,10 +66,15 @@ class Model:
         if not isinstance(self.likelihood, Likelihood):
             raise ValueError(f"{type(self).__name__} needs a likelihood such as losses.Bernoulli(), got "
                              f"{self.likelihood!r}")
-        last = _last_but_shapes(self.decoder)
-        if isinstance(self.likelihood, Bernoulli) and isinstance(getattr(last, "activation", last), Sigmoid):
+        if isinstance(self.likelihood, Bernoulli) and self.ends_in_sigmoid:
             raise ValueError("Bernoulli takes logits and has a sigmoid of its own, and the decoder ends in one more: "
                              "leave the decoder's out, or take SquaredError() or Gaussian(variance)")
+
+    @property
+    def ends_in_sigmoid(self) -> bool:
+        """Whether the decoder's own output lies between 0 and 1."""
+        last = _last_but_shapes(self.decoder)
+        return isinstance(last.activation if isinstance(last, Affine) else last, Sigmoid)
 
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """The objective on one batch, and its terms; remembers what backward needs.
@@ -215,12 +221,11 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it.
 
-        Raises ValueError: a part whose config is not what its constructor takes; a layer tied to a later one.
+        Raises ValueError: a model that would not come back from the file as it is; nothing is written then.
         """
-        refuse_what_cannot_be_built(self.walk())
-        refuse_unfaithful(self.likelihood, "likelihood")
-        refuse_unfaithful(self, "model", by_place=("encoder", "decoder"))
-        store.write(path, {p.name: p.value for p in self.params}, self.config())
+        config = self.config()
+        refuse_what_would_not_come_back(self, config)
+        store.write(path, {p.name: p.value for p in self.params}, config)
 
 
 def _last_but_shapes(net: Sequential) -> Layer | None:

@@ -230,6 +230,8 @@ def test_list_names_every_recipe_and_its_settings(capsys):
     assert "conv-ae:" in printed
     assert "bernoulli-vae:" in printed
     assert "kl=sampled" in printed
+    assert "drawn with z, or its closed form (sampled, analytic)\n" in printed
+    assert "dimensions of the code\n" in printed
 
 
 def test_data_says_what_is_there_and_draws_a_sheet(pictures, tmp_path, capsys):

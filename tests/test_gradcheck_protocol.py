@@ -313,3 +313,9 @@ def test_a_gradient_that_is_a_number_is_told_to_be_added_in_place():
     report = check_layer(Gain, (4, 5))
     (wrong,) = report.wrong
     assert "gradients are added in place (a: grad is another array after backward; use grad +=" in wrong
+
+
+def test_a_reference_of_another_shape_is_no_agreement():
+    """One column less, which NumPy would stretch."""
+    constant = check_layer(Dense, (4, 5), reference=lambda x, W, b: (x @ W + b)[:, :1])
+    assert "y has shape (4, 3), the reference (4, 1)" in line(constant, "forward gives the values").figure

@@ -656,6 +656,9 @@ def test_a_dense_layer_further_down_says_nothing_about_the_code():
 def test_the_number_of_latents_is_what_the_decoder_takes():
     assert autoencoder(*dense_nets()).latent == 2 and dense_vae().latent == 2
     assert autoencoder(*tied_dense_nets()).latent == 3 and autoencoder(*tied_conv_nets()).latent is None
+    encoder, decoder = tied_dense_nets()
+    bent = Sequential([*encoder.layers, Tanh(kernels=reference)])  # its last layer does not say how many
+    assert Autoencoder(bent, decoder).latent == 3
 
 
 def test_without_a_likelihood_an_autoencoder_takes_squares_and_a_vae_logits():

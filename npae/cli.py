@@ -153,7 +153,7 @@ def _gradcheck(args: argparse.Namespace) -> int:
         else:
             print(f"{name}\n{report}\n", flush=True)
     seconds = time.perf_counter() - start
-    verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {', '.join(wrong)}"
+    verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {'; '.join(wrong)}"
     print(f"{count} report{'s' * (count != 1)} in {seconds:.0f} s: {verdict}")
     return 1 if wrong else 0
 

@@ -248,6 +248,13 @@ def test_data_says_what_is_there_and_draws_a_sheet(pictures, tmp_path, capsys):
     assert not (tmp_path / "sheet.jpg").exists()
 
 
+def test_data_strokes_draws_a_sheet_though_nothing_is_verified(tmp_path, monkeypatch, capsys):
+    small = data.load("strokes", train=20, test=10)
+    monkeypatch.setattr(data, "load", lambda name, dir=None: small)
+    assert main(["data", "strokes", "--out", str(tmp_path / "sheet.png")]) == 0
+    assert (tmp_path / "sheet.png").exists() and "nothing to download or to verify" in capsys.readouterr().out
+
+
 def test_a_sheet_says_of_how_many_pictures_it_shows_the_first(pictures, tmp_path, monkeypatch):
     told = []
     right = figures.sheet

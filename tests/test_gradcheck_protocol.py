@@ -78,7 +78,9 @@ def test_backward_without_forward_is_only_noted_in_a_layer_of_ones_own():
 
     report = check_layer(Careless, (4, 5))
     assert report.ok
-    assert [line.status for line in report.lines if line.claim.startswith("backward without")] == ["NOTE"]
+    assert line(report, "backward without").status == "NOTE"
+    careful = line(check_layer(Tanh, (4, 5)), "backward without")
+    assert (careful.status, careful.figure) == ("PASS", "AttributeError")
 
 
 class ReluDense(Dense):

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     if remark:
         print(remark)
     start = time.perf_counter()
-    try:
+    with _removed_if_broken(folder, ours):
         store.write_json(folder / "config.json", config)
         history = train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
                             batch_size=batch_size, seed=seed, drop_last=recipe.drop_last,
@@ -60,18 +60,25 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
                             callbacks=_callbacks(model, dataset, settings, seed, folder))
         seconds = time.perf_counter() - start
         model.save(folder / "model.npz")
-    except BaseException:  # without a model it is no run, and in the way of the next one
+    history.write_csv(folder / "history.csv")
+    metrics = measure(model, dataset, config, len(history))
+    store.write_json(folder / "metrics.json", metrics)
+    _draw(model, dataset, history.rows, config, folder)
+    return f"{_sentence(model, metrics, dataset, settings, seconds)} The pictures are in {folder / 'figures'}."
+
+
+@contextmanager
+def _removed_if_broken(folder: Path, ours: bool) -> Iterator[None]:
+    """Without a model a folder is no run, and in the way of the next one; one that is not ours stays, empty."""
+    try:
+        yield
+    except BaseException:
         for path in (folder / "config.json", folder / "training.gif"):
             path.unlink(missing_ok=True)
         if ours:
             with suppress(OSError):
                 folder.rmdir()
         raise
-    history.write_csv(folder / "history.csv")
-    metrics = measure(model, dataset, config, len(history))
-    store.write_json(folder / "metrics.json", metrics)
-    _draw(model, dataset, history.rows, config, folder)
-    return f"{_sentence(model, metrics, dataset, settings, seconds)} The pictures are in {folder / 'figures'}."
 
 
 def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int, folder: Path) -> list[Callback]:

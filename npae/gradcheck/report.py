@@ -21,7 +21,8 @@ class Line:
 
     def __str__(self) -> str:
         text = f"{self.claim}: {self.figure}" if self.figure else self.claim
-        return textwrap.fill(text, WIDTH, initial_indent=f"  {self.status}  ", subsequent_indent=" " * 8)
+        return textwrap.fill(text, WIDTH, initial_indent=f"  {self.status}  ", subsequent_indent=" " * 8,
+                             break_on_hyphens=False)
 
 
 def attempt(claim: str, test: Callable[[], str]) -> Line:
@@ -71,7 +72,7 @@ class Report:
             blocks.append(_table(_WORST_HEAD, [_worst_cells(row, entry) for row, entry in worst], left=1))
         if self.lines:
             blocks.append("\n".join(str(line) for line in self.lines))
-        blocks.append(textwrap.fill(self._closing(), WIDTH, subsequent_indent="  "))
+        blocks.append(textwrap.fill(self._closing(), WIDTH, subsequent_indent="  ", break_on_hyphens=False))
         return "\n\n".join(blocks)
 
     def _closing(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -18,6 +19,7 @@ from npae.kernels import fast, reference
 from npae.lab import catalogue
 from npae.layers import Dense, Flatten, Reshape, Sequential
 
+HOUSE = Path(__file__).parent.parent  # not Numba's or NumPy's files: where to look is the last line of npae
 KERNELS: dict[str, ModuleType] = {"reference": reference, "fast": fast}
 
 MODEL_ENTRIES = 6  # of each parameter of a recipe's net: some 40 parameters, 6 losses an entry
@@ -55,9 +57,9 @@ def _attempt(name: str, check: Callable[[], Report]) -> Report:
     try:
         return check()
     except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(HOUSE)]
         why = " ".join(str(error).split())[:300]
-        raised = f"raised {type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}: {why}"
+        raised = f"raised {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}: {why}"
         return Report(f"Gradient check of {name}", lines=(Line("FAIL", "forward and backward run", raised),))
 
 

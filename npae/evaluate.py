@@ -99,7 +99,7 @@ def reconstruction_mse(
     """
     total = 0.0
     for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform, dtype=model.theta.dtype):
-        x_hat = model.reconstruct(x_batch) if y is None else model.reconstruct(x_batch, y_batch)
+        x_hat = model.reconstruct(x_batch, y_batch)
         if x_hat.shape != x_batch.shape:  # NumPy would stretch the one to the other
             raise ValueError(f"pictures of shape {x_batch.shape[1:]} come back as {x_hat.shape[1:]}: pass them as "
                              "(N, H, W, C), with the size that the model was built for")

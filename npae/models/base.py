@@ -37,6 +37,8 @@ class Model:
     that are packed already, or that a file could not tell apart.
     """
 
+    classes: int | None = None  # of a conditional model: how many labels there are
+
     def __init__(self, encoder: Sequential, decoder: Sequential, likelihood: Likelihood):
         for net, role in ((encoder, "encoder"), (decoder, "decoder")):
             if not isinstance(net, Sequential):
@@ -124,34 +126,51 @@ class Model:
         """The shape of one code, given that of what the encoder says of one picture."""
         return shape
 
-    def encode(self, x: np.ndarray) -> np.ndarray:
-        """Codes h of pictures x, without noise.
+    def _encoder_input(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+        """What the encoder is given of pictures and their labels: the pictures."""
+        return x
 
-        Shapes: x (N, H, W, C) -> h (N, d)
+    def _decoder_input(self, z: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+        """What the decoder is given of codes and their labels: the codes."""
+        return z
+
+    def encode(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """Codes h of pictures x, without noise; labels y are for conditional models.
+
+        Shapes: x (N, H, W, C), y (N,) -> h (N, d)
         """
-        return self._quietly(self.encoder.forward, x)
+        return self._quietly(lambda x, y: self.encoder.forward(self._encoder_input(x, y)), x, y)
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
-        """Pictures (the likelihood's mean) of codes z.
+    def decoder_output(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """What the decoder says of codes z before `likelihood.mean`: logits under Bernoulli.
 
-        Shapes: z (N, d) -> (N, H, W, C)
+        Shapes: z (N, d), y (N,) -> (N, H, W, C)
         """
-        return self._quietly(lambda part: self.likelihood.mean(self.decoder.forward(part)), z)
+        return self._quietly(lambda z, y: self.decoder.forward(self._decoder_input(z, y)), z, y)
 
-    def reconstruct(self, x: np.ndarray) -> np.ndarray:
-        """decode(encode(x))"""
-        return self.decode(self.encode(x))
+    def decode(self, z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """Pictures (the likelihood's mean) of codes z; labels y are for conditional models.
 
-    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 8) -> np.ndarray:
+        Shapes: z (N, d), y (N,) -> (N, H, W, C)
+        """
+        return self.likelihood.mean(self.decoder_output(z, y))
+
+    def reconstruct(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """decode(encode(x, y), y)"""
+        return self.decode(self.encode(x, y), y)
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 8, y: np.ndarray | None = None) -> np.ndarray:
         """Pictures on the straight line between the codes of two pictures, both ends included.
 
+        A conditional model takes the labels of the two, y (2,), and paints the first half as a's, the rest as b's.
         Shapes: a, b (H, W, C) -> (steps, H, W, C)
         """
-        ends = self.encode(np.stack([a, b]))
+        ends = self.encode(np.stack([a, b]), y)
         t = np.linspace(0, 1, steps, dtype=ends.dtype).reshape(-1, *[1] * (ends.ndim - 1))
-        return self.decode((1 - t) * ends[0] + t * ends[1])
+        labels = None if y is None else np.asarray(y)[np.linspace(0, 1, steps).round().astype(int)]
+        return self.decode((1 - t) * ends[0] + t * ends[1], labels)
 
-    def _quietly(self, f: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    def _quietly(self, f: Callable[..., np.ndarray], x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """f in batches, without noise; the result is the caller's own array, and backward is off until a new loss."""
         self.dy = None
         for net in (self.encoder, self.decoder):
@@ -159,7 +178,10 @@ class Model:
         x = np.asarray(x)
         if len(x) == 0:
             raise ValueError(f"{type(self).__name__} needs at least 1 row, got x of shape {x.shape}")
-        return np.concatenate([f(x[i:i + BATCH]).copy() for i in range(0, len(x), BATCH)])
+        if y is not None and len(y) != len(x):
+            raise ValueError(f"{type(self).__name__} got {len(x)} rows and {len(y)} labels: they must be as many")
+        parts = (slice(i, i + BATCH) for i in range(0, len(x), BATCH))
+        return np.concatenate([f(x[part], None if y is None else y[part]).copy() for part in parts])
 
     @contextmanager
     def without_noise(self) -> Iterator[None]:

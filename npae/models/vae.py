@@ -38,10 +38,10 @@ class VAE(Model):
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """{"loss", "recon", "kl"} with one z ~ q(z|x) a picture, drawn with rng."""
         self._begin(x, rng)
-        mu, logvar = self._q(x)
+        mu, logvar = self._q(self._encoder_input(x, y))
         self.reparameterize.give_rng(rng)
         z = self.reparameterize.forward(np.hstack([mu, logvar]))
-        recon, self.dy = self.likelihood.nll(self.decoder.forward(z), x)
+        recon, self.dy = self.likelihood.nll(self.decoder.forward(self._decoder_input(z, y)), x)
         if self.kl == "analytic":
             kl, self.dmu, self.dlogvar = gaussian_kl(mu, logvar)
         else:
@@ -51,7 +51,8 @@ class VAE(Model):
     def backward(self) -> None:
         """Add dLoss/dtheta of the latest loss to `grad`."""
         self._check_ready()
-        dq = self.reparameterize.backward(self.decoder.backward(self.dy))
+        dz = self.decoder.backward(self.dy)[:, :self.dmu.shape[1]]  # labels that stood behind z need no gradient
+        dq = self.reparameterize.backward(dz)
         dq += self.beta * np.hstack([self.dmu, self.dlogvar])
         dlogvar = np.split(dq, 2, axis=1)[1]  # a view
         dlogvar *= self.clamped == 0
@@ -70,17 +71,18 @@ class VAE(Model):
         self.clamped = inside if self.held is None else self.held
         return mu, np.choose(self.clamped + 1, [low, logvar, high])
 
-    def encode_stats(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def encode_stats(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """mu and logvar of q(z|x).
 
-        Shapes: x (N, H, W, C) -> (N, d), (N, d)
+        Shapes: x (N, H, W, C), y (N,) -> (N, d), (N, d)
         """
-        mu, logvar = np.split(self._quietly(lambda part: np.hstack(self._q(part)), x), 2, axis=1)
+        q = self._quietly(lambda x, y: np.hstack(self._q(self._encoder_input(x, y))), x, y)
+        mu, logvar = np.split(q, 2, axis=1)
         return mu, logvar
 
-    def encode(self, x: np.ndarray) -> np.ndarray:
+    def encode(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """mu of q(z|x): reconstructions and latent pictures use the centre."""
-        return np.ascontiguousarray(self.encode_stats(x)[0])
+        return np.ascontiguousarray(self.encode_stats(x, y)[0])
 
     def sample(self, n: int, *, rng: np.random.Generator, y: np.ndarray | None = None) -> np.ndarray:
         """n pictures (pixel means) decoded from z ~ N(0, I).
@@ -91,7 +93,7 @@ class VAE(Model):
         if self.latent is None:
             raise ValueError("VAE: neither net says how many numbers a code has: build the encoder with "
                              "Sequential(layers, input_shape=(H, W, C))")
-        return self.decode(rng.standard_normal((n, self.latent)).astype(self.theta.dtype))
+        return self.decode(rng.standard_normal((n, self.latent)).astype(self.theta.dtype), y)
 
     def _code_shape(self, shape: Shape) -> Shape:
         """[mu | logvar] is twice as long as z."""

@@ -32,12 +32,12 @@ class Likelihood:
 
     def nll(self, output: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative log-likelihood, mean over pictures, and its gradient with respect to output."""
-        values, doutput = self._evaluate(output, x)
+        values, doutput = self.nll_each(output, x)
         return float(np.mean(values)), doutput
 
     def per_image(self, output: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The negative log-likelihood of each picture, (N,) float64; `nll` is its mean."""
-        return self._evaluate(output, x)[0]
+        return self.nll_each(output, x)[0]
 
     def mean(self, output: np.ndarray) -> np.ndarray:
         """The expected picture: pixels from a decoder's output."""
@@ -55,7 +55,8 @@ class Likelihood:
         settings = ", ".join(f"{key}={value}" for key, value in self.config().items() if key != "likelihood")
         return f"{type(self).__name__}({settings})"
 
-    def _evaluate(self, output: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def nll_each(self, output: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`per_image`, and the gradient of its mean: what an objective that weighs the pictures starts from."""
         name = type(self).__name__
         output, x = np.asarray(output), np.asarray(x)
         if output.shape != x.shape:
@@ -142,14 +143,27 @@ class Gaussian(Likelihood):
 class SquaredError(Likelihood):
     """The plain squared distance between output y and picture x, not a likelihood.
 
-    nll = Σ (y - x)²
+    nll = factor Σ (y - x)²
 
-    Backward: dy = 2 (y - x) / N
-    Units: squared grey level per image.
+    Backward: dy = 2 factor (y - x) / N
+    Units: squared grey level per image, times the factor (1/2 in much of the older literature).
+    Raises: ValueError for a factor that is not above 0.
     """
 
     unit = "squared grey level per image"
 
+    def __init__(self, factor: float = 1.0, *, kernels: ModuleType | None = None) -> None:
+        super().__init__(kernels=kernels)
+        if not 0 < factor < math.inf:
+            raise ValueError(f"SquaredError needs a factor above 0 and below infinity, got {factor}")
+        self.factor = float(factor)
+        if self.factor != 1:
+            self.unit = f"{self.factor:g} x {self.unit}"
+
+    def config(self) -> dict:
+        """Name and factor."""
+        return {"likelihood": type(self).__name__, "factor": self.factor}
+
     def _compute(self, K: ModuleType, output: np.ndarray, x: np.ndarray, values: np.ndarray,
                  doutput: np.ndarray) -> None:
-        K.squared_error(output, x, 1.0, values, doutput)
+        K.squared_error(output, x, self.factor, values, doutput)

@@ -1,8 +1,16 @@
-"""What a code costs: terms of a loss that look at the latents, each with its value and its gradients together.
-Sum over the latents, mean over the pictures, in nats; gradients already carry the 1/N. Values are taken in float64.
+"""What a code or a weight costs: terms of a loss beside the pixels, each with its value and its gradients together.
+Sum over the latents, mean over the pictures; gradients already carry the 1/N. Values are taken in float64.
 """
 
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Protocol
+
 import numpy as np
+
+from npae import kernels as _kernels
+
+RHO_ROOM = 1e-6  # a mean activation closer than this to 0 or 1 costs what the tangent says: the logarithm has no end
 
 
 def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -66,6 +74,84 @@ def gaussian_kl_sampled(mu: np.ndarray, logvar: np.ndarray,
         dmu = np.mean(z, axis=0) / n
         dlogvar = np.mean(z * spread - 1, axis=0) / (2 * n)
         return float(value), dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)
+
+
+def sparsity_kl(h: np.ndarray, rho: float) -> tuple[float, np.ndarray]:
+    """How far the mean activation of each unit is from rho, as a divergence between two coins.
+
+    rho_hat_j = 1/N Σ_n h_nj;   value = Σ_j  rho log(rho / rho_hat_j) + (1 - rho) log((1 - rho) / (1 - rho_hat_j))
+
+    The mean is over the batch: a unit may fire for one picture if it is silent for others. Within 1e-6 of 0 and 1 the
+    value goes on along its tangent, so that a saturated unit costs a finite number and finds its way back.
+
+    Shapes: h (N, d) in [0, 1] -> dh likewise
+    Backward: dh_nj = (-rho / rho_hat_j + (1 - rho) / (1 - rho_hat_j)) / N, the same row for every picture
+    Units: nats, summed over the units; there is nothing left to average over pictures.
+    Raises: ValueError for rho outside (0, 1); a unit whose mean lies outside [0, 1] (it is no sigmoid's).
+    Source: Lee et al. 2008 and Ng's lecture notes CS294A (the Kullback-Leibler form)
+
+    >>> value, dh = sparsity_kl(np.full((2, 3), 0.1), 0.1)
+    >>> value, abs(dh).max().item()
+    (0.0, 0.0)
+    """
+    if not 0 < rho < 1:
+        raise ValueError(f"sparsity_kl needs a target rho between 0 and 1, got {rho}")
+    if h.ndim != 2 or len(h) == 0:
+        raise ValueError(f"sparsity_kl needs activations h of shape (N, d) with N at least 1, got {h.shape}")
+    rho_hat = h.mean(axis=0, dtype=np.float64)
+    if rho_hat.min() < 0 or rho_hat.max() > 1:
+        raise ValueError(f"sparsity_kl needs mean activations in [0, 1], got {rho_hat.min():g} to {rho_hat.max():g}: "
+                         "give the code a sigmoid")
+    r = rho_hat.clip(RHO_ROOM, 1 - RHO_ROOM)
+    slope = (1 - rho) / (1 - r) - rho / r
+    value = rho * np.log(rho / r) + (1 - rho) * np.log((1 - rho) / (1 - r)) + slope * (rho_hat - r)
+    return float(value.sum()), np.tile((slope / len(h)).astype(h.dtype), (len(h), 1))
+
+
+class Curve(Protocol):
+    """What `contractive` wants of an activation: its slope and the slope's derivative, as functions of the output."""
+
+    def slope(self, y: np.ndarray) -> np.ndarray: ...
+    def bend(self, y: np.ndarray) -> np.ndarray: ...
+
+
+def contractive(h: np.ndarray, W: np.ndarray, activation: Curve) -> tuple[float, np.ndarray, np.ndarray]:
+    """The squared size of the Jacobian of one layer h = f(x W + b): how strongly a code answers to its picture.
+
+    J_ji = s_j W_ij,   s = f'(x W + b) = slope(h);     value = 1/N Σ_n ‖J‖²_F = 1/N Σ_n Σ_j s_j² Σ_i W_ij²
+
+    Shapes: h (N, d), W (D, d) -> dh, dW likewise
+    Backward: dh_nj = 2 s_j bend(h_nj) Σ_i W_ij² / N   (bend = ds/dh);   dW_ij = 2 W_ij 1/N Σ_n s_j²
+    Units: squared change of the code per squared grey level, mean over pictures. A linear layer's is Σ W².
+    Raises: ValueError for shapes that do not fit.
+    Source: Rifai et al. 2011, equation 8 (there for the sigmoid)
+    """
+    if h.ndim != 2 or W.ndim != 2 or h.shape[1] != W.shape[1] or len(h) == 0:
+        raise ValueError(f"contractive needs h (N, d) and W (D, d), got {h.shape} and {W.shape}: pass the weights of "
+                         "the layer that made h")
+    s = activation.slope(h)
+    w2 = np.square(W).sum(axis=0)
+    s2 = np.square(s).mean(axis=0, dtype=np.float64)
+    dh = (2 / len(h)) * s * activation.bend(h) * w2
+    return float(s2 @ w2), dh.astype(h.dtype), 2 * W * s2.astype(W.dtype)
+
+
+def weight_decay(weights: Sequence[np.ndarray], kernels: ModuleType | None = None) -> tuple[float, list[np.ndarray]]:
+    """The squared length of all weights together; biases are not handed in.
+
+    value = Σ_W ‖W‖²
+
+    Backward: dW = 2 W
+    Raises: ValueError without weights.
+
+    >>> value, (dW,) = weight_decay([np.array([[3.0, 4.0]])])
+    >>> value, dW
+    (25.0, array([[6., 8.]]))
+    """
+    if not weights:
+        raise ValueError("weight_decay needs at least 1 array of weights, got 0")
+    K = _kernels.resolve(kernels)
+    return sum(K.sum_of_squares(np.ravel(W)) for W in weights), [2 * W for W in weights]
 
 
 def _check_pair(mu: np.ndarray, logvar: np.ndarray) -> None:

@@ -31,12 +31,12 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     """
     recipe = recipes.get(recipe_name)
     settings, remark = recipe.resolve(given or {})
-    dataset = _data.load(data, data_dir).with_validation(settings["validation"])
+    dataset = _load_data(data, data_dir, settings)
     if dataset.shape[2] not in (1, 3):
         raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
                          "or colour (3): leave the others out, for example by x[..., :3]")
     settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
-    model = recipe.build(settings, dataset.shape, train.streams(seed).init)
+    model = recipe.build(settings, dataset, train.streams(seed).init)
     n, batch_size = len(dataset.train_x), settings["batch_size"]
     if recipe.drop_last and n < batch_size:
         raise ValueError(f"{recipe_name} trains on whole batches of {batch_size}, and there are {n} training pictures: "
@@ -140,8 +140,13 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
     if wrong:
         raise ValueError(f"{folder / 'config.json'} has no proper {', '.join(wrong)}: it is not a config of npae")
     recipes.get(config["recipe"]).check(config["settings"])
-    dataset = _data.load(config["data"], config["data_dir"]).with_validation(config["settings"]["validation"])
+    dataset = _load_data(config["data"], config["data_dir"], config["settings"])
     return models.load(folder / "model.npz"), dataset, config
+
+
+def _load_data(name: str, folder: str | None, settings: Mapping[str, Any]) -> _data.Dataset:
+    """The data set as a run uses it: validation split off, then the first pictures of the rest."""
+    return _data.load(name, folder).with_validation(settings["validation"]).first(settings["pictures"])
 
 
 def evaluate_run(folder: str | Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from npae.data.batches import Transform, batches, count
 from npae.evaluate import loss_terms
 from npae.kernels.geometry import whole
 from npae.models.base import Model, Terms
-from npae.optim import Adam, Optimizer
+from npae.optim import LBFGS, Adam, Optimizer
 
 
 class Streams(NamedTuple):
@@ -42,7 +42,7 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
         callbacks: Iterable[Callback] = (), drop_last: bool = False, transform: Transform | None = None) -> History:
     """Train a model on pictures, in place, and return its history: one row an epoch.
 
-        for each batch:  grad = 0;  loss(x);  backward();  theta = step(theta, grad)
+        for each batch:  grad = 0;  loss(x);  backward();  theta = step(theta, grad)      (L-BFGS: all pictures at once)
 
     x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; validation: pictures, or (pictures, labels), for
     the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
@@ -60,21 +60,28 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     epochs = whole(epochs, "fit: epochs", least=0)
     rng = streams(seed)
     state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last), math.prod(x.shape[1:]))
+
+    def epoch_end() -> None:
+        if valid_x is not None:
+            terms = loss_terms(model, valid_x, valid_y, rng=streams(seed).validation, transform=transform)
+            _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch}")
+            state.terms.update({f"val_{name}": value for name, value in terms.items()})
+        elif not np.isfinite(model.theta).all():  # the epoch's last step, which no loss has looked at
+            _check_finite(math.nan, f"after epoch {state.epoch}")
+        for c in callbacks:
+            c.on_epoch_end(state)
+
     model.keep_buffers(True)
     try:
         for c in callbacks:
             c.on_fit_begin(state)
-        while state.epoch < epochs and state.stop is None:
+        if isinstance(optimizer, LBFGS) and epochs:
+            _whole_batch(state, *next(batches(x, y, len(x), noise=rng.noise, transform=transform,
+                                              dtype=model.theta.dtype)), optimizer, callbacks, epoch_end)
+        while not isinstance(optimizer, LBFGS) and state.epoch < epochs and state.stop is None:
             _epoch(state, batches(x, y, batch_size, order=rng.order, noise=rng.noise, drop_last=drop_last,
                                   transform=transform, dtype=model.theta.dtype), rng.noise, callbacks)
-            if valid_x is not None:
-                terms = loss_terms(model, valid_x, valid_y, rng=streams(seed).validation, transform=transform)
-                _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch}")
-                state.terms.update({f"val_{name}": value for name, value in terms.items()})
-            elif not np.isfinite(model.theta).all():  # the epoch's last step, which no loss has looked at
-                _check_finite(math.nan, f"after epoch {state.epoch}")
-            for c in callbacks:
-                c.on_epoch_end(state)
+            epoch_end()
         for c in callbacks:
             c.on_fit_end(state)
     except BaseException:
@@ -146,6 +153,34 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         for c in callbacks:
             c.on_batch_end(state)
     state.epoch += 1
+
+
+def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: LBFGS, callbacks: Iterable[Callback],
+                 epoch_end: Callable[[], None]) -> None:
+    """L-BFGS on all pictures at once; each of its iterations is an epoch of one batch."""
+    model = state.model
+    state.steps, start, terms = 1, time.perf_counter(), {}
+
+    def f(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        model.theta[...] = theta
+        model.zero_grad()
+        terms.update(model.loss(x, y))  # no generator: what changes from call to call cannot be searched along a line
+        _check_finite(terms["loss"], f"in iteration {state.epoch + 1}")
+        model.backward()
+        return terms["loss"], model.grad
+
+    def after(theta: np.ndarray) -> bool:
+        nonlocal start
+        model.theta[...] = theta
+        state.step, state.images, state.terms = 1, len(x), dict(terms)
+        state.seconds, start = time.perf_counter() - start, time.perf_counter()
+        for c in callbacks:
+            c.on_batch_end(state)
+        state.epoch += 1
+        epoch_end()
+        return state.stop is not None
+
+    optimizer.minimize(f, model.theta, state.epochs, after)
 
 
 def _check_finite(loss: float, where: str) -> None:

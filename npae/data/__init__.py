@@ -48,6 +48,26 @@ class Dataset:
         """(H, W, C) of one picture."""
         return self.train_x.shape[1:]
 
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the training pictures in [0, 1], (H, W, C) float32."""
+        return (self.train_x.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
+
+    @property
+    def classes(self) -> int | None:
+        """How many labels there are, 0 to the largest of the training pictures; None without labels."""
+        return None if self.train_y is None else int(self.train_y.max()) + 1
+
+    def first(self, n: int) -> "Dataset":
+        """The same data with the first n training pictures alone; 0 takes all.
+
+        Raises: ValueError where there are fewer.
+        """
+        if not 0 <= n <= len(self.train_x):
+            raise ValueError(f"{self.name} has {len(self.train_x)} training pictures: cannot take the first {n}")
+        return self if n == 0 else replace(self, train_x=self.train_x[:n],
+                                           train_y=None if self.train_y is None else self.train_y[:n])
+
     def with_validation(self, n: int | None = None) -> "Dataset":
         """The same data with the last n training pictures split off as valid_x, valid_y; None takes the default share.
 

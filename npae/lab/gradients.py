@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from npae import gradcheck, losses, models, penalties, recipes
+from npae.data import Dataset
 from npae.data.batches import binarizer
 from npae.gradcheck import Line, Report
 from npae.kernels import fast, reference
@@ -22,6 +23,7 @@ from npae.layers import Dense, Flatten, Reshape, Sequential
 HOUSE = Path(__file__).parent.parent  # not Numba's or NumPy's files: where to look is the last line of npae
 KERNELS: dict[str, ModuleType] = {"reference": reference, "fast": fast}
 
+GAIN = 2  # fresh weights pass so little on through a deep ReLU net that rounding hides its first gradients
 MODEL_ENTRIES = 6  # of each parameter of a recipe's net: some 40 parameters, 6 losses an entry
 
 
@@ -79,14 +81,18 @@ def _layer(case: catalogue.Case, kernels: ModuleType) -> Report:
 
 
 def _recipe(name: str, kernels: ModuleType) -> Report:
-    """The recipe's own model, untrained, on two pictures of strokes-like grey."""
+    """The recipe's own model with larger weights, untrained, on two pictures of noise."""
     recipe = recipes.get(name)
     settings, _ = recipe.resolve({})
     rng = np.random.default_rng(0)
-    model = recipe.build(settings, (28, 28, 1), rng).to(kernels=kernels)
-    x = rng.random((2, 28, 28, 1))
+    grey = rng.integers(0, 256, (10, 28, 28, 1), np.uint8)
+    noise = Dataset(grey, np.arange(10), grey, np.arange(10), "noise")
+    model = recipe.build(settings, noise, rng).to(kernels=kernels)
+    for p in model.weights:
+        p.value *= GAIN
+    x, y = rng.random((2, *noise.shape)), np.array([3, 7])
     transform = binarizer(settings["binarize"])
-    return gradcheck.check(model, transform(x, rng) if transform else x, rng=rng, entries=MODEL_ENTRIES)
+    return gradcheck.check(model, transform(x, rng) if transform else x, y=y, rng=rng, entries=MODEL_ENTRIES)
 
 
 def _clamped_vae(kernels: ModuleType) -> Report:

@@ -16,12 +16,13 @@ from npae.layers.latent import Reparameterize
 from npae.layers.noise import Dropout, GaussianNoise, MaskingNoise
 from npae.layers.pool import AvgPool2d, MaxPool2d
 from npae.layers.shape import Flatten, Reshape
+from npae.layers.shift import Shift
 from npae.layers.upsample import Upsample2d
 
 KINDS: tuple[type[Layer], ...] = (
     Dense, TiedDense, Conv2d, ConvTranspose2d, TiedConvTranspose2d, UpsampleConv2d, MaxPool2d, AvgPool2d, Upsample2d,
-    Flatten, Reshape, ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Identity, Reparameterize, GaussianNoise, MaskingNoise,
-    Dropout)
+    Flatten, Reshape, Shift, ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Identity, Reparameterize, GaussianNoise,
+    MaskingNoise, Dropout)
 NOT_SETTINGS = ("rng", "init", "dtype", "kernels")
 """Arguments that a config need not tell: how values began, where they are computed; the file has the values."""
 

@@ -10,12 +10,19 @@ from npae import losses as _losses
 from npae import store as _store
 from npae.models.autoencoder import Autoencoder
 from npae.models.base import Model
+from npae.models.conditional import ConditionalVAE
+from npae.models.contractive import ContractiveAutoencoder
+from npae.models.denoising import DenoisingAutoencoder
+from npae.models.iwae import IWAE
 from npae.models.rebuild import rebuilt
+from npae.models.sparse import SparseAutoencoder
 from npae.models.vae import VAE
 
-__all__ = ["KINDS", "VAE", "Autoencoder", "Model", "load"]
+__all__ = ["IWAE", "KINDS", "VAE", "Autoencoder", "ConditionalVAE", "ContractiveAutoencoder", "DenoisingAutoencoder",
+           "Model", "SparseAutoencoder", "load"]
 
-KINDS: tuple[type[Model], ...] = (Autoencoder, VAE)
+KINDS: tuple[type[Model], ...] = (Autoencoder, DenoisingAutoencoder, SparseAutoencoder, ContractiveAutoencoder, VAE,
+                                  ConditionalVAE, IWAE)
 LIKELIHOODS = (_losses.Bernoulli, _losses.Gaussian, _losses.SquaredError)
 
 

@@ -3,6 +3,7 @@ A model file adds its objective: `loss` reads as the equation downwards, `backwa
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,11 @@ class Model:
         if self.dy is None:
             raise ValueError("backward belongs to the latest loss, and there was none, or encode, decode, reconstruct "
                              "or sample came in between: call loss(x) again, then backward()")
+
+    @property
+    def weights(self) -> list[Param]:
+        """The parameters that weight decay shrinks: those whose name ends in W, each once."""
+        return [p for p in self.params if p.name.endswith("W")]
 
     @property
     def latent(self) -> int | None:
@@ -248,6 +254,16 @@ class Model:
         config = self.config()
         refuse_what_would_not_come_back(self, config)
         store.write(path, {p.name: p.value for p in self.params}, config)
+
+
+def non_negative(model: Model, name: str, value: float) -> float:
+    """The weight of a term as a float.
+
+    Raises ValueError: a weight below 0, or not finite.
+    """
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{type(model).__name__}: {name} must be finite and at least 0, got {value}")
+    return float(value)
 
 
 def _last_but_shapes(net: Sequential) -> Layer | None:

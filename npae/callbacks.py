@@ -283,10 +283,11 @@ class Animation(Callback):
     """After every epoch, the untrained model included: pictures of 16 fixed codes, and 16 test pictures re-encoded.
 
     Shapes: codes (16, d), x (16, H, W, C) floats in [0, 1]; written to `path` as an animated GIF at the end
+    A conditional model takes the labels y (16,) of x, and decodes the codes as these too.
     """
 
-    def __init__(self, path: str | Path, codes: np.ndarray, x: np.ndarray):
-        self.path, self.codes, self.x = path, codes, x
+    def __init__(self, path: str | Path, codes: np.ndarray, x: np.ndarray, y: np.ndarray | None = None):
+        self.path, self.codes, self.x, self.y = path, codes, x, y
         self.frames: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def on_fit_begin(self, state: State) -> None:
@@ -307,7 +308,7 @@ class Animation(Callback):
 
     def _shoot(self, state: State) -> None:
         model = state.model
-        self.frames.append((state.epoch, model.decode(self.codes), self.x, model.reconstruct(self.x)))
+        self.frames.append((state.epoch, model.decode(self.codes, self.y), self.x, model.reconstruct(self.x, self.y)))
 
     def state(self) -> dict[str, Any]:
         """The frames so far."""

@@ -22,6 +22,7 @@ from npae.models import (
     DenoisingAutoencoder,
     Model,
     SparseAutoencoder,
+    WeightDecayAutoencoder,
 )
 from npae.settings import OPTIMIZERS, Recipe, Setting, Settings
 
@@ -81,7 +82,11 @@ def _mlp(s: Settings, data: Dataset, rng: Rng, dtype: Any = np.float32) -> tuple
 
 
 def _ae(s: Settings, data: Dataset, rng: Rng) -> Model:
-    return Autoencoder(*_mlp(s, data, rng), likelihood=Bernoulli(), weight_decay=s.get("weight_decay", 0.0))
+    return Autoencoder(*_mlp(s, data, rng), likelihood=Bernoulli())
+
+
+def _weight_decay_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
+    return WeightDecayAutoencoder(*_mlp(s, data, rng), likelihood=Bernoulli(), lam=s["lam"])
 
 
 def _denoising_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
@@ -94,7 +99,7 @@ def _sparse_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
     down, up = ([s["latent"]], [s["latent"]])
     return SparseAutoencoder(nets.mlp_encoder(data.shape, down, code="sigmoid", rng=rng, dtype=dtype),
                              nets.mlp_decoder(data.shape, up, pixels="sigmoid", rng=rng, dtype=dtype),
-                             likelihood=SquaredError(0.5), rho=s["rho"], beta=s["beta"], weight_decay=s["lam"] / 2)
+                             likelihood=SquaredError(0.5), rho=s["rho"], beta=s["beta"], lam=s["lam"] / 2)
 
 
 def _whole_batch(s: Settings) -> str | None:
@@ -114,9 +119,9 @@ def _contractive_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
 
 
 def _conv_pool_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
-    return Autoencoder(nets.conv_pool_encoder(data.shape, s["latent"], rng=rng),
-                       nets.conv_pool_decoder(data.shape, s["latent"], rng=rng),
-                       likelihood=Bernoulli(), weight_decay=s["weight_decay"])
+    return WeightDecayAutoencoder(nets.conv_pool_encoder(data.shape, s["latent"], rng=rng),
+                                  nets.conv_pool_decoder(data.shape, s["latent"], rng=rng),
+                                  likelihood=Bernoulli(), lam=s["lam"])
 
 
 def _tied_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
@@ -203,8 +208,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
         "ae", "undercomplete autoencoder", "CE(x, x̂)", _ae, _common(latent=64)),
     Recipe(
-        "weight-decay-ae", "overcomplete autoencoder with small weights", "CE(x, x̂) + λ Σ ‖W‖²", _ae,
-        {**_common(latent=1024), "weight_decay": _decay(1e-3)}),
+        "weight-decay-ae", "overcomplete autoencoder with small weights", "CE(x, x̂) + λ Σ ‖W‖²", _weight_decay_ae,
+        {**_common(latent=1024), "lam": _decay(1e-3)}),
     Recipe(
         "overcomplete-ae", "more numbers in the code than pixels, and nothing that holds it back", "CE(x, x̂)", _ae,
         _common(latent=1024)),
@@ -226,7 +231,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
         {**_common(latent=256), "lam": Setting(0.1, "weight of the squared Jacobian", least=0)}),
     Recipe(
         "conv-pool-ae", "convolutions with pooling, and upsampling back", "CE(x, x̂) + λ Σ ‖W‖²", _conv_pool_ae,
-        {**_common(latent=32), "weight_decay": _decay(1e-4)}),
+        {**_common(latent=32), "lam": _decay(1e-4)}),
     Recipe(
         "iwae", "importance-weighted autoencoder", "-log 1/k Σ p(x, z_k) / q(z_k|x)", _iwae,
         {**_common(latent=50, epochs=30, batch_size=100, binarize="sample"),

@@ -88,8 +88,9 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
     if hasattr(model, "sample"):
         rng = train.streams(seed).figures
         codes = rng.standard_normal((16, model.latent or 0)).astype(model.theta.dtype)
+        y = dataset.test_y[:16] if model.classes and dataset.test_y is not None else None
         x, _ = next(batches(dataset.test_x[:16], None, 16, noise=rng, transform=binarizer(settings["binarize"])))
-        callbacks.append(Animation(folder / "training.gif", codes, x))
+        callbacks.append(Animation(folder / "training.gif", codes, x, y))
     return callbacks
 
 

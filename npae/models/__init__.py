@@ -17,12 +17,13 @@ from npae.models.iwae import IWAE
 from npae.models.rebuild import rebuilt
 from npae.models.sparse import SparseAutoencoder
 from npae.models.vae import VAE
+from npae.models.weight_decay import WeightDecayAutoencoder
 
 __all__ = ["IWAE", "KINDS", "VAE", "Autoencoder", "ConditionalVAE", "ContractiveAutoencoder", "DenoisingAutoencoder",
-           "Model", "SparseAutoencoder", "load"]
+           "Model", "SparseAutoencoder", "WeightDecayAutoencoder", "load"]
 
-KINDS: tuple[type[Model], ...] = (Autoencoder, DenoisingAutoencoder, SparseAutoencoder, ContractiveAutoencoder, VAE,
-                                  ConditionalVAE, IWAE)
+KINDS: tuple[type[Model], ...] = (Autoencoder, WeightDecayAutoencoder, DenoisingAutoencoder, SparseAutoencoder,
+                                  ContractiveAutoencoder, VAE, ConditionalVAE, IWAE)
 LIKELIHOODS = (_losses.Bernoulli, _losses.Gaussian, _losses.SquaredError)
 
 

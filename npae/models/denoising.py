@@ -49,6 +49,4 @@ class DenoisingAutoencoder(Autoencoder):
 
     def config(self) -> dict[str, Any]:
         """With the corruption and its amount."""
-        config = {**super().config(), "corruption": self.corruption, "amount": self.amount}
-        del config["weight_decay"]
-        return config
+        return {**super().config(), "corruption": self.corruption, "amount": self.amount}

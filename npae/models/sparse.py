@@ -18,17 +18,17 @@ class SparseAutoencoder(Model):
     rho_hat_j is the mean of unit j over the batch: the loss of a batch is no mean of losses of pictures.
     Backward: dh = decoder^T dy + beta dKL/dh;   encoder^T dh;   dW += 2 lam W (weights only, never biases)
     Units: those of the likelihood
-    Raises ValueError: rho outside (0, 1); a negative beta or weight_decay.
+    Raises ValueError: rho outside (0, 1); a negative beta or lam.
     Source: Ng, lecture notes CS294A "Sparse autoencoder" (his lambda is 2 lam, his cost half a squared error)
     """
 
     def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood, rho: float = 0.1,
-                 beta: float = 3.0, weight_decay: float = 0.0):
+                 beta: float = 3.0, lam: float = 0.0):
         super().__init__(encoder, decoder, likelihood)
         if not 0 < rho < 1:
             raise ValueError(f"{type(self).__name__} needs a target rho between 0 and 1, got {rho}")
         self.rho, self.beta = float(rho), non_negative(self, "beta", beta)
-        self.lam = non_negative(self, "weight_decay", weight_decay)
+        self.lam = non_negative(self, "lam", lam)
 
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """{"loss", "recon", "sparsity", "decay"}"""
@@ -49,5 +49,5 @@ class SparseAutoencoder(Model):
         self.encoder.backward(dh, need_dx=False)
 
     def config(self) -> dict[str, Any]:
-        """With rho, beta and weight_decay."""
-        return {**super().config(), "rho": self.rho, "beta": self.beta, "weight_decay": self.lam}
+        """With rho, beta and lam."""
+        return {**super().config(), "rho": self.rho, "beta": self.beta, "lam": self.lam}

@@ -130,7 +130,7 @@ def contractive(h: np.ndarray, W: np.ndarray, activation: Curve) -> tuple[float,
         raise ValueError(f"contractive needs h (N, d) and W (D, d), got {h.shape} and {W.shape}: pass the weights of "
                          "the layer that made h")
     s = activation.slope(h)
-    w2 = np.square(W).sum(axis=0)
+    w2 = np.square(W).sum(axis=0, dtype=np.float64)
     s2 = np.square(s).mean(axis=0, dtype=np.float64)
     dh = (2 / len(h)) * s * activation.bend(h) * w2
     return float(s2 @ w2), dh.astype(h.dtype), 2 * W * s2.astype(W.dtype)

@@ -196,6 +196,9 @@ KINDS = {
     "Flatten": lambda x, layer: reshape(x, (math.prod(x.shape[1:]),)),
     "Reshape": lambda x, layer: reshape(x, layer.shape),
     "Reparameterize": lambda x, layer: reparameterize(x, layer.samples, layer.eps),
+    "Shift": lambda x, layer: np.array([[number + step for number, step in zip(row.ravel(), layer.offset.ravel(),
+                                                                               strict=True)]
+                                        for row in x]).reshape(x.shape),
     "Sequential": sequential,
     **dict.fromkeys(("GaussianNoise", "MaskingNoise", "Dropout"), lambda x, layer: x.copy()),  # without a generator
     **dict.fromkeys(("Identity", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus"), bend),

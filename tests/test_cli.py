@@ -355,7 +355,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     ([], "COMMAND"),
     (["dance"], "invalid choice: 'dance'"),
     (["train"], "RECIPE"),
-    (["train", "vae"], "no recipe 'vae': use one of conv-ae, bernoulli-vae"),
+    (["train", "vae"], "no recipe 'vae': use one of conv-ae, conv-vae, bernoulli-vae"),
     (["train", "conv-ae", "--epochs", "many"], "invalid int value: 'many'"),
     (["train", "conv-ae", "--epochs", "0"], "epochs must be a whole number of at least 1, got '0'"),
     (["train", "conv-ae", "--seed", "-1"], "--seed must be at least 0, got -1"),

@@ -216,5 +216,24 @@ def test_units_and_config_say_what_a_number_is():
     assert SquaredError().unit == "squared grey level per image"
     assert json.loads(json.dumps(Gaussian(0.5).config())) == {"likelihood": "Gaussian", "variance": 0.5}
     assert Bernoulli().config() == {"likelihood": "Bernoulli"}
-    assert SquaredError().config() == {"likelihood": "SquaredError"}
+    assert SquaredError().config() == {"likelihood": "SquaredError", "factor": 1.0}
+    assert SquaredError(0.5).unit == "0.5 x squared grey level per image"
     assert repr(Gaussian(0.5)) == "Gaussian(variance=0.5)"
+
+
+def test_half_a_squared_error_is_half_of_it_and_a_factor_is_above_zero():
+    y, x = np.random.default_rng(0).random((2, 3, 4))
+    (whole, dwhole), (half, dhalf) = SquaredError().nll(y, x), SquaredError(0.5).nll(y, x)
+    assert half == pytest.approx(whole / 2, rel=1e-15) and np.allclose(dhalf, dwhole / 2, rtol=1e-15)
+    for factor in (0, -1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"factor above 0 and below infinity, got {factor}"):
+            SquaredError(factor)
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.3), SquaredError()], ids=repr)
+def test_each_pictures_value_comes_with_the_gradient_of_their_mean(likelihood):
+    output, x = np.random.default_rng(1).random((2, 3, 4))
+    values, doutput = likelihood.nll_each(output, x)
+    value, same = likelihood.nll(output, x)
+    assert np.array_equal(values, likelihood.per_image(output, x)) and values.mean() == pytest.approx(value, rel=1e-15)
+    assert np.array_equal(doutput, same)

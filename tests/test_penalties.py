@@ -6,7 +6,16 @@ import mpmath
 import numpy as np
 import pytest
 
-from npae.penalties import gaussian_kl, gaussian_kl_per_image, gaussian_kl_sampled
+from npae.kernels import fast, reference
+from npae.layers import Identity, Sigmoid, Softplus, Tanh
+from npae.penalties import (
+    contractive,
+    gaussian_kl,
+    gaussian_kl_per_image,
+    gaussian_kl_sampled,
+    sparsity_kl,
+    weight_decay,
+)
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 shapes = pytest.mark.parametrize("shape", [(1, 1), (2, 7), (3, 2)])
@@ -207,3 +216,86 @@ def test_latents_that_do_not_fit_are_refused(mu, logvar, message):
 def test_noise_that_is_no_multiple_of_the_pictures_is_refused(shape):
     with pytest.raises(ValueError, match=r"\(k \* 3, 2\).*\(3, 2\)"):
         gaussian_kl_sampled(np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(shape))
+
+
+# -- sparsity --
+
+
+def coins(rho, rho_hat):
+    """KL(rho ‖ rho_hat) of two coins, with mpmath."""
+    rho, rho_hat = mpmath.mpf(rho), mpmath.mpf(rho_hat)
+    return rho * mpmath.log(rho / rho_hat) + (1 - rho) * mpmath.log((1 - rho) / (1 - rho_hat))
+
+
+@both_dtypes
+def test_sparsity_is_the_divergence_of_two_coins_summed_over_the_units(dtype):
+    h = np.random.default_rng(0).uniform(0.02, 0.9, (4, 3)).astype(dtype)
+    exact = sum(coins(0.1, float(mean)) for mean in h.astype(np.float64).mean(0))
+    value, dh = sparsity_kl(h, 0.1)
+    assert value == pytest.approx(float(exact), rel=1e-13) and dh.dtype == dtype and dh.shape == h.shape
+    slope = [float(mpmath.diff(lambda r: coins(0.1, r), float(mean))) / 4 for mean in h.astype(np.float64).mean(0)]
+    np.testing.assert_allclose(dh, np.tile(slope, (4, 1)), rtol=20 * np.finfo(dtype).eps)
+
+
+def test_a_unit_that_fires_for_one_picture_of_ten_costs_nothing_at_a_tenth():
+    h = np.eye(10)
+    assert sparsity_kl(h, 0.1)[0] == pytest.approx(0, abs=1e-15)
+    assert sparsity_kl(h, 0.2)[0] == pytest.approx(10 * float(coins(0.2, 0.1)), rel=1e-12)
+
+
+@both_dtypes
+def test_dead_and_saturated_units_cost_a_finite_number_and_are_pushed_back(dtype):
+    h = np.array([[0.0, 1.0, 1 - 1e-8]], dtype)
+    with np.errstate(all="raise"):
+        value, dh = sparsity_kl(h, 0.1)
+    assert np.isfinite(value) and dh[0, 0] < -1e4 and dh[0, 1] > 1e5 and dh[0, 2] > 1e5
+    on_the_edge = sparsity_kl(np.full((1, 3), 1e-6), 0.1)[0] / 3
+    assert sparsity_kl(np.zeros((1, 3)), 0.1)[0] / 3 == pytest.approx(on_the_edge + 0.1 - 0.9e-6, rel=1e-9)  # tangent
+
+
+@pytest.mark.parametrize(("h", "rho", "words"), [
+    (np.full((2, 2), 0.5), 0.0, "rho between 0 and 1, got 0.0"), (np.full((2, 2), 0.5), 1.0, "got 1.0"),
+    (np.full((2, 2), 1.5), 0.1, r"in \[0, 1\], got 1.5 to 1.5"), (np.full((2, 2), -0.5), 0.1, "the code a sigmoid"),
+    (np.zeros((0, 2)), 0.1, r"got \(0, 2\)"), (np.zeros(3), 0.1, r"got \(3,\)")])
+def test_activations_that_are_no_coins_are_refused(h, rho, words):
+    with pytest.raises(ValueError, match=words):
+        sparsity_kl(h, rho)
+
+
+# -- contraction and decay --
+
+
+@pytest.mark.parametrize("bend", [Sigmoid(), Tanh(), Softplus(), Identity()], ids=repr)
+def test_the_contractive_penalty_is_the_squared_size_of_the_jacobian(bend):
+    """J by complex steps through the layer itself, column by column."""
+    rng = np.random.default_rng(1)
+    x, W, b = rng.standard_normal((3, 5)), rng.standard_normal((5, 4)), rng.standard_normal(4)
+    step = 1e-30
+    columns = [bend.f((x + 1j * step * np.eye(5)[i]) @ W + b).imag / step for i in range(5)]
+    exact = sum(np.square(column).sum() for column in columns) / 3
+    assert contractive(bend.f(x @ W + b), W, bend)[0] == pytest.approx(exact, rel=1e-12)
+
+
+@both_dtypes
+def test_a_linear_contraction_is_weight_decay_exactly(dtype):
+    rng = np.random.default_rng(2)
+    W, h = rng.standard_normal((5, 4)).astype(dtype), rng.standard_normal((3, 4)).astype(dtype)
+    value, dh, dW = contractive(h, W, Identity())
+    decay, (dW_decay,) = weight_decay([W])
+    assert value == pytest.approx(decay, rel=8 * float(np.finfo(dtype).eps)) and not dh.any()
+    np.testing.assert_array_equal(dW, dW_decay)
+    assert dh.dtype == dW.dtype == dtype
+
+
+def test_decay_sums_over_all_weights_on_both_kernels():
+    Ws = [np.arange(6.0).reshape(2, 3), np.full((2, 2, 1), -1.0)]
+    for kernels in (reference, fast):
+        value, dWs = weight_decay(Ws, kernels)
+        assert value == 59 and all((dW == 2 * W).all() for W, dW in zip(Ws, dWs, strict=True))
+
+
+def test_penalties_on_what_does_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"got \(3, 4\) and \(5, 3\)"):
+        contractive(np.zeros((3, 4)), np.zeros((5, 3)), Sigmoid())
+    with pytest.raises(ValueError, match="got 0"):
+        weight_decay([])

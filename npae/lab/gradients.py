@@ -18,7 +18,7 @@ from npae.data.batches import binarizer
 from npae.gradcheck import Line, Report
 from npae.kernels import fast, reference
 from npae.lab import catalogue
-from npae.layers import Dense, Flatten, Reshape, Sequential
+from npae.layers import Conv2d, Dense, Flatten, Reshape, Sequential, Sigmoid
 
 HOUSE = Path(__file__).parent.parent  # not Numba's or NumPy's files: where to look is the last line of npae
 KERNELS: dict[str, ModuleType] = {"reference": reference, "fast": fast}
@@ -126,13 +126,55 @@ def _kl(sampled: bool) -> Report:
     return gradcheck.check_function(kl, rng.standard_normal((3, 8)))
 
 
+def _deep_contractive(kernels: ModuleType) -> Report:
+    """The gradient of a tangent through two layers: their slopes and their bends."""
+    rng = np.random.default_rng(0)
+    encoder = Sequential([Conv2d(1, 2, 3, stride=2, activation="tanh", rng=rng, kernels=kernels), Flatten(),
+                          Dense(12, 4, activation="sigmoid", rng=rng, kernels=kernels)])
+    decoder = Sequential([Dense(4, 20, rng=rng, kernels=kernels), Reshape((4, 5, 1))])
+    model = models.ContractiveAutoencoder(encoder, decoder, likelihood=losses.SquaredError(kernels=kernels), lam=0.7)
+    return gradcheck.check(model, rng.random((3, 4, 5, 1)), rng=rng)
+
+
+def _sparsity() -> Report:
+    rng = np.random.default_rng(0)
+    return gradcheck.check_function(lambda h: penalties.sparsity_kl(h, 0.2), rng.uniform(0.05, 0.6, (3, 4)))
+
+
+def _contractive() -> Report:
+    """theta = [W; b] of a sigmoid layer: h depends on W, and the penalty on both."""
+    rng = np.random.default_rng(0)
+    x, bend = rng.standard_normal((3, 5)), Sigmoid()
+
+    def jac(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        W, b = theta[:5], theta[5]
+        h = bend.f(x @ W + b)
+        value, dh, dW = penalties.contractive(h, W, bend)
+        dz = bend.slope(h) * dh
+        return value, np.vstack([dW + x.T @ dz, dz.sum(0)])
+
+    return gradcheck.check_function(jac, rng.standard_normal((6, 4)))
+
+
+def _weight_decay() -> Report:
+    def decay(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, dWs = penalties.weight_decay(np.split(theta, [2], axis=1))
+        return value, np.hstack(dWs)
+
+    return gradcheck.check_function(decay, np.random.default_rng(0).standard_normal((3, 5)))
+
+
 OBJECTIVES: dict[str, Callable[[ModuleType], Report]] = {
     "Bernoulli": partial(_loss, losses.Bernoulli),
     "Gaussian": partial(_loss, partial(losses.Gaussian, 0.5)),
-    "SquaredError": partial(_loss, losses.SquaredError),
+    "SquaredError": partial(_loss, partial(losses.SquaredError, 0.5)),
     "VAE": _clamped_vae,
+    "ContractiveAutoencoder": _deep_contractive,
 }
 PENALTIES: dict[str, Callable[[], Report]] = {
     "gaussian_kl": partial(_kl, False),
     "gaussian_kl_sampled": partial(_kl, True),
+    "sparsity_kl": _sparsity,
+    "contractive": _contractive,
+    "weight_decay": _weight_decay,
 }

@@ -10,12 +10,11 @@ from npae.layers.noise import Dropout, GaussianNoise, MaskingNoise
 from npae.layers.pool import AvgPool2d, MaxPool2d
 from npae.layers.shape import Flatten, Reshape
 from npae.layers.shift import Shift
-from npae.layers.tangent import Tangent
 from npae.layers.upsample import Upsample2d
 
 __all__ = [
     "KINDS", "Activation", "AvgPool2d", "Conv2d", "ConvTranspose2d", "Dense", "Dropout", "Flatten", "GaussianNoise",
     "Identity", "Layer", "LeakyReLU", "MaskingNoise", "MaxPool2d", "ReLU", "Reparameterize", "Reshape", "Sequential",
-    "Shift", "Sigmoid", "Softplus", "Tangent", "Tanh", "TiedConvTranspose2d", "TiedDense", "Upsample2d",
+    "Shift", "Sigmoid", "Softplus", "Tanh", "TiedConvTranspose2d", "TiedDense", "Upsample2d",
     "UpsampleConv2d", "build",
 ]

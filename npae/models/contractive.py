@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from npae.layers import Dense, Flatten, Sequential, Shift, Tangent
+from npae.layers import Dense, Flatten, Sequential, Shift
+from npae.layers.tangent import Tangent
 from npae.losses import Likelihood
 from npae.models.base import Model, Terms, non_negative
 from npae.penalties import contractive
@@ -17,7 +18,7 @@ class ContractiveAutoencoder(Model):
 
     One dense layer: in closed form (`penalties.contractive`). A deep smooth encoder: ‖J v‖² for one v ~ N(0, I) a
     picture, drawn with rng, whose mean over v is ‖J‖²_F.
-    Backward: dh = decoder^T dy + lam djac/dh;   encoder^T dh;   dW += lam djac/dW        (t = J v: `layers.Tangent`)
+    Backward: dh = decoder^T dy + lam djac/dh;   encoder^T dh;   dW += lam djac/dW        (t = J v: `layers.tangent`)
     Units: those of the likelihood
     Raises ValueError: a negative lam; a deep encoder with a kink or a layer that has no tangent.
     Source: Rifai et al. 2011; the random direction: Hutchinson 1990

@@ -28,7 +28,7 @@ def test_a_row_runs_one_number_through_its_span_and_holds_the_others():
 def test_a_triangle_stands_where_the_pictures_own_value_lies():
     figure = figures.traversals(painted([]), Z, SPANS, steps=5, names=["a", "b", "c"])
     ax = figure.axes[0]
-    corners = canvas.tile(np.zeros((15, 4, 4, 1)), 3, 5, 26 / 16 / 4, 0.04)[1]
+    corners = canvas.tile(np.zeros((15, 4, 4, 1)), 3, 5, 34 / 16 / 4, 0.04)[1]
     columns = [corners[i][1] + 1.5 for i in range(5)]
     marks = {line.get_marker(): line.get_xdata()[0] for line in ax.lines}
     assert [line.get_marker() for line in ax.lines] == ["v", "v", ">"], "9 lies beyond 4"

@@ -5,7 +5,7 @@ from test_figures import texts
 
 from npae import canvas, figures
 from npae.figures.weights import first_weights
-from npae.layers import Conv2d, Dense, Flatten, MaskingNoise, ReLU, Sequential
+from npae.layers import Conv2d, Dense, Flatten, MaskingNoise, ReLU, Sequential, Shift
 
 
 def block_of(figure, axes, n):
@@ -114,15 +114,13 @@ def test_kernels_of_grey_and_colour_pictures_and_of_other_channels():
 def test_the_first_weights_are_those_that_meet_the_pixels():
     dense, conv = Dense(6, 4), Conv2d(1, 2, 3)
 
-    class Shift(MaskingNoise):
-        """A layer of that name."""
-
     class Model:
         def __init__(self, *layers):
             self.encoder = Sequential(layers)
 
     assert first_weights(Model(Flatten(), dense)) is dense.W.value
-    assert first_weights(Model(Shift(0.1), Sequential([Flatten(), MaskingNoise(0.1)]), dense)) is dense.W.value
+    shift = Shift(np.zeros((2, 3, 1), np.float32))
+    assert first_weights(Model(shift, Sequential([Flatten(), MaskingNoise(0.1)]), dense)) is dense.W.value
     assert first_weights(Model(conv, Flatten(), dense)) is conv.W.value
     assert first_weights(Model(ReLU(), conv)) is None
     assert first_weights(Model(Flatten())) is None

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from test_figures import GREY, ROWS
 
-from npae import figures, models
+from npae import figures, losses, models
 from npae.data.batches import binarize_threshold
 from npae.figures.write import _singular_values, one_of_each
 from npae.kernels import reference
@@ -66,11 +66,11 @@ class Denoising(Model):
         return x + rng.random(x.shape, dtype=np.float32)
 
 
-def linear(out, kind=models.Autoencoder, rng=np.random.default_rng(3)):  # noqa: B008
+def linear(out, kind=models.Autoencoder, rng=np.random.default_rng(3), **more):  # noqa: B008
     """A linear model of GREY's pictures."""
     code = out // 2 if kind is models.VAE else out
     return kind(Sequential([Flatten(), Dense(30, out, rng=rng)]),
-                Sequential([Dense(code, 30, rng=rng), Reshape((6, 5, 1))]))
+                Sequential([Dense(code, 30, rng=rng), Reshape((6, 5, 1))]), **more)
 
 
 def write(model, folder, y=LABELS, history=ROWS, x=GREY, **more):
@@ -197,7 +197,7 @@ def test_a_vaes_rows_are_ordered_by_kl_within_three_deviations(tmp_path, drawn):
     (_, z, spans), more = drawn["traversals"]
     assert more["dims"] == list(np.argsort(-kl)) and (spans == [-3, 3]).all()
     np.testing.assert_array_equal(z, mu[5])
-    assert [float(name.split()[1]) for name in more["names"]] == [float(f"{value:.2g}") for value in kl]
+    assert [float(name.split()[1]) for name in more["names"]] == [float(f"{value:.2f}") for value in kl]
 
 
 def test_a_plain_codes_rows_are_ordered_by_deviation_within_their_own_range(tmp_path, drawn):
@@ -211,7 +211,8 @@ def test_a_plain_codes_rows_are_ordered_by_deviation_within_their_own_range(tmp_
 
 def test_interpolations_pair_the_shown_pictures_with_their_labels(tmp_path, drawn):
     write(Conditional(3), tmp_path, LABELS, [])
-    a, b, between = drawn["interpolations"][0]
+    (a, b, between), more = drawn["interpolations"]
+    assert more["note"].endswith("the label changes in the middle")
     np.testing.assert_array_equal(a, GREY[0:10:2])
     np.testing.assert_array_equal(b, GREY[1:10:2])
     assert between.shape == (5, 11, 6, 5, 1)
@@ -219,11 +220,10 @@ def test_interpolations_pair_the_shown_pictures_with_their_labels(tmp_path, draw
 
 
 def test_the_singular_values_of_a_linear_code_are_those_of_its_weights(tmp_path, drawn):
-    model = linear(7)
+    model = linear(7, models.ContractiveAutoencoder, likelihood=losses.SquaredError())
     model.loss(GREY)
     model.backward()
     grad = model.grad.copy()
-    model.lam = 0.1
     write(model, tmp_path, LABELS, [])
     [values] = drawn["jacobian_spectrum"][0]
     expected = np.linalg.svd(model.encoder.layers[1].W.value, compute_uv=False)

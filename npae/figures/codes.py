@@ -47,7 +47,7 @@ def traversals(
         codes[row, :, dim] = np.linspace(spans[dim, 0], spans[dim, 1], steps)
     x = decode(codes.reshape(-1, len(z)))
     scale = enlargement(x, 64)
-    image, corners = tile(x, len(rows), steps, row_gap=26 / scale / x.shape[1], col_gap=0.04)
+    image, corners = tile(x, len(rows), steps, row_gap=34 / scale / x.shape[1], col_gap=0.04)
     left = 24 + 9 * max(len(f"$z_{{{dim + 1}}}$" if names is None else names[dim]) for dim in rows)
     note = note or "Triangle: the picture's own value; the other numbers stay as they are"
     figure = page(scale * image.shape[1] + left, scale * image.shape[0] + 30, title, note)

@@ -38,7 +38,8 @@ def learning_curves(
     keys = dict.fromkeys(key for row in history for key in row)
     terms = [key for key in keys if key not in NOT_TERMS and not key.startswith("val_")]
     panels = ["loss", *terms] if len(terms) > 1 else ["loss"]
-    across, down = min(PANELS, len(panels)), -(-len(panels) // PANELS)
+    across = 2 if len(panels) == 4 else min(PANELS, len(panels))
+    down = -(-len(panels) // across)
     units = {key: UNITS.get(key, unit) for key in panels}
     note = f"Means over the pictures{f', in {unit}' if set(units.values()) == {unit} else ''}; " \
            f"coloured numbers: the last {per}"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npae.canvas import enlargement, page, show, styled, tile
-from npae.layers import Conv2d, Dense, Dropout, Flatten, GaussianNoise, MaskingNoise, Sequential
+from npae.layers import Conv2d, Dense, Dropout, Flatten, GaussianNoise, MaskingNoise, Sequential, Shift
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 100
-BEFORE = (Sequential, Flatten, GaussianNoise, MaskingNoise, Dropout)  # they leave the pixels where they are
+BEFORE = (Sequential, Flatten, Shift, GaussianNoise, MaskingNoise, Dropout)  # they leave the pixels where they are
 
 
 @styled
@@ -62,6 +62,6 @@ def first_weights(model: Any) -> np.ndarray | None:
     for layer in model.encoder.walk():
         if type(layer) in (Dense, Conv2d):
             return layer.W.value
-        if not isinstance(layer, BEFORE) and type(layer).__name__ != "Shift":
+        if not isinstance(layer, BEFORE):
             return None
     return None

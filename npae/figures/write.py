@@ -17,6 +17,7 @@ from npae.figures.files import save
 from npae.figures.grids import class_sheet, reconstructions, samples, triples
 from npae.figures.plane import codes_window, latent_scatter, manifold, prior_window
 from npae.figures.weights import filters, first_weights
+from npae.models import ContractiveAutoencoder
 from npae.penalties import gaussian_kl
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _traversals(s: Subject) -> Figure:
     labels = None if y is None else y[0]
     return traversals(
         lambda z: s.model.decode(z, None if labels is None else np.full(len(z), labels)), z, spans, dims=dims.tolist(),
-        names=[f"$z_{{{i + 1}}}$   {value:.2g}" for i, value in enumerate(score)],
+        names=[f"$z_{{{i + 1}}}$   {value:.2f}" for i, value in enumerate(score)],
         note=f"Beside each its {what}, largest first; triangle: the picture's own value")
 
 
@@ -201,7 +202,9 @@ def _interpolations(s: Subject) -> Figure:
     x, y = s.pictures(few)
     pairs = [slice(i, i + 2) for i in range(0, len(few), 2)]
     between = [s.model.interpolate(*x[pair], STEPS, None if y is None else y[pair]) for pair in pairs]
-    return interpolations(x[::2], x[1::2], np.stack(between))
+    note = "" if y is None else "; the label changes in the middle"
+    return interpolations(x[::2], x[1::2], np.stack(between),
+                          note=f"Decoded at equal steps between the codes of the two originals{note}")
 
 
 def _jacobian(s: Subject) -> Figure:
@@ -241,5 +244,5 @@ TABLE: tuple[tuple[str, Callable[[Subject], bool], Callable[[Subject], Figure]],
     ("manifold", _has_plane, _manifold),
     ("traversals", _has_telling_code, _traversals),
     ("interpolations", lambda s: _has_telling_code(s) and len(s.few) > 1, _interpolations),
-    ("jacobian", lambda s: hasattr(s.model, "lam"), _jacobian),
+    ("jacobian", lambda s: isinstance(s.model, ContractiveAutoencoder), _jacobian),
 )

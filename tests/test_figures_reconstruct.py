@@ -1,4 +1,6 @@
 """`npae reconstruct RUN PICTURE`: a picture file of the user's own, made fit, encoded and decoded."""
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -92,7 +94,8 @@ def test_what_is_no_picture_is_told_in_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(PictureError, match="without a known range"):
         photo.read(tmp_path / "real.tiff", (2, 2, 1))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
-    with pytest.raises(PictureError, match="bomb"):
+    with warnings.catch_warnings(), pytest.raises(PictureError, match="bomb"):
+        warnings.simplefilter("default")  # as in a terminal, where a warning stops nothing
         photo.read(tmp_path / "mine.png", (2, 2, 1))
     with pytest.raises(PictureError, match="the model takes 2"):
         photo.read(tmp_path / "mine.png", (2, 2, 2))
@@ -144,6 +147,14 @@ def test_a_bright_picture_gets_a_hint_for_a_model_of_dark_ones_and_an_inverted_o
     assert runs.reconstruct(run, dark, invert=True)[-1].endswith("without --invert")
 
 
+def test_a_dark_picture_gets_a_hint_for_a_model_of_bright_ones(run, tmp_path):
+    np.savez(tmp_path / "dark.npz", x_train=np.full((12, 6, 5), 250, np.uint8))
+    save(tmp_path, models.load(run / "model.npz"))
+    dark, out = file(tmp_path, np.full((6, 5), 15)), tmp_path / "out.png"
+    *_, hint = runs.reconstruct(tmp_path, dark, out=out)
+    assert "mostly dark (mean 0.06), the training pictures mostly bright" in hint
+
+
 def test_pixels_are_made_black_or_white_for_a_model_that_knows_no_other(run, tmp_path, monkeypatch):
     for name in ("config.json", "model.npz"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
@@ -165,6 +176,10 @@ def test_a_model_that_is_told_labels_needs_one(run, tmp_path, monkeypatch):
             told.append(y)
             return x
 
+        def _decoder_input(self, z, y):
+            told.append(y)
+            return z
+
     plain = models.load(run / "model.npz")
     model = Told(plain.encoder.to(), plain.decoder.to())
     monkeypatch.setattr(runs, "load", lambda folder: (model, data.load(run / "dark.npz"), store.read_json(
@@ -175,7 +190,7 @@ def test_a_model_that_is_told_labels_needs_one(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="from 0 to 3, got 4"):
         runs.reconstruct(run, mine, out=out, label=4)
     runs.reconstruct(run, mine, out=out, label=2)
-    assert [y.tolist() for y in told] == [[2]]
+    assert [y.tolist() for y in told] == [[2], [2]]
 
 
 @pytest.mark.parametrize(("words", "argv"), [

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from test_figures import GREY, ROWS
 
-from npae import figures, losses, models
+from npae import data, figures, losses, models, runs
 from npae.data.batches import binarize_threshold
 from npae.figures.write import _singular_values, one_of_each
 from npae.kernels import reference
@@ -245,6 +245,16 @@ def test_the_singular_values_of_a_curved_code_are_those_of_its_differences():
 def test_iterations_are_called_so(tmp_path, drawn):
     write(Model(2), tmp_path, per="iteration")
     assert drawn["learning_curves"] == ((ROWS, "nats per image"), {"per": "iteration"})
+
+
+@pytest.mark.parametrize(("optimizer", "per"), [("lbfgs", "iteration"), ("adam", "epoch")])
+def test_a_row_of_a_runs_history_is_called_by_its_optimizer(optimizer, per, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(figures, "write_all", lambda *args, **more: seen.update(more))
+    x = (255 * GREY).astype(np.uint8)
+    config = {"seed": 0, "settings": {"optimizer": optimizer, "binarize": "none"}}
+    runs._draw(linear(3), data.Dataset(x, None, x, None, "grey"), ROWS, config, tmp_path)
+    assert seen["per"] == per
 
 
 def test_the_shown_reconstructions_are_one_of_each_class():

@@ -51,18 +51,18 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise PictureError(f"{path} is not there: give the path of a picture file")
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF, and the like
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut off all above 255
-                grey = np.asarray(image).astype(np.float64) / 257
-                return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
-            if image.mode == "F":
-                raise ValueError("its pixels are real numbers without a known range")
-            clear = image.has_transparency_data
-            return image.convert(("LA" if clear else "L") if image.mode in ("1", "L", "LA") else
-                                 "RGBA" if clear else "RGB")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut off all above 255
+            grey = np.asarray(image).astype(np.float64) / 257
+            return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+        if image.mode == "F":
+            raise ValueError("its pixels are real numbers without a known range")
+        clear = image.has_transparency_data
+        return image.convert(("LA" if clear else "L") if image.mode in ("1", "L", "LA") else "RGBA" if clear else "RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError,
             Image.DecompressionBombWarning) as error:
         raise PictureError(f"{path} is no picture that can be read ({error}): give a PNG, JPEG or the like") from None

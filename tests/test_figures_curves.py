@@ -19,6 +19,7 @@ def test_many_terms_go_on_two_rows_each_with_its_own_unit():
     assert {ax.get_xlabel() for ax in figure.axes} == {"iteration"}
     boxes = [ax.get_position() for ax in figure.axes]
     assert boxes[0].y0 == boxes[2].y0 > boxes[3].y1 and boxes[3].x0 == boxes[0].x0
+    assert "2777" in texts(figures.learning_curves([{**row, "decay": 2777.1} for row in ROWS])), "without a point"
     more = [{**row, "a": 1.0, "b": 2.0, "c": 3.0} for row in rows]
     assert [ax.get_ylabel() for ax in figures.learning_curves(more, "grams").axes[6:]] == ["grams", "", ""]
     four = [ax.get_position() for ax in figures.learning_curves([{**row, "jac": 1.0} for row in ROWS]).axes]

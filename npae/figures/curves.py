@@ -70,7 +70,7 @@ def _training_and_validation(ax: Axes, history: Sequence[Mapping[str, float]], k
         if rows:
             ax.plot(*zip(*rows, strict=True), color=colour, linestyle=line, label=label, marker="o",
                     markersize=5 if len(rows) <= MANY else 0)
-            ax.annotate(number(rows[-1][1], "#.4g"), (1, 1), xytext=(right, 6), xycoords="axes fraction",
+            ax.annotate(number(rows[-1][1], "#.4g").rstrip("."), (1, 1), xytext=(right, 6), xycoords="axes fraction",
                         textcoords="offset points", ha="right", color=colour)
             right -= 62  # points: a number of four digits
             least = min(value for _, value in rows)

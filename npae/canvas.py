@@ -127,6 +127,14 @@ def write_under(
                 color=GREY)
 
 
+def write_above(
+    ax: Axes, corners: Sequence[tuple[int, int]], shape: tuple[int, ...], texts: Sequence[str], scale: float
+) -> None:
+    """A small text centred above each picture."""
+    for (i, j), text in zip(corners, texts, strict=True):
+        ax.text(j + shape[2] / 2 - 0.5, i - 0.5 - 4 / scale, text, ha="center", va="bottom", fontsize=10, color=GREY)
+
+
 def write_beside(ax: Axes, row: float, text: str) -> None:
     """The name of a row of pictures, left of it."""
     ax.annotate(text, (0, row), xytext=(-10, 0), xycoords="data", textcoords="offset points", ha="right", va="center",
@@ -139,7 +147,7 @@ def epoch_axis(ax: Axes, epochs: Sequence[float]) -> None:
 
     room = max(0.5, 0.03 * (max(epochs) - min(epochs)))
     ax.set_xlim(min(epochs) - room, max(epochs) + room)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
 def class_colours(K: int) -> tuple[Any, Any]:

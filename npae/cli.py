@@ -47,6 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("folder", metavar="RUN", help="its folder")
     p.set_defaults(run=_figures)
 
+    p = commands.add_parser("reconstruct", help="encode and decode a picture of your own")
+    p.add_argument("folder", metavar="RUN", help="its folder")
+    p.add_argument("picture", metavar="PICTURE", help="a picture file: PNG, JPEG, ...")
+    p.add_argument("--invert", action="store_true", help="for dark ink on white paper")
+    p.add_argument("--label", type=int, metavar="K", help="what it shows, for a model that is told so")
+    p.add_argument("--out", metavar="FILE", help="the picture beside its reconstruction "
+                                                 "(default: PICTURE-reconstructed.png)")
+    p.set_defaults(run=_reconstruct)
+
     p = commands.add_parser("list", help="the recipes and their settings")
     p.set_defaults(run=_list)
 
@@ -125,6 +134,13 @@ def _figures(args: argparse.Namespace) -> int:
     from npae import runs
 
     print("\n".join(map(str, runs.draw_run(args.folder))))
+    return 0
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    from npae import runs
+
+    print("\n".join(runs.reconstruct(args.folder, args.picture, out=args.out, invert=args.invert, label=args.label)))
     return 0
 
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from npae import canvas, figures
-from npae.data.batches import binarize_threshold
 
 RNG = np.random.default_rng(0)
 GREY = RNG.random((20, 6, 5, 1), dtype=np.float32)
@@ -21,32 +20,6 @@ ROWS = [
      "val_kl": 20 + e, "seconds": 6.0, "lr": 1e-3}
     for e in (1, 2, 3)
 ]
-
-
-class Model:
-    """As much of an autoencoder as the figures look at; codes are the first `latent` pixels."""
-
-    def __init__(self, latent):
-        self.latent = latent
-
-    def encode(self, x):
-        return x.reshape(len(x), -1)[:, : self.latent]
-
-    def decode(self, z):
-        return np.broadcast_to(z[:, :1, None, None], (len(z), 6, 5, 1)).clip(0, 1)
-
-    def reconstruct(self, x):
-        return self.decode(self.encode(x))
-
-
-class Variational(Model):
-    """The same with a prior."""
-
-    def encode_stats(self, x):
-        return self.encode(x), np.zeros((len(x), self.latent), np.float32)
-
-    def sample(self, n, *, rng):
-        return self.decode(rng.standard_normal((n, self.latent), dtype=np.float32))
 
 
 def texts(figure):
@@ -59,20 +32,38 @@ def png(figure, folder):
     return figures.save(figure, folder / "figure.png").read_bytes()
 
 
-def every_figure(x):
-    """One of each kind, drawn from pictures of one kind."""
+def one_of_each_kind(x):
+    """One figure of each kind, drawn from pictures of one kind."""
     yield figures.reconstructions(x, x**2)
     yield figures.samples(x[:6], 2, 3)
     yield figures.sheet(x, np.arange(len(x)) % 10)
-    yield figures.sheet(x)
+    yield figures.pair(x[0], x[1], note="Through 3 numbers")
+    yield figures.triples(x, x**2, x**3)
+    yield figures.class_sheet(x, 5, beside={"test pictures": x}, unsorted={"plain VAE": x[:10]})
+    yield figures.filters(x.reshape(20, -1).T - 0.5, x.shape[1:])
     yield figures.learning_curves(ROWS)
-    yield figures.latent_scatter(x[:, 0, :2, 0], np.arange(len(x)) % 10)
-    yield figures.latent_scatter(x[:, 0, :2, 0])
+    yield figures.latent_scatter(x[:, 0, :2, 0], np.arange(len(x)) % 10, window=((-2, 2), (0, 1)))
     yield figures.manifold(lambda z: x[np.arange(len(z)) % len(x)], n=3)
+    yield figures.traversals(lambda z: x[np.arange(len(z)) % len(x)], np.array([0.0, 2, -7]), [[-3, 3]] * 3, steps=4)
+    yield figures.interpolations(x[:3], x[3:6], x[:12].reshape(3, 4, *x.shape[1:]))
+    yield figures.jacobian_spectrum({"plain": x[:, :, 0, 0], "contractive": 1e-4 * x[:, :2, 0, 0]})
+    yield figures.against_pca([1, 2, 10], [0.03, 0.02, 0.01], [0.05, 0.03, 0.004])
+    yield figures.rate_distortion([20, 5, 12], [88, 140, 97], [0.1, 4, 1])
+
+
+def variants(x):
+    """The same kinds with other arguments, as far as the page looks different."""
+    yield figures.sheet(x)
+    yield figures.latent_scatter(x[:, 0, :2, 0])
+    yield figures.class_sheet(x, 4)
+    yield figures.filters(np.linspace(-1, 1, 3 * 3 * 2 * 60).reshape(3, 3, 2, 60))
+    yield figures.manifold(lambda z: x[np.arange(len(z)) % len(x)], ((-2, 2), (0, 1)), n=3)
+    yield figures.jacobian_spectrum(x[:, :, 0, 0])
+    yield figures.learning_curves([{**row, "decay": 1.0, "jac": 2.0} for row in ROWS], per="iteration")
 
 
 def test_every_figure_has_a_title_and_a_note_and_nothing_off_the_page(tmp_path):
-    for figure in every_figure(GREY):
+    for figure in (*one_of_each_kind(GREY), *variants(GREY)):
         assert figure.get_suptitle()
         assert figure.texts[1].get_text(), "the note"
         assert len(png(figure, tmp_path)) < 150_000
@@ -83,13 +74,13 @@ def test_every_figure_has_a_title_and_a_note_and_nothing_off_the_page(tmp_path):
 
 
 def test_a_figure_gives_equal_bytes_without_metadata_whatever_the_callers_settings(tmp_path):
-    expected = [png(figure, tmp_path) for figure in every_figure(COLOUR)]
+    expected = [png(figure, tmp_path) for figure in one_of_each_kind(COLOUR)]
     assert all(Image.open(io.BytesIO(content)).info == {} for content in expected)
     mine = {"font.size": 30, "axes.facecolor": "black", "text.color": "red", "savefig.dpi": 20, "image.cmap": "jet",
             "font.sans-serif": ["DejaVu Serif"]}
     with matplotlib.rc_context(mine):
         before = dict(matplotlib.rcParams)
-        assert [png(figure, tmp_path) for figure in every_figure(COLOUR)] == expected
+        assert [png(figure, tmp_path) for figure in one_of_each_kind(COLOUR)] == expected
         assert dict(matplotlib.rcParams) == before
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
 
@@ -105,7 +96,11 @@ def test_pyplot_is_not_imported_and_the_backend_stays(tmp_path):
         rows = [{"epoch": 1, "loss": 1.0, "recon": 1.0, "kl": 0.0}]
         for figure in (figures.reconstructions(x, x), figures.samples(x, 4, 4), figures.sheet(x),
                        figures.learning_curves(rows), figures.latent_scatter(x[:, 0, :2, 0], np.arange(16)),
-                       figures.manifold(lambda z: x[:9], n=3)):
+                       figures.manifold(lambda z: x[:9], n=3), figures.triples(x, x, x), figures.class_sheet(x, 4),
+                       figures.filters(x[:, 0, :, 0], (4, 4, 1)), figures.rate_distortion([1], [2], [1]),
+                       figures.traversals(lambda z: x[:len(z)], np.zeros(1), [[0, 1]]),
+                       figures.interpolations(x, x, x[:, None]), figures.jacobian_spectrum(x[:, 0, :, 0] + 1),
+                       figures.against_pca([1], [.1], [.2])):
             figures.save(figure, sys.argv[1] + "/a.png")
         figures.training_gif([(0, x, x, x), (1, x, x, x)], sys.argv[1] + "/a.gif")
         assert "matplotlib.pyplot" not in sys.modules, "pyplot"
@@ -343,14 +338,14 @@ def test_the_animation_has_a_frame_an_epoch_loops_and_rests_at_the_end(tmp_path,
 
 def test_the_epoch_is_written_on_each_frame_at_the_same_place(monkeypatch, tmp_path):
     titles, places = [], []
-    render = figures.render
+    render = figures.files.render
 
     def spy(figure):
         titles.append(figure.get_suptitle())
         places.append(figure.texts[0].get_position())
         return render(figure)
 
-    monkeypatch.setattr(figures, "render", spy)
+    monkeypatch.setattr(figures.files, "render", spy)
     figures.training_gif(frames(2), tmp_path / "a.gif", title="A VAE")
     assert titles == [f"A VAE: epoch {e} of 2" for e in range(3)]
     assert len(set(places)) == 1 and places[0][0] < 0.1
@@ -358,74 +353,13 @@ def test_the_epoch_is_written_on_each_frame_at_the_same_place(monkeypatch, tmp_p
 
 def test_an_animation_that_is_too_large_loses_frames_but_not_its_last(monkeypatch, tmp_path):
     full = figures.training_gif(frames(4), tmp_path / "full.gif")
-    monkeypatch.setattr(figures, "GIF_BYTES", full.stat().st_size - 1)
+    monkeypatch.setattr(figures.files, "GIF_BYTES", full.stat().st_size - 1)
     thin = figures.training_gif(frames(4), tmp_path / "thin.gif")
     with Image.open(full) as whole, Image.open(thin) as gif:
         assert (whole.n_frames, gif.n_frames) == (5, 3)
         whole.seek(4)
         gif.seek(2)
         assert gif.convert("RGB").tobytes() == whole.convert("RGB").tobytes()
-
-
-def test_every_figure_of_a_variational_model_is_written(tmp_path):
-    x, y = (255 * GREY).astype(np.uint8), np.arange(20) % 10
-    paths = figures.write_all(Variational(2), x, y, ROWS, tmp_path / "run" / "figures", unit="nats per image",
-                              rng=np.random.default_rng(0), transform=binarize_threshold)
-    assert paths == [tmp_path / "run" / "figures" / name for name in
-                     ("reconstructions.png", "learning_curves.png", "samples.png", "latent.png", "manifold.png")]
-    for path in paths:
-        with Image.open(path) as picture:
-            assert picture.format == "PNG" and picture.width > 600
-
-
-def test_what_is_drawn_are_the_pictures_as_the_model_is_trained_on_them(tmp_path, monkeypatch):
-    model, shown = Variational(2), {}
-    monkeypatch.setattr(figures, "reconstructions", lambda x, x_hat, title: shown.update(x=x))
-    monkeypatch.setattr(figures, "latent_scatter", lambda z, labels, title: shown.update(z=z))
-    monkeypatch.setattr(figures, "samples", lambda x, title: shown.update(samples=x))
-    monkeypatch.setattr(figures, "save", lambda figure, path: path)
-    figures.write_all(model, GREY, None, [], tmp_path, unit="nats", rng=np.random.default_rng(0),
-                      transform=binarize_threshold)
-    for name in ("x", "z"):
-        assert set(np.unique(shown[name])) == {0, 1}
-    np.testing.assert_array_equal(shown["samples"], model.sample(64, rng=np.random.default_rng(0)))
-
-
-@pytest.mark.parametrize(
-    ("model", "names"),
-    [
-        (Model(4), ["reconstructions", "learning_curves"]),
-        (Model(2), ["reconstructions", "learning_curves", "latent", "manifold"]),
-        (Variational(4), ["reconstructions", "learning_curves", "samples"]),
-    ],
-)
-def test_a_model_gets_the_figures_it_can_have(model, names, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: path)
-    paths = figures.write_all(model, GREY, None, ROWS, tmp_path, unit="nats per image", rng=np.random.default_rng(0))
-    assert [path.name for path in paths] == [name + ".png" for name in names]
-
-
-def test_figures_without_history_labels_or_a_known_code(tmp_path):
-    model = Model(None)
-    model.reconstruct = lambda x: x
-    paths = figures.write_all(model, GREY[:3], None, [], tmp_path, unit="nats per image", rng=np.random.default_rng(0))
-    assert [path.name for path in paths] == ["reconstructions.png"]
-
-
-def test_a_variational_manifold_follows_the_prior_and_a_plain_one_a_square(monkeypatch, tmp_path):
-    spans = []
-    monkeypatch.setattr(figures, "manifold", lambda decode, span: spans.append(span))
-    monkeypatch.setattr(figures, "save", lambda figure, path: path)
-    for model in (Variational(2), Model(2)):
-        figures.write_all(model, GREY, None, [], tmp_path, unit="nats", rng=np.random.default_rng(0))
-    assert spans == ["gaussian", (-5.0, 5.0)]
-
-
-def test_the_shown_reconstructions_are_one_of_each_class():
-    labels = np.array([3, 3, 1, 0, 2, 4, 5, 6, 9, 9, 8, 7, 0])
-    assert list(labels[figures._one_of_each(labels, 13)]) == list(range(10))
-    assert list(figures._one_of_each(labels[:5], 5)) == [0, 1, 2, 3, 4]
-    assert list(figures._one_of_each(None, 30)) == list(range(10))
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch):

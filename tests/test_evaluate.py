@@ -174,7 +174,7 @@ def test_pca_mse_does_not_depend_on_the_size_of_its_blocks(monkeypatch):
     rng = np.random.default_rng(2)
     train, test = rng.integers(0, 256, (50, 3, 4, 1), np.uint8), rng.integers(0, 256, (23, 3, 4, 1), np.uint8)
     whole = pca_mse(train, test, 3)
-    monkeypatch.setattr("npae.evaluate.ROWS", 7)
+    monkeypatch.setattr("npae.evaluate.reconstruction.ROWS", 7)
     assert pca_mse(train, test, 3) == pytest.approx(whole, rel=1e-13)
     assert whole == pytest.approx(pca_mse(train / 255, test / 255, 3), rel=1e-6)
 

@@ -1,13 +1,10 @@
-"""Measures a trained model in units that can be compared with published figures.
-
-Every number is a mean over all the pictures given, each picture counted once, and says its unit.
+"""How far reconstructions are from their pictures, beside the best linear code of as many numbers (PCA).
 """
-
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,45 +36,6 @@ def loss_terms(
     return {name: value / len(x) for name, value in sums.items()}
 
 
-def elbo(
-    model: Any,
-    x: np.ndarray,
-    *,
-    rng: np.random.Generator,
-    y: np.ndarray | None = None,
-    batch_size: int = 256,
-    transform: Transform | None = None,
-) -> dict[str, float]:
-    """The evidence lower bound of a test set, one z ~ q(z|x) drawn for each picture.
-
-        elbo = E_q[log p(x|z)] - KL(q(z|x) || p(z)) = -(recon + kl) <= log p(x)
-
-    recon and kl are the terms of `model.loss`, never its "loss": that one has the training weight beta on the KL,
-    and only with beta = 1 is the sum a bound. recon has the likelihood's constant in it. Grey pixels under Bernoulli()
-    give a cross-entropy in place of log p(x|z): compare it with figures for grey pixels only.
-
-    Shapes: x (N, H, W, C), uint8 or float32 in [0, 1]; y (N,) labels of a conditional model
-    Units: nats per image, a mean over N
-    Raises ValueError: the likelihood is not one (squared error has no nats); the model has no KL; no pictures
-    Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 3
-
-    `transform` is applied to each batch first (binarisation); rng gives its noise and the noise of z.
-    """
-    unit = model.likelihood.unit
-    if not unit.startswith("nats"):
-        raise ValueError(
-            f"an ELBO is in nats, and this model's likelihood {type(model.likelihood).__name__} is in {unit}: "
-            "use reconstruction_mse, or train with Bernoulli() or Gaussian(variance)"
-        )
-    terms = loss_terms(model, x, y, rng=rng, batch_size=batch_size, transform=transform)
-    if "kl" not in terms:
-        raise ValueError(
-            f"an ELBO needs the terms 'recon' and 'kl', and {type(model).__name__}.loss gives {sorted(terms)}: "
-            "use reconstruction_mse for a model without a prior"
-        )
-    return {"elbo": -(terms["recon"] + terms["kl"]), "recon": terms["recon"], "kl": terms["kl"]}
-
-
 def reconstruction_mse(
     model: Any,
     x: np.ndarray,
@@ -107,13 +65,77 @@ def reconstruction_mse(
     return total / x.size
 
 
+class PCA(NamedTuple):
+    """The principal components of a training set: the best linear codes of every length at once (see `pca`).
+
+    Shapes: shape (H, W, C), D = H W C; mean (D,); components (D, D), orthonormal columns, the strongest first;
+    variances (D,), of the pixels along each component
+    """
+
+    shape: tuple[int, ...]
+    mean: np.ndarray
+    components: np.ndarray
+    variances: np.ndarray
+
+    def codes(self, x: np.ndarray, k: int, *, transform: Transform | None = None,
+              rng: np.random.Generator | None = None) -> np.ndarray:
+        """h = V^T (x - m), V the k leading components.
+
+        Shapes: x (N, H, W, C) -> (N, k) float64
+        Raises ValueError: k out of range; pictures of another size
+        """
+        V = self._leading(x, k)
+        return np.concatenate([d @ V for d in _rows(x, self.mean, transform, rng)])
+
+    def mse(self, x: np.ndarray, k: int, *, transform: Transform | None = None,
+            rng: np.random.Generator | None = None) -> float:
+        """1/(N D) sum_n ||(x_n - m) - V V^T (x_n - m)||^2, V the k leading components.
+
+        Units: squared grey level per pixel, grey levels in [0, 1]
+        Raises ValueError: as `codes`
+        """
+        V = self._leading(x, k)
+        rows = _rows(x, self.mean, transform, rng)
+        return sum(float(np.square(d - (d @ V) @ V.T).sum()) for d in rows) / x.size
+
+    def _leading(self, x: np.ndarray, k: int) -> np.ndarray:
+        _check_fit(self.shape, x, k)
+        return self.components[:, :k]
+
+
+def pca(x: np.ndarray, *, transform: Transform | None = None, rng: np.random.Generator | None = None) -> PCA:
+    """The principal components of pictures.
+
+        m = mean(x);  cov = 1/M sum (x - m)(x - m)^T = V diag(variances) V^T
+
+    Exact, in float64: the covariance (D, D) and all its eigenvectors, so D is better below a few thousand.
+    It is summed around the mean c of the first pictures and then moved, cov = E[(x - c)(x - c)^T] - (m - c)(m - c)^T:
+    one pass, so that a random `transform` draws each picture once, and no digits lost, because c is close to m.
+
+    Shapes: x (M, H, W, C), uint8 or float in [0, 1]
+    Raises ValueError: no pictures
+    Source: Pearson 1901
+    """
+    D = math.prod(x.shape[1:])
+    total, square, c = np.zeros(D), np.zeros((D, D)), np.zeros(D)
+    for i, rows in enumerate(_rows(x, 0.0, transform, rng)):
+        if i == 0:
+            c = rows.mean(axis=0)
+        d = rows - c
+        total += d.sum(axis=0)
+        square += d.T @ d
+    shift = total / len(x)
+    values, vectors = np.linalg.eigh(square / len(x) - np.outer(shift, shift))
+    return PCA(x.shape[1:], c + shift, vectors[:, ::-1], np.maximum(values[::-1], 0))  # eigh sorts upwards
+
+
 def pca_mse(x_train: np.ndarray, x_test: np.ndarray, k: int) -> float:
     """Mean squared error a pixel of the best linear code of k numbers: what an autoencoder has to beat.
 
         m = mean(x_train);  V = the k leading eigenvectors of cov(x_train)
         mse = 1/(N D) sum_n ||(x_n - m) - V V^T (x_n - m)||^2     over the N pictures of x_test, D = H W C
 
-    Exact, in float64: the covariance (D, D) and all its eigenvectors, so D is better below a few thousand.
+    `pca(x_train)` gives the same for every k, and the codes, for the price of one.
 
     Shapes: x_train (M, H, W, C), x_test (N, H, W, C), uint8 or float in [0, 1]; 0 <= k <= D
     Units: squared grey level per pixel, grey levels in [0, 1]
@@ -124,19 +146,20 @@ def pca_mse(x_train: np.ndarray, x_test: np.ndarray, k: int) -> float:
     >>> round(pca_mse(line, line, 1), 12), round(pca_mse(line, line, 0), 12)
     (0.0, 0.05)
     """
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(f"pca_mse was given training pictures of shape {x_train.shape[1:]} "
-                         f"and test pictures of shape {x_test.shape[1:]}: resize the one or the other")
-    D = math.prod(x_train.shape[1:])
-    if not 0 <= k <= D:
-        raise ValueError(f"pca_mse needs 0 <= k <= {D} (the pixels of a picture), got k = {k}")
-    m = sum(rows.sum(axis=0) for rows in _rows(x_train)) / len(x_train)
-    cov = sum(d.T @ d for d in _rows(x_train, m)) / len(x_train)
-    V = np.linalg.eigh(cov).eigenvectors[:, D - k:]  # eigh sorts upwards
-    return sum(float(np.square(d - (d @ V) @ V.T).sum()) for d in _rows(x_test, m)) / x_test.size
+    _check_fit(x_train.shape[1:], x_test, k)  # before the long work
+    return pca(x_train).mse(x_test, k)
 
 
-def _rows(x: np.ndarray, m: np.ndarray | float = 0.0) -> Iterator[np.ndarray]:
+def _check_fit(shape: tuple[int, ...], x: np.ndarray, k: int) -> None:
+    if x.shape[1:] != shape:
+        raise ValueError(f"pca was given training pictures of shape {shape} and test pictures of shape {x.shape[1:]}: "
+                         "resize the one or the other")
+    if not 0 <= k <= math.prod(shape):
+        raise ValueError(f"pca needs 0 <= k <= {math.prod(shape)} (the pixels of a picture), got k = {k}")
+
+
+def _rows(x: np.ndarray, m: np.ndarray | float = 0.0, transform: Transform | None = None,
+          rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:
     """Pictures minus m as rows of float64 grey levels, ROWS at a time."""
-    for block, _ in batches(x, None, ROWS):
+    for block, _ in batches(x, None, ROWS, noise=rng, transform=transform):
         yield block.reshape(len(block), -1).astype(np.float64) - m

@@ -160,7 +160,7 @@ def test_pca_gives_codes_and_errors_of_every_length_at_once():
         assert found.mse(test, k) == pca_mse(train, test, k)
     np.testing.assert_allclose(found.codes(train, 12).var(axis=0), found.variances, rtol=1e-9)
     assert (np.diff(found.variances) < 0).all()
-    with pytest.raises(ValueError, match="0 <= k <= 12.*k = 13"):
+    with pytest.raises(ValueError, match=r"0 <= k <= 12.*k = 13"):
         found.codes(test, 13)
 
 

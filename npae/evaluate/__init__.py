@@ -12,9 +12,9 @@ from npae.evaluate.bounds import (
     grey_floor,
     has_nats,
     kl_per_dimension,
-    log_likelihood,
 )
 from npae.evaluate.codes import knn, linear_probe, mig
+from npae.evaluate.importance import log_likelihood
 from npae.evaluate.jacobian import singular_values
 from npae.evaluate.reconstruction import PCA, loss_terms, pca, pca_mse, reconstruction_mse
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from npae import evaluate, losses, measures, store, tables
+from npae import evaluate, losses, measures, recipes, store, tables
 from npae.cli import main
 from npae.data import Dataset, strokes
-from npae.data.batches import binarize_threshold
+from npae.data.batches import binarize_threshold, binarizer
 from npae.kernels import reference
 from npae.layers import Dense, Flatten, Reshape, Sequential
 from npae.models import VAE, Autoencoder
@@ -190,6 +190,22 @@ def test_other_data_have_other_figures(digits, monkeypatch):
     assert "49 pixels, more than 48" in large["notes"][0]
     monkeypatch.setattr(measures, "TRAIN", 10)
     assert "first 10 training" in measures.measure(plain(), digits, transform=None, rng=rng())["notes"][-1]
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_can_be_measured(name, digits):
+    """Pictures of 8 x 8 in place of 7 x 7, because some nets halve them twice; codes longer than the picture."""
+    settings, _ = recipes.get(name).resolve({"latent": "70"})
+    small = Dataset(np.pad(digits.train_x, ((0, 0), (0, 1), (0, 1), (0, 0))), digits.train_y.astype(np.int64),
+                    np.pad(digits.test_x, ((0, 0), (0, 1), (0, 1), (0, 0))), digits.test_y.astype(np.int64), "strokes")
+    model = recipes.get(name).build(settings, small, rng())
+    found = measures.measure(model, small, transform=binarizer(settings["binarize"]), rng=rng())
+    store.check_json(found, name)
+    assert {"mse", "mse_pca", "compression", "probe", "knn", "mig"} <= set(found["test"])
+    assert ("kl" in found["test"]) == hasattr(model, "sample") == ("active_units" in found["test"])
+    assert ("mse_noisy" in found["test"]) == hasattr(model, "corrupt")
+    grey = isinstance(model.likelihood, losses.Bernoulli) and settings["binarize"] == "none"
+    assert ("floor" in found["test"]) == grey and not (grey and "elbo" in keys(found["test"]))
 
 
 def test_figures_that_are_not_finite_are_refused(digits):

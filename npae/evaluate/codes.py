@@ -146,9 +146,8 @@ def _in_bins(values: np.ndarray, bins: int) -> np.ndarray:
 
 def _mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     """I(a; b) of two columns of small integers, in nats: sum p(a, b) log p(a, b) / (p(a) p(b)); I(a; a) is H(a)."""
-    joint = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(joint, (a, b), 1)
-    joint /= len(a)
+    values = int(b.max()) + 1
+    joint = np.bincount(a * values + b, minlength=(int(a.max()) + 1) * values).reshape(-1, values) / len(a)
     product = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     there = joint > 0
     return max(float(np.sum(joint[there] * np.log(joint[there] / product[there]))), 0.0)

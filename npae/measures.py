@@ -33,28 +33,28 @@ class Figure(NamedTuple):
 
 FIGURES: dict[str, Figure] = {  # path in "test" -> figure, in the order in which they are printed
     "mse": Figure("squared error", MSE, ".5f", -1),
-    "mse_pca": Figure("  PCA with as many numbers", MSE, ".5f"),
+    "mse_pca": Figure("squared error of PCA, as many numbers", MSE, ".5f"),
     "mse_from_noisy": Figure("squared error, from noisy pictures", MSE, ".5f", -1),
     "mse_noisy": Figure("squared error of the noisy pictures", MSE, ".5f"),
     "compression": Figure("compression", "pixels for a number of the code", ".1f"),
     "elbo": Figure("ELBO", NATS, ".2f", +1),
     "cross_entropy_bound": Figure("grey pixels: -(cross-entropy + KL)", NATS, ".2f", +1),
-    "recon": Figure("  to describe the pixels", NATS, ".2f"),
-    "kl": Figure("  for the code", NATS, ".2f"),
+    "recon": Figure("cost of the pixels", NATS, ".2f"),
+    "kl": Figure("cost of the code", NATS, ".2f"),
     "floor": Figure("grey pixels: least cross-entropy", NATS, ".2f"),
     "bits_per_pixel": Figure("ELBO as code length", BITS, ".4f", -1),
-    "recon_bits_per_pixel": Figure("  to describe the pixels", BITS, ".4f"),
-    "kl_bits_per_pixel": Figure("  for the code", BITS, ".4f"),
+    "recon_bits_per_pixel": Figure("cost of the pixels", BITS, ".4f"),
+    "kl_bits_per_pixel": Figure("cost of the code", BITS, ".4f"),
     "log_likelihood.log_likelihood": Figure("log-likelihood", NATS, ".2f", +1),
     "cross_entropy_estimate.cross_entropy_estimate": Figure("grey pixels: by importance samples", NATS, ".2f", +1),
     **{f"{name}.{key}": figure for name in ("log_likelihood", "cross_entropy_estimate") for key, figure in {
-        "se": Figure("  its standard error", NATS, ".2f"),
-        "se_samples": Figure("  its error by the samples alone", NATS, ".3f"),
-        "elbo": Figure("  ELBO of the same pictures", NATS, ".2f"),
-        "cross_entropy_bound": Figure("  -(cross-entropy + KL) of the same", NATS, ".2f"),
-        "effective_samples": Figure("  samples that count", "a picture", ".1f"),
-        "pictures": Figure("  pictures", "", ",d"),
-        "samples": Figure("  samples", "a picture", ",d")}.items()},
+        "se": Figure("its standard error", NATS, ".2f"),
+        "se_samples": Figure("its error by the samples alone", NATS, ".3f"),
+        "elbo": Figure("ELBO of its pictures", NATS, ".2f"),
+        "cross_entropy_bound": Figure("its pictures: -(cross-entropy + KL)", NATS, ".2f"),
+        "effective_samples": Figure("its samples that count", "a picture", ".1f"),
+        "pictures": Figure("its pictures", "", ",d"),
+        "samples": Figure("its samples", "a picture", ",d")}.items()},
     "active_units": Figure("active units", "numbers of the code", "d"),
     "kl_per_dimension": Figure("KL of each number of the code", NATS, ".2f"),
     **{f"{judge}.{what}": Figure(f"{name} on {written}", SHARE, ".4f", +1 if what == "codes" else 0)
@@ -126,8 +126,8 @@ def _reconstruction(model: Any, dataset: Dataset, transform: Transform | None,
         floor = evaluate.grey_floor(x, transform=transform, rng=rng) if isinstance(model.likelihood, Bernoulli) else 0
         if floor:
             test["floor"] = floor
-            notes.append(f"cross-entropy of grey pixels, not a log-likelihood: its floor is {floor:.2f} nats on these "
-                         "test pictures (45.53 on MNIST's)")
+            notes.append("cross-entropy of grey pixels, not a log-likelihood: on these test pictures its floor is "
+                         f"{floor:.2f} nats per image")
         if "elbo" in test:
             test["bits_per_pixel"] = evaluate.bits_per_pixel(test["elbo"], D)
             test.update({f"{name}_bits_per_pixel": evaluate.bits_per_pixel(-test[name], D) for name in ("recon", "kl")})
@@ -213,7 +213,8 @@ def _against_pca(model: Any, dataset: Dataset, transform: Transform | None, rng:
             test[judge] = {what: accuracy(a, train_y, b, test_y) for what, (a, b) in codes.items()}
         notes.append(f"probe and nearest neighbours learn from the first {n:,} training pictures")
         if getattr(model, "classes", None) is not None:
-            notes.append("the encoder is told the label: a code that keeps it apart gives the probe little")
+            notes.append("the model is told the label: its nats are those of a picture given the label, and a code "
+                         "that leaves the label out gives the probe little")
     known = _factors(dataset)
     if known is not None:
         test["mig"] = evaluate.mig(codes["codes"][1], known)

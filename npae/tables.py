@@ -15,7 +15,7 @@ def report(metrics: Metrics) -> str:
     """What was measured of one run: a line for each figure, with its unit, and the notes."""
     units = metrics.get("units", {})
     rows = [(FIGURES[path].label, _text(path, value), units.get(path, FIGURES[path].unit))
-            for path, value in numbers(metrics["test"])]
+            for path, value in numbers(metrics["test"]) if not isinstance(value, list)]
     left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
     head = (f"{metrics['recipe']} on {metrics['data']}, {metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)}, "
             f"seed {metrics['seed']}: figures of the test pictures")
@@ -23,6 +23,8 @@ def report(metrics: Metrics) -> str:
     factors = metrics["test"].get("mig", {}).get("factors", {})
     if factors:
         lines.append("    of it: " + ", ".join(f"{name} {gap:.2f}" for name, gap in factors.items()))
+    lines += [f"  {FIGURES[path].label}, {FIGURES[path].unit}: {_text(path, value)}"
+              for path, value in numbers(metrics["test"]) if isinstance(value, list)]
     return "\n".join([head, *lines, *(f"note: {note}" for note in metrics.get("notes", []))])
 
 
@@ -42,7 +44,8 @@ def side_by_side(names: Sequence[str], runs: Sequence[Metrics], *, markdown: boo
     The best of a row is marked (with a star, in Markdown in bold) where one way is better and the figures can be
     compared: of the same test pictures, made black and white in the same way, and, in nats, of the same likelihood.
     """
-    values = [dict(numbers(metrics["test"])) for metrics in runs]
+    values = [{path: value for path, value in numbers(metrics["test"]) if not isinstance(value, list)}
+              for metrics in runs]
     table = [["", *names]]
     for path, figure in FIGURES.items():
         if not any(path in found for found in values):
@@ -50,8 +53,7 @@ def side_by_side(names: Sequence[str], runs: Sequence[Metrics], *, markdown: boo
         cells = [_text(path, found[path]) if path in found else DASH for found in values]
         best = _best(path, runs, values)
         cells = [_marked(cell, markdown) if i in best else cell for i, cell in enumerate(cells)]
-        label = figure.label.strip() if markdown else figure.label
-        table.append([f"{label}, {figure.unit}" if figure.unit else label, *cells])
+        table.append([f"{figure.label}, {figure.unit}" if figure.unit else figure.label, *cells])
     return _markdown(table) if markdown else _columns(table)
 
 

@@ -49,6 +49,9 @@ def test_the_probe_does_not_know_scale_or_place_of_the_codes_and_takes_constant_
     assert linear_probe(a * scale + place, ya, b * scale + place, yb) == plain
     constant = [np.column_stack([h, np.full(len(h), 0.1)]) for h in (a, b)]
     assert linear_probe(constant[0], ya, constant[1], yb) == plain
+    nearly = np.full(100, 0.1)  # its mean is off by a rounding, and so is its spread: no reason to magnify it
+    assert 0 < nearly.std() < 1e-15
+    assert linear_probe(np.column_stack([a, nearly]), ya, np.column_stack([b, b[:, 0]]), yb) == plain
     assert linear_probe(a[:, 0] * 0, ya, b[:, 0] * 0, yb) == np.mean(yb == np.bincount(ya).argmax())
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from npae import data as _data
-from npae import evaluate, figures, models, recipes, store, train
+from npae import figures, measures, models, recipes, store, tables, train
 from npae._version import __version__
 from npae.callbacks import Animation, Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from npae.data import photo
@@ -95,19 +93,20 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
     return callbacks
 
 
-def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int) -> dict[str, Any]:
-    """Test figures of a run of so many epochs: {"recipe", "data", "epochs", "seed", "test": {...}}.
+def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int, *, whole: bool = False,
+            full: bool = False, progress: bool = False) -> dict[str, Any]:
+    """Test figures of a run of so many epochs: {"recipe", "data", "epochs", "seed", "test": {...}, "units", "notes"},
+    and what a figure must share with another to be compared, "binarize" and "likelihood".
 
-    Units: elbo, recon and kl in nats an image, with sampled z; mse: squared grey levels a pixel
+    The cheap ones (`measures.cheap`), or with `whole` all that apply (`measures.measure`; `full` is handed on).
+    Units: beside the figures, in "units"
     """
     settings, rng = config["settings"], train.streams(config["seed"]).test
     transform = binarizer(settings["binarize"])
-    test = evaluate.elbo(model, dataset.test_x, rng=rng, transform=transform) if hasattr(model, "sample") else {}
-    test["mse"] = evaluate.reconstruction_mse(model, dataset.test_x, transform=transform, rng=rng)
-    if not np.isfinite(list(test.values())).all():
-        raise ValueError(f"the figures of the test pictures are {test}: the training has diverged; train again with a "
-                         "smaller --set lr=...")
-    return {"recipe": config["recipe"], "data": dataset.name, "epochs": epochs, "seed": config["seed"], "test": test}
+    found = (measures.measure(model, dataset, transform=transform, rng=rng, full=full, progress=progress) if whole else
+             measures.cheap(model, dataset, transform=transform, rng=rng))
+    return {"recipe": config["recipe"], "data": dataset.name, "epochs": epochs, "seed": config["seed"],
+            "binarize": settings["binarize"], "likelihood": repr(model.likelihood), **found}
 
 
 def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, settings: Config,
@@ -117,10 +116,11 @@ def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, 
     error = (f"{test['mse']:.5f} squared grey levels per pixel ({test['mse'] * dataset.test_x[0].size:.2f} per "
              "image)")
     took = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] > 1)} in {seconds:.0f} s"
-    if "elbo" in test:
-        what = "ELBO" if settings["binarize"] != "none" else "cross-entropy of grey pixels, no ELBO, with the code's KL"
+    bound = next((name for name in ("elbo", "cross_entropy_bound") if name in test), None)
+    if bound is not None:
+        what = "ELBO" if bound == "elbo" else "cross-entropy of grey pixels, no ELBO, with the code's KL"
         return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the {what} is "
-                f"{test['elbo']:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
+                f"{test[bound]:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
                 f"the code), the reconstruction error {error}.")
     return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} "
             f"test pictures the reconstruction error is {error}.")
@@ -151,11 +151,33 @@ def _load_data(name: str, folder: str | None, settings: Mapping[str, Any]) -> _d
     return _data.load(name, folder).with_validation(settings["validation"]).first(settings["pictures"])
 
 
-def evaluate_run(folder: str | Path) -> dict[str, Any]:
-    """Measure a run again and write its metrics.json anew."""
+def evaluate_run(folder: str | Path, *, full: bool = False, progress: bool = False) -> dict[str, Any]:
+    """Measure everything that applies to a run (see `measures.measure`) and write its metrics.json anew."""
     model, dataset, config = load(folder)
-    metrics = measure(model, dataset, config, len(_history(folder)))
+    metrics = measure(model, dataset, config, len(_history(folder)), whole=True, full=full, progress=progress)
     store.write_json(Path(folder) / "metrics.json", metrics)
+    return metrics
+
+
+def compare(folders: Sequence[str | Path], *, markdown: bool = False) -> str:
+    """The metrics.json of runs side by side, as text.
+
+    Raises ValueError: a folder without one, or with one that is not of npae.
+    """
+    found = [_metrics(Path(folder)) for folder in folders]
+    names = [Path(folder).resolve().name for folder in folders]
+    names = [str(folder) if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)]
+    return tables.side_by_side(names, found, markdown=markdown)
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    path = folder / "metrics.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no metrics.json: name the folder of a run, and measure it by `npae eval`")
+    metrics = store.read_json(path)
+    fine = isinstance(metrics, dict) and isinstance(metrics.get("data"), str) and isinstance(metrics.get("test"), dict)
+    if not fine or not tables.readable(metrics):
+        raise ValueError(f"{path} does not hold figures of npae: write them anew by `npae eval {folder}`")
     return metrics
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, evaluate, figures, models, penalties, runs, train
+from npae import data, evaluate, figures, measures, models, penalties, runs, train
 from npae.callbacks import History
 from npae.cli import main
 from npae.data.batches import binarize_threshold
@@ -71,7 +71,7 @@ def test_the_last_sentence_says_what_was_learned_in_which_units_and_where(pictur
     assert "learning rate is 0.001" in printed.out
     assert "epoch 1/1: loss" in printed.err
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["test"]) == {"mse"}
+    assert set(metrics["test"]) == {"mse", "compression"}
     assert f"{metrics['test']['mse']:.5f} squared grey levels per pixel ({metrics['test']['mse'] * 64:.2f} per" in last
     assert not (out / "training.gif").exists()
     assert (out / "figures" / "manifold.png").exists()
@@ -113,11 +113,23 @@ def test_a_recipe_is_trained_as_it_says(recipe, drop_last, binarized, hooks, pic
     assert {type(hook).__name__ for hook in told["callbacks"]} == hooks
 
 
-def test_eval_measures_the_same_figures_again(vae_run, capsys):
+def test_eval_measures_the_same_figures_again_and_all_others(vae_run, capsys, monkeypatch):
+    monkeypatch.setattr(measures, "SAMPLES", 5)
+    cheap = json.loads((vae_run / "metrics.json").read_text())
+    assert main(["eval", str(vae_run), "--json"]) == 0
     before = (vae_run / "metrics.json").read_bytes()
+    whole = json.loads(capsys.readouterr().out)
+    assert whole == json.loads(before)
+    assert cheap["test"].items() < whole["test"].items()
+    assert whole["test"]["log_likelihood"]["samples"] == 5 and whole["binarize"] == "threshold"
+    assert {**whole, "test": {}, "units": {}, "notes": []} == {**cheap, "test": {}, "units": {}, "notes": []}
     assert main(["eval", str(vae_run)]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(before)
+    table = capsys.readouterr().out
     assert (vae_run / "metrics.json").read_bytes() == before
+    assert f"{whole['test']['elbo']:.2f}  nats per image" in table and "linear probe on codes" in table
+    monkeypatch.setattr(measures, "FULL_SAMPLES", 7)
+    assert main(["eval", str(vae_run), "--full", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test"]["log_likelihood"]["samples"] == 7
 
 
 def test_figures_draws_the_same_pictures_again(vae_run, capsys):
@@ -441,7 +453,7 @@ def test_an_empty_folder_of_the_users_own_stays_where_a_training_fails(pictures,
 
 
 def test_a_training_whose_figures_cannot_be_made_keeps_its_model(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "elbo", lambda *args, **settings: {"elbo": math.nan})
+    monkeypatch.setattr(evaluate, "elbo", lambda *args, **settings: dict.fromkeys(("elbo", "recon", "kl"), math.nan))
     assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
                  "--set", "batch_size=30"]) == 2
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import pytest
 from npae import losses
 from npae.data import idx
 from npae.data.batches import binarize_sample, binarize_threshold
-from npae.evaluate import elbo, pca_mse, reconstruction_mse
+from npae.evaluate import elbo, pca, pca_mse, reconstruction_mse
 from npae.layers import Dense, Flatten, Reshape, Sequential
 from npae.models import VAE
 
@@ -174,7 +174,7 @@ def test_pca_mse_does_not_depend_on_the_size_of_its_blocks(monkeypatch):
     rng = np.random.default_rng(2)
     train, test = rng.integers(0, 256, (50, 3, 4, 1), np.uint8), rng.integers(0, 256, (23, 3, 4, 1), np.uint8)
     whole = pca_mse(train, test, 3)
-    monkeypatch.setattr("npae.evaluate.ROWS", 7)
+    monkeypatch.setattr("npae.evaluate.reconstruction.ROWS", 7)
     assert pca_mse(train, test, 3) == pytest.approx(whole, rel=1e-13)
     assert whole == pytest.approx(pca_mse(train / 255, test / 255, 3), rel=1e-6)
 
@@ -190,8 +190,9 @@ def test_pca_mse_names_both_numbers():
 def test_pca_of_mnist_has_the_measured_errors(mnist_dir):
     """Fitted on the 60,000 training pictures, measured on the 10,000 test pictures."""
     train, test = (idx.read_idx(find(mnist_dir, name))[..., None] for name in ("train", "t10k"))
-    assert pca_mse(train, test, 10) == pytest.approx(0.03407, abs=5e-6)
-    assert pca_mse(train, test, 2) == pytest.approx(0.05567, abs=5e-6)
+    found = pca(train)
+    assert found.mse(test, 10) == pytest.approx(0.03407, abs=5e-6)
+    assert found.mse(test, 2) == pytest.approx(0.05567, abs=5e-6)
 
 
 def find(folder, part):

@@ -43,6 +43,20 @@ def test_a_seed_gives_the_same_bits_twice_and_another_seed_or_stream_others():
         assert {p.tobytes() for p in a[0]}.isdisjoint({p.tobytes() for p in others[0]})
 
 
+@pytest.mark.parametrize(("n", "seed", "stream"), [(250, 7, 1), (100, 0, 0), (3, 8, 2), (0, 0, 0)])
+def test_factors_alone_are_those_of_the_pictures(n, seed, stream):
+    labels, factors = strokes.factors(n, seed, stream=stream)
+    assert same((labels, factors), strokes.generate(n, seed, stream=stream)[1:])
+
+
+def test_factors_of_the_test_pictures_come_without_drawing_them(monkeypatch):
+    expected = strokes.generate(200, 0, stream=1)[1:]
+    monkeypatch.setattr(strokes, "_curves", None)
+    assert same(strokes.factors(200, 0, stream=1), expected)
+    with pytest.raises(ValueError, match="n = -1 and seed = 0"):
+        strokes.factors(-1, 0)
+
+
 @pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 250])
 def test_a_shorter_set_is_the_beginning_of_a_longer_one(n):
     longer = strokes.generate(303, seed=2)

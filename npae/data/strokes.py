@@ -56,11 +56,30 @@ def generate(n: int, seed: int, *, stream: int = 0) -> tuple[np.ndarray, np.ndar
     factors = np.empty(n, FACTORS)
     for block, first in enumerate(range(0, n, BLOCK)):
         # A block is always drawn whole and cut afterwards: a picture must not depend on where n ends.
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, block)))
+        rng = _stream(seed, stream, block)
         here = slice(first, min(first + BLOCK, n))
         for all_of_them, some in zip((pictures, labels, factors), _block(rng), strict=True):
             all_of_them[here] = some[: here.stop - first]
     return pictures, labels, factors
+
+
+def factors(n: int, seed: int, *, stream: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The labels and factors of `generate(n, seed, stream=stream)`, without drawing the pictures.
+
+    Those of the test pictures of `load()` are factors(TEST, 0, stream=1).
+    Shapes, Raises: as for `generate`.
+
+    >>> labels, slant = factors(3, seed=1)[0], factors(3, seed=1)[1]["slant"]
+    >>> bool((labels == generate(3, seed=1)[1]).all()), slant.shape
+    (True, (3,))
+    """
+    if n < 0 or seed < 0:
+        raise ValueError(f"strokes.factors got n = {n} and seed = {seed}: give two integers that are 0 or more")
+    blocks = [_begin(_stream(seed, stream, block)) for block in range(-(-n // BLOCK))]
+    if not blocks:
+        return np.empty(0, np.uint8), np.empty(0, FACTORS)
+    labels, drawn = (np.concatenate(parts)[:n] for parts in zip(*blocks, strict=True))
+    return labels, drawn
 
 
 def cache_file(train: int = TRAIN, test: int = TEST, seed: int = 0) -> Path:
@@ -108,10 +127,19 @@ def _keep(drawn: Split, train: int, test: int, seed: int) -> None:
         warnings.warn(f"the generated digits could not be kept, and are drawn again next time: {error}", stacklevel=3)
 
 
-def _block(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stream(seed: int, stream: int, block: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, block)))
+
+
+def _begin(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """What is drawn first of a block: labels and factors."""
     # Only `random` and `standard_normal` are called anywhere here: NumPy changes their streams least of all.
     labels = (np.argsort(rng.random(BLOCK)) % 10).astype(np.uint8)
-    factors = _draw_factors(rng, labels)
+    return labels, _draw_factors(rng, labels)
+
+
+def _block(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels, factors = _begin(rng)
     curve, pen = _curves(rng, labels, factors)
     half = _half_widths(rng, factors["width"])
     curve = _place(curve, half, pen, factors)

@@ -154,9 +154,10 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
-    from npae import runs
+    from npae import reconstruct
 
-    print("\n".join(runs.reconstruct(args.folder, args.picture, out=args.out, invert=args.invert, label=args.label)))
+    print("\n".join(reconstruct.picture(args.folder, args.picture, out=args.out, invert=args.invert,
+                                        label=args.label)))
     return 0
 
 

@@ -54,7 +54,8 @@ def test_a_vae_run_leaves_all_its_files(vae_run, pictures):
     assert len(rows) == 3
     assert rows[0].startswith("epoch,loss,recon,kl,val_loss")
     figures = {path.name for path in (vae_run / "figures").iterdir()}
-    assert figures == {"reconstructions.png", "learning_curves.png", "samples.png", "latent.png", "manifold.png"}
+    assert figures == {f"{name}.png" for name in ("reconstructions", "learning_curves", "samples", "filters", "latent",
+                                                  "manifold", "traversals", "interpolations")}
     with Image.open(vae_run / "training.gif") as gif:
         assert gif.n_frames == 3  # epoch 0 included
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, figures, models, runs, store
+from npae import data, figures, models, reconstruct, runs, store
 from npae.cli import main
 from npae.data import photo
 from npae.data.pictures import PictureError
@@ -140,18 +140,18 @@ def test_code_and_error_are_said_and_the_two_pictures_drawn(run, tmp_path, capsy
 def test_a_bright_picture_gets_a_hint_for_a_model_of_dark_ones_and_an_inverted_one_none(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bright, dark = file(tmp_path, np.full((6, 5), 240)), file(tmp_path, np.full((6, 5), 15), "dark.png")
-    *_, hint = runs.reconstruct(run, bright)
+    *_, hint = reconstruct.picture(run, bright)
     assert "mostly bright (mean 0.94)" in hint and "mostly dark (mean 0.1" in hint and hint.endswith("with --invert")
     assert (tmp_path / "mine-reconstructed.png").is_file()
-    assert len(runs.reconstruct(run, bright, invert=True)) == len(runs.reconstruct(run, dark)) == 2
-    assert runs.reconstruct(run, dark, invert=True)[-1].endswith("without --invert")
+    assert len(reconstruct.picture(run, bright, invert=True)) == len(reconstruct.picture(run, dark)) == 2
+    assert reconstruct.picture(run, dark, invert=True)[-1].endswith("without --invert")
 
 
 def test_a_dark_picture_gets_a_hint_for_a_model_of_bright_ones(run, tmp_path):
     np.savez(tmp_path / "dark.npz", x_train=np.full((12, 6, 5), 250, np.uint8))
     save(tmp_path, models.load(run / "model.npz"))
     dark, out = file(tmp_path, np.full((6, 5), 15)), tmp_path / "out.png"
-    *_, hint = runs.reconstruct(tmp_path, dark, out=out)
+    *_, hint = reconstruct.picture(tmp_path, dark, out=out)
     assert "mostly dark (mean 0.06), the training pictures mostly bright" in hint
 
 
@@ -162,7 +162,7 @@ def test_pixels_are_made_black_or_white_for_a_model_that_knows_no_other(run, tmp
     save(tmp_path, models.load(run / "model.npz"), binarize="threshold")
     seen, right = [], figures.pair
     monkeypatch.setattr(figures, "pair", lambda x, x_hat, **texts: seen.append(x) or right(x, x_hat, **texts))
-    done, *_ = runs.reconstruct(tmp_path, file(tmp_path, [[100, 200] * 2 + [0]] * 6), out=tmp_path / "out.png")
+    done, *_ = reconstruct.picture(tmp_path, file(tmp_path, [[100, 200] * 2 + [0]] * 6), out=tmp_path / "out.png")
     assert done.endswith("pixels made 0 or 1") and seen[0][0, :, 0].tolist() == [0, 1, 0, 1, 0]
 
 
@@ -186,10 +186,10 @@ def test_a_model_that_is_told_labels_needs_one(run, tmp_path, monkeypatch):
         run / "config.json")))
     mine, out = file(tmp_path, np.zeros((6, 5))), tmp_path / "out.png"
     with pytest.raises(ValueError, match=r"add --label K, from 0 to 3$"):
-        runs.reconstruct(run, mine, out=out)
+        reconstruct.picture(run, mine, out=out)
     with pytest.raises(ValueError, match="from 0 to 3, got 4"):
-        runs.reconstruct(run, mine, out=out, label=4)
-    runs.reconstruct(run, mine, out=out, label=2)
+        reconstruct.picture(run, mine, out=out, label=4)
+    reconstruct.picture(run, mine, out=out, label=2)
     assert [y.tolist() for y in told] == [[2], [2]]
 
 

@@ -6,8 +6,7 @@ from test_figures import GREY, ROWS
 
 from npae import data, figures, losses, models, runs
 from npae.data.batches import binarize_threshold
-from npae.figures.write import _singular_values, one_of_each
-from npae.kernels import reference
+from npae.figures.write import one_of_each
 from npae.layers import Dense, Flatten, Reshape, Sequential
 
 LABELS = np.arange(20) % 10
@@ -229,17 +228,6 @@ def test_the_singular_values_of_a_linear_code_are_those_of_its_weights(tmp_path,
     expected = np.linalg.svd(model.encoder.layers[1].W.value, compute_uv=False)
     np.testing.assert_allclose(values, np.tile(expected, (20, 1)), rtol=1e-4)
     np.testing.assert_array_equal(model.grad, grad)
-
-
-def test_the_singular_values_of_a_curved_code_are_those_of_its_differences():
-    rng = np.random.default_rng(0)
-    model = models.Autoencoder(
-        Sequential([Flatten(), Dense(30, 4, activation="tanh", rng=rng, dtype=np.float64, kernels=reference)]),
-        Sequential([Dense(4, 30, rng=rng, dtype=np.float64, kernels=reference), Reshape((6, 5, 1))]))
-    x = GREY[:2].astype(np.float64)
-    step = 1e-6 * np.eye(30).reshape(30, 6, 5, 1)
-    J = np.stack([(model.encode(picture + step) - model.encode(picture - step)) / 2e-6 for picture in x])
-    np.testing.assert_allclose(_singular_values(model, x), np.linalg.svd(J, compute_uv=False), rtol=1e-6)
 
 
 def test_iterations_are_called_so(tmp_path, drawn):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npae.data.batches import Transform, batches
+from npae.evaluate import singular_values
 from npae.figures.codes import MOST_ROWS, interpolations, traversals
 from npae.figures.curves import jacobian_spectrum, learning_curves
 from npae.figures.files import save
@@ -210,19 +211,7 @@ def _interpolations(s: Subject) -> Figure:
 def _jacobian(s: Subject) -> Figure:
     n = min(len(s.test_x), 100, max(8, BACKWARDS // s.codes.shape[1]))
     x, _ = s.pictures(slice(n))
-    return jacobian_spectrum(_singular_values(s.model, x))
-
-
-def _singular_values(model: Any, x: np.ndarray) -> np.ndarray:
-    """The singular values of dh/dx, (N, min(d, H W C)): row j of each picture's Jacobian is backward(e_j)."""
-    encoder = model.encoder.to()  # a copy: the gradients of the parameters, which backward adds, go with it
-    h = encoder.forward(x)
-    J = np.empty((len(x), h.shape[1], x[0].size), x.dtype)
-    for j in range(h.shape[1]):
-        dh = np.zeros_like(h)
-        dh[:, j] = 1
-        J[:, j] = encoder.backward(dh).reshape(len(x), -1)
-    return np.linalg.svd(J, compute_uv=False)
+    return jacobian_spectrum(singular_values(s.model, x))
 
 
 def one_of_each(labels: np.ndarray | None, n: int) -> np.ndarray:

@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("folder", metavar="RUN", help="its folder")
     p.set_defaults(run=_figures)
 
+    p = commands.add_parser("explore", help="move through a run's codes and see what its decoder draws")
+    p.add_argument("folder", metavar="RUN", help="its folder")
+    p.add_argument("--html", metavar="FILE", help="write a page for a browser (default: open a window with sliders)")
+    p.set_defaults(run=_explore)
+
     p = commands.add_parser("list", help="the recipes and their settings")
     p.set_defaults(run=_list)
 
@@ -125,6 +130,16 @@ def _figures(args: argparse.Namespace) -> int:
     from npae import runs
 
     print("\n".join(map(str, runs.draw_run(args.folder))))
+    return 0
+
+
+def _explore(args: argparse.Namespace) -> int:
+    from npae import explore
+
+    if args.html is None:
+        explore.open_window(args.folder)
+    else:
+        print(explore.write_run(args.folder, args.html))
     return 0
 
 

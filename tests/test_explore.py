@@ -162,7 +162,9 @@ def test_a_page_tells_what_the_model_is():
     assert (told["latent"], told["classes"], told["shape"]) == (2, 10, [28, 28, 1])
     assert told["prior"] and told["binarized"] and told["mean"] == "sigmoid"
     assert told["home"] == [0, 0]
-    told = data_of(explore.page(dense(), pictures(labelled=False)))
+    model, dataset = dense(), pictures(labelled=False)
+    told = data_of(explore.page(model, dataset))
+    assert told["home"] == pytest.approx(model.encode(dataset.test_x / np.float32(255)).mean(axis=0), abs=1e-5)
     assert told["recipe"] == "Autoencoder" and told["mean"] == "identity" and told["points"] is None
     assert not told["prior"] and not told["binarized"] and told["pictures"]["labels"] is None
 
@@ -304,7 +306,8 @@ def test_each_number_has_a_slider_and_the_picture_follows_it():
     made = window.sliders(model, z, figure)
     assert [slider.label.get_text() for slider in made] == [f"$z_{{{i}}}$" for i in range(1, 6)]
     assert [(s.valmin, s.valmax, s.valstep) for s in made] == codes.ranges(z, False)
-    code = np.array([slider.val for slider in made], np.float32)
+    code = z.mean(axis=0)
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), model.decode(code[None])[0, ..., 0], atol=1e-6)
     for i, value in ((0, 1.5), (3, -2.0)):
         made[i].set_val(value)
         code[i] = value

@@ -339,7 +339,7 @@ def test_the_buttons_take_a_test_picture_a_draw_from_the_prior_and_the_way_back(
         n = np.abs(seen[..., 0] - original).sum(axis=(1, 2)).argmin()
         assert (seen[n, ..., 0] == original).all()
         np.testing.assert_allclose(shown_code(browser), model.encode(seen[n:n + 1])[0], atol=0.0051)
-        assert text(browser, "caption") == f"a test picture, label {dataset.test_y[n]}"
+        assert text(browser, "caption") == f"a test picture, label\N{NO-BREAK SPACE}{dataset.test_y[n]}"
         codes.add(text(browser, "code"))
     assert len(codes) > 1
     drawn = browser.run("""return Array.from({ length: 40 }, () => {

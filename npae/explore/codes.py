@@ -58,6 +58,11 @@ def ranges(z: np.ndarray, prior: bool) -> list[Range]:
     return found
 
 
+def home(z: np.ndarray, prior: bool) -> np.ndarray:
+    """Where to begin and to return to: the prior's mean, which is 0; without a prior, that of the test codes.   (d,)"""
+    return np.zeros_like(z[0]) if prior else z.mean(axis=0)
+
+
 def some_of_each(y: np.ndarray | None, n: int, most: int) -> np.ndarray:
     """Which test pictures stand in the page: of each label in turn, as many as there is room for."""
     if y is None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from npae import losses
 from npae.data import Dataset
-from npae.explore.codes import drawing, ranges, some_of_each, test_codes
+from npae.explore.codes import drawing, home, ranges, some_of_each, test_codes
 from npae.layers import Activation, Layer, Sequential, TiedConvTranspose2d
 from npae.models import Model
 
@@ -133,7 +133,7 @@ def _told(model: Model, dataset: Dataset, binarize: str) -> dict[str, Any]:
         "classes": model.classes, "prior": prior, "mean": MEANS[type(model.likelihood)],
         "binarized": binarize != "none", "ranges": ranges(z, prior),
         "order": np.argsort(-z.std(axis=0), kind="stable").tolist(),
-        "home": np.zeros(d).tolist() if prior else z.mean(axis=0, dtype=np.float64).tolist(),
+        "home": home(z, prior).tolist(),
         "points": {"z": packed(z, "<f4"), "labels": None if y is None else y.tolist()} if d == 2 else None,
         "pictures": {"x": packed(np.rint(255 * x[shown]), "|u1"), "z": packed(z[shown], "<f4"),
                      "labels": None if y is None else y[shown].tolist()},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npae.explore.codes import ranges
+from npae.explore.codes import home, ranges
 from npae.models import Model
 
 if TYPE_CHECKING:
@@ -22,16 +22,15 @@ PICTURE, LABELS, COLUMN = 4.5, 0.9, 3.0  # inches across
 def sliders(model: Model, z: np.ndarray, figure: Figure) -> list[Any]:
     """Draw the decoded picture and one slider a number of the code into an empty figure; the widgets, in code order.
 
-    They begin at 0, or where 0 is out of range at the mean of z. Beyond MOST_SLIDERS those that vary most are shown,
-    and the others keep their mean. A conditional model has buttons for its labels, the last of the widgets.
+    Beyond MOST_SLIDERS those that vary most are shown, and the others stay where they begin. A conditional model has
+    buttons for its labels, the last of the widgets.
     Shapes: z (N, d), codes of test pictures, which say how far each slider reaches
     """
     from matplotlib.widgets import RadioButtons, Slider
 
-    reach = ranges(z, hasattr(model, "encode_stats"))
+    prior = hasattr(model, "encode_stats")
+    reach, code, label = ranges(z, prior), home(z, prior), np.zeros(1, np.int64)
     shown = sorted(np.argsort(-z.std(axis=0), kind="stable")[:MOST_SLIDERS].tolist())
-    code, label = z.mean(axis=0), np.zeros(1, np.int64)
-    code[[i for i in shown if reach[i][0] <= 0 <= reach[i][1]]] = 0
     columns, first = -(-len(shown) // ROWS), PICTURE + (LABELS if model.classes is not None else 0)
     figure.set_size_inches(first + COLUMN * columns, HEIGHT)
 

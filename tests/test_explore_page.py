@@ -1,5 +1,6 @@
 """The explorer in a headless Chromium: its engine against npae layer by layer, its pictures against `model.decode`, its
 speed, and what a visitor can do with it. Skipped where no chromium is installed."""
+import itertools
 import json
 
 import numpy as np
@@ -239,6 +240,11 @@ def test_a_page_fits_asks_the_network_for_nothing_and_has_nothing_to_complain_of
     pages(name, width, dark)
     frame(browser)
     assert browser.run("return document.documentElement.scrollWidth") <= width
+    parts = browser.run("""return [".pair", ".codes", ".controls"].map((part) => {
+        const b = document.querySelector(part).getBoundingClientRect();
+        return [b.left, b.top, b.right, b.bottom]; })""")
+    for (left, top, right, bottom), (x, y, z, w) in itertools.combinations(parts, 2):
+        assert right > left and bottom > top and (right <= x or z <= left or bottom <= y or w <= top)  # side by side
     assert browser.log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -254,6 +260,33 @@ def test_a_page_says_what_it_shows(pages, browser):
     assert "28 × 28 pixels" in text(browser, "lead")
     assert text(browser, "legend") == "0123456789"
     assert browser.run("return document.getElementById('time').textContent").endswith("ms, drawing included")
+
+
+def plane_of(z):
+    """(z1, z2) at a place of the plane, a fraction of its width and height: a margin of 7 % around codes and origin."""
+    low, high = np.vstack([z, [[0, 0]]]).min(axis=0), np.vstack([z, [[0, 0]]]).max(axis=0)
+    half = 0.57 * (high - low).max()
+    return lambda x, y: (low + high) / 2 + half * np.array([2 * x - 1, 1 - 2 * y])
+
+
+def test_a_dot_and_the_pointer_stand_where_the_axes_say(pages, browser):
+    model, dataset = pages("bernoulli-vae")
+    z = model.encode((dataset.test_x > 127).astype(np.float32))
+    place = plane_of(z)
+    left, top, width, height = box(browser, "marker")
+    wide, tall = width - 38 - 10, height - 10 - 28  # the page's margins
+    for x, y in ((0.1, 0.9), (0.8, 0.25)):
+        browser.mouse("mouseMoved", left + 38 + x * wide, top + 10 + y * tall)
+        frame(browser)
+        np.testing.assert_allclose(browser.run("return npae.code()"), place(x, y), atol=2 * np.ptp(z) / wide)
+    low, high = place(0, 1), place(1, 0)
+    n = np.abs(z - z.mean(axis=0)).sum(axis=1).argmax()  # a dot away from the others
+    x, y = (z[n] - low) / (high - low) * [wide, -tall] + [38, 10 + tall]
+    ground = browser.run("return Array.from(document.getElementById('ground').getContext('2d')"
+                         ".getImageData(arguments[0], arguments[1], 1, 1).data)", int(x), int(y))
+    hue = ["#4c8fd0", "#f08c2e", "#3fa656", "#e0525a", "#9a6fd0", "#a9765a", "#e07fc0", "#8f959e", "#b8a832",
+           "#34b3c0"][dataset.test_y[n]]
+    assert ground[3] > 180 and np.abs(np.array(ground[:3]) - list(bytes.fromhex(hue[1:]))).max() < 25
 
 
 def test_moving_over_the_plane_decodes_and_a_click_holds(pages, browser):
@@ -273,6 +306,7 @@ def test_moving_over_the_plane_decodes_and_a_click_holds(pages, browser):
     frame(browser)
     assert shown_code(browser) == codes[2] and "Held" in text(browser, "hint")
     assert "no original" in text(browser, "caption")
+    assert browser.run("return document.getElementById('source').className") == "empty"
 
 
 def test_a_finger_on_the_plane_decodes_too(pages, browser):
@@ -405,21 +439,28 @@ def test_a_dot_is_a_drawing_too(pages, browser):
     assert 2 < seen.sum() < 40
 
 
-def test_the_plane_in_pictures_shows_what_its_places_decode_to(pages, browser):
-    model, _ = pages("bernoulli-vae")
+@pytest.mark.parametrize("name", ["bernoulli-vae", "labelled"])
+def test_the_plane_in_pictures_shows_what_its_places_decode_to(name, pages, browser):
+    model, _ = pages(name)
     browser.run("document.getElementById('view-pictures').click()")
     left, top, width, height = box(browser, "marker")
     cell = [(width - 38 - 10) / 18, (height - 10 - 28) / 18]  # the page's margins, and its 18 pictures a side
     for i, j in ((0, 0), (17, 3), (17, 17)):
         x, y = 38 + (j + 0.5) * cell[0], 10 + (i + 0.5) * cell[1]
         browser.mouse("mouseMoved", left + x, top + y)
-        for _ in range(100):  # a row of pictures a frame
+        seen = []
+        for label in (0, 3) if model.classes else (None,):
+            browser.run("document.getElementById('label-buttons').children[arguments[0]]?.click()", label or 0)
             frame(browser)
-            grey = np.array(browser.run("return Array.from(document.getElementById('ground').getContext('2d')"
-                                        ".getImageData(...arguments).data)",
-                                        x - cell[0] / 2, y - cell[1] / 2, cell[0], cell[1])).reshape(-1, 4)
-            if grey[:, 3].min() == 255 and grey[:, 0].std() > 0:
-                break
-        expected = model.decode(np.float32([browser.run("return npae.code()")]))
-        assert abs(grey[:, 0].mean() / 255 - expected.mean()) < 0.02
+            z = np.float32([browser.run("return npae.code()")])
+            expected = model.decode(z, None if label is None else np.array([label])).mean()
+            for _ in range(200):  # the pictures come a row a frame
+                frame(browser)
+                rgba = browser.run("return Array.from(document.getElementById('ground').getContext('2d')"
+                                   ".getImageData(...arguments).data)", x - cell[0] / 2, y - cell[1] / 2, *cell)
+                seen.append(np.mean(rgba[::4]) / 255)
+                if min(rgba[3::4]) == 255 and abs(seen[-1] - expected) < 0.01:
+                    break
+            assert abs(seen[-1] - expected) < 0.01
+        assert not model.classes or np.ptp(seen) > 0.01  # another label, other pictures
     assert browser.run("return document.getElementById('legend').hidden")

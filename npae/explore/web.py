@@ -56,8 +56,8 @@ def page(model: Model, dataset: Dataset, *, recipe: str = "", figure: str = "", 
 def _filled(title: str, told: dict[str, Any]) -> str:
     """The template with its parts; in JSON every < is escaped, so that no text of ours can end the script."""
     pages = files("npae.lab") / "pages"
-    parts = {"TITLE": html.escape(title), "DATA": json.dumps(told, allow_nan=False).replace("<", "\\u003c"),
-             "ENGINE": (pages / "engine.js").read_text("utf-8"), "EXPLORER": (pages / "explorer.js").read_text("utf-8")}
+    parts = {name.upper(): (pages / f"{name}.js").read_text("utf-8") for name in ("engine", "plane", "pad", "explorer")}
+    parts.update(TITLE=html.escape(title), DATA=json.dumps(told, allow_nan=False).replace("<", "\\u003c"))
     template = (pages / "explorer.html").read_text("utf-8")
     return re.sub("%(" + "|".join(parts) + ")%", lambda found: parts[found[1]], template)
 

@@ -61,12 +61,15 @@ class LabelledVAE(VAE):
 
 
 def labelled(latent=2, shape=(28, 28, 1)):
-    """A conditional VAE."""
+    """A conditional VAE that paints the ten labels in ten brightnesses."""
     rng, pixels = np.random.default_rng(2), int(np.prod(shape))
     encoder = Sequential([Dense(pixels + 10, 30, activation="tanh", rng=rng), Dense(30, 2 * latent, rng=rng)])
     decoder = Sequential([Dense(latent + 10, 30, activation="softplus", rng=rng), Dense(30, pixels, rng=rng),
                           Reshape(shape)])
-    return stirred(LabelledVAE(encoder, decoder, likelihood=Bernoulli()))
+    model = stirred(LabelledVAE(encoder, decoder, likelihood=Bernoulli()))
+    decoder.layers[0].W.value[latent:] += np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
+    decoder.layers[1].W.value[...] += 0.03
+    return model
 
 
 def dense(latent=5, shape=(28, 28, 1), hidden=40, activation=None):

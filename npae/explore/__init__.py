@@ -57,9 +57,11 @@ def _test_figure(folder: Path, config: dict[str, Any]) -> str:
     """What the run reached on its test pictures, with units; empty where it was not measured."""
     if not (folder / "metrics.json").is_file():
         return ""
-    test = store.read_json(folder / "metrics.json")["test"]
+    test = store.read_json(folder / "metrics.json").get("test", {})
     said = []
     if "elbo" in test:
         what = "ELBO" if config["settings"]["binarize"] != "none" else "minus cross-entropy of grey pixels and KL"
         said.append(f"{what} {test['elbo']:.2f} nats per image".replace("-", "\N{MINUS SIGN}"))
-    return "; ".join([*said, f"reconstruction error {test['mse']:.5f} squared grey levels per pixel"])
+    if "mse" in test:
+        said.append(f"reconstruction error {test['mse']:.5f} squared grey levels per pixel")
+    return "; ".join(said)

@@ -120,7 +120,7 @@ def packed(values: np.ndarray, dtype: str) -> dict[str, Any]:
 def _told(model: Model, dataset: Dataset, binarize: str) -> dict[str, Any]:
     """What the page knows beside the nets: sizes, ranges, test pictures and their codes."""
     x, y, z = test_codes(model, dataset, binarize)
-    d, prior = z.shape[1], hasattr(model, "encode_stats")
+    d, prior = z.shape[1], hasattr(model, "sample")
     if type(model.likelihood) not in MEANS:
         raise ValueError(f"the page does not know the mean of the likelihood {type(model.likelihood).__name__}: use "
                          f"{', '.join(kind.__name__ for kind in MEANS)}")

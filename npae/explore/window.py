@@ -28,7 +28,7 @@ def sliders(model: Model, z: np.ndarray, figure: Figure) -> list[Any]:
     """
     from matplotlib.widgets import RadioButtons, Slider
 
-    prior = hasattr(model, "encode_stats")
+    prior = hasattr(model, "sample")
     reach, code, label = ranges(z, prior), home(z, prior), np.zeros(1, np.int64)
     shown = sorted(np.argsort(-z.std(axis=0), kind="stable")[:MOST_SLIDERS].tolist())
     columns, first = -(-len(shown) // ROWS), PICTURE + (LABELS if model.classes is not None else 0)

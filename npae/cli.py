@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
                                                  "(default: PICTURE-reconstructed.png)")
     p.set_defaults(run=_reconstruct)
 
+    p = commands.add_parser("explore", help="move through a run's codes and see what its decoder draws")
+    p.add_argument("folder", metavar="RUN", help="its folder")
+    p.add_argument("--html", metavar="FILE", help="write a page for a browser (default: open a window with sliders)")
+    p.set_defaults(run=_explore)
+
     p = commands.add_parser("list", help="the recipes and their settings")
     p.set_defaults(run=_list)
 
@@ -158,6 +163,16 @@ def _reconstruct(args: argparse.Namespace) -> int:
 
     print("\n".join(reconstruct.picture(args.folder, args.picture, out=args.out, invert=args.invert,
                                         label=args.label)))
+    return 0
+
+
+def _explore(args: argparse.Namespace) -> int:
+    from npae import explore
+
+    if args.html is None:
+        explore.open_window(args.folder)
+    else:
+        print(explore.write_run(args.folder, args.html))
     return 0
 
 

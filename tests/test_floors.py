@@ -13,7 +13,7 @@ FLOORS = {  # room (a file, or a folder with all that is in it) -> its floor
     **dict.fromkeys(("layers",), 1),
     **dict.fromkeys(("nets", "models"), 2),
     **dict.fromkeys(("train", "callbacks", "evaluate", "measures", "tables", "checkpoint", "canvas", "figures",
-                     "settings", "recipes", "runs", "reconstruct", "trace", "lab"), 3),
+                     "settings", "recipes", "runs", "reconstruct", "explore", "trace", "lab"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 4),
 }
 WORDS = ("the ground floor", "the first floor", "the second floor", "the third floor", "the door")

@@ -85,7 +85,8 @@ def test_a_page_holds_every_weight_and_every_layer(name):
     for p in model.params:
         stored = told["params"][p.name]
         steps = {"<f4": np.inf, "<i2": 32767, "|i1": 127}[stored["dtype"]]
-        assert np.abs(unpacked(stored) - p.value).max() <= 0.5001 * np.abs(p.value).max() / steps
+        largest = np.abs(p.value).max()  # half a step of the grid, and the rounding of what the engine multiplies
+        assert np.abs(unpacked(stored) - p.value).max() <= largest * (0.5 / steps + np.finfo(np.float32).eps)
     assert set(told["params"]) == {p.name for p in model.params}
     for net, role in ((model.encoder, "encoder"), (model.decoder, "decoder")):
         kinds = re.findall(r'"layer": "(\w+)"', json.dumps(told[role]["layers"]))

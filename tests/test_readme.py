@@ -46,3 +46,16 @@ def test_the_example_prints_what_the_readme_says():
     assert result.stdout.split()[0] == "True"
     found, said = ([float(n) for n in numbers.findall(text)] for text in (result.stdout, printed))
     assert found == pytest.approx(said, abs=0.3)  # the last bits of a training depend on the machine
+
+
+def test_the_table_of_the_family_is_the_scripts(monkeypatch):
+    """All but the measured columns is made anew here; these are of runs that are not in the repository."""
+    monkeypatch.syspath_prepend(ROOT / "demos")
+    import family_table as family
+
+    text = README.split(family.BEGIN)[1].split(family.END)[0]
+    rows, made = ([line.split(" | ") for line in part.splitlines()] for part in (text, family.table({})))
+    assert [row[:4] for row in rows] == [row[:4] for row in made]
+    numbers = {"recipe": "ae", "test": {"mse": 0.01, "mse_pca": 0.02, "elbo": -1.5}}
+    assert "| 7.84 (15.68) | ELBO −1.50 |" in family.table({"ae": numbers})
+    assert family.filled(README, text) == README

@@ -37,7 +37,8 @@ def row(name: str, metrics: dict[str, Any] | None) -> list[str]:
     recipe = recipes.get(name)
     kind = type(recipe.build(recipe.resolve({})[0], nothing(), np.random.default_rng(0)))
     file = Path(inspect.getfile(kind)).name
-    return [f"`{name}`", recipe.equation.replace("|", r"\|"), f"[{file}](npae/models/{file})", DEMOS[name], *measured(metrics)]
+    equation = recipe.equation.replace("|", r"\|")  # a bar would end the column
+    return [f"`{name}`", equation, f"[{file}](npae/models/{file})", DEMOS[name], *measured(metrics)]
 
 
 def measured(metrics: dict[str, Any] | None) -> tuple[str, str]:

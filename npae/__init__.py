@@ -9,8 +9,9 @@ from typing import Any
 from npae._version import __version__
 
 __all__ = [
-    "__version__", "callbacks", "data", "evaluate", "figures", "gradcheck", "init", "kernels", "layers", "losses",
-    "models", "nets", "optim", "params", "penalties", "recipes", "runs", "store", "train",
+    "__version__", "callbacks", "corruption", "data", "evaluate", "explore", "figures", "gradcheck", "init", "kernels",
+    "layers", "losses", "measures", "models", "nets", "optim", "params", "penalties", "recipes", "reconstruct", "runs",
+    "settings", "store", "tables", "train",
 ]
 
 

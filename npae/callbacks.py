@@ -21,6 +21,9 @@ from npae.models.base import Model, Terms
 from npae.optim import Optimizer
 
 
+MOST_LINES = 100  # of a training of many short epochs, such as L-BFGS's iterations
+
+
 @dataclass
 class State:
     """What callbacks see: the model and its optimizer, and how far the training has come."""
@@ -218,8 +221,11 @@ class ProgressBar(Callback):
             terms.refresh()
 
     def on_epoch_end(self, state: State) -> None:
-        """The epoch's line in place of its bar."""
+        """The epoch's line in place of its bar; of more than MOST_LINES epochs, not each one."""
         self._close()
+        every = -(-state.epochs // MOST_LINES)
+        if state.epoch % every and state.epoch > 1 and state.epoch < state.epochs and state.stop is None:
+            return
         left = state.seconds * (state.epochs - state.epoch)
         self._say(f"epoch {state.epoch}/{state.epochs}: {_terms(state)}, {_speed(state)}, {state.seconds:.1f} s, "
                   f"{_left(left)}")

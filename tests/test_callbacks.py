@@ -269,6 +269,16 @@ def test_where_there_is_no_terminal_each_epoch_is_a_plain_line(compiled):
     assert second.startswith("epoch 2/2: ") and second.endswith(" s, 0:00 left")
 
 
+def test_of_very_many_epochs_not_every_one_has_a_line(compiled):
+    for epochs, stop, said in ((100, 0, range(1, 101)), (250, 0, [1, *range(3, 250, 3), 250]), (250, 5, [1, 3, 5])):
+        out, now = io.StringIO(), state(epochs=epochs, images=1, seconds=1.0, terms={"loss": 1.0})
+        bar = ProgressBar(out)
+        for now.epoch in range(1, (stop or epochs) + 1):
+            now.stop = "enough" if now.epoch == stop else None
+            bar.on_epoch_end(now)
+        assert [int(line.split()[1].split("/")[0]) for line in out.getvalue().splitlines()] == list(said)
+
+
 def test_the_line_has_the_figures_of_state(compiled):
     out = io.StringIO()
     now = state(epoch=4, images=60_000, seconds=12.34, terms={"loss": 31.5, "recon": 31.5})

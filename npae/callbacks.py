@@ -20,7 +20,6 @@ from npae.losses import SquaredError
 from npae.models.base import Model, Terms
 from npae.optim import Optimizer
 
-
 MOST_LINES = 100  # of a training of many short epochs, such as L-BFGS's iterations
 
 

@@ -365,6 +365,14 @@ def test_the_command_writes_a_page_that_says_what_was_reached(run, tmp_path, cap
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_a_figure_of_grey_pixels_is_not_called_an_elbo(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(explore.store, "read_json", lambda path, read=store.read_json: (
+        {"test": {"cross_entropy_bound": -70.5}} if path.name == "metrics.json" else read(path)))
+    explore.write_run(run, tmp_path / "grey.html")
+    assert data_of((tmp_path / "grey.html").read_text())["figure"] == (
+        "minus cross-entropy of grey pixels and KL −70.50 nats per image")
+
+
 def test_a_run_without_figures_of_its_own_is_explored_all_the_same(run, tmp_path):
     (run / "metrics.json").rename(tmp_path / "metrics.json")
     try:

@@ -4,7 +4,6 @@ The page needs no network and no framework: config, weights, test pictures and a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from npae import runs, store
 from npae.explore.codes import ranges, test_codes
@@ -22,7 +21,7 @@ def write_run(folder: str | Path, path: str | Path) -> str:
     if Path(path).suffix.lower() != ".html":
         raise ValueError(f"the explorer is a web page, and {path} does not end in .html: choose another --html")
     model, dataset, config = runs.load(folder)
-    text = page(model, dataset, recipe=config["recipe"], figure=_test_figure(Path(folder), config),
+    text = page(model, dataset, recipe=config["recipe"], figure=_test_figure(Path(folder)),
                 binarize=config["settings"]["binarize"])
     store.write_text(path, text)
     return f"the explorer is in {path} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser"
@@ -53,15 +52,15 @@ def open_window(folder: str | Path) -> None:
                      f"with `npae explore {folder} --html FILE`")
 
 
-def _test_figure(folder: Path, config: dict[str, Any]) -> str:
+def _test_figure(folder: Path) -> str:
     """What the run reached on its test pictures, with units; empty where it was not measured."""
     if not (folder / "metrics.json").is_file():
         return ""
     test = store.read_json(folder / "metrics.json").get("test", {})
     said = []
-    if "elbo" in test:
-        what = "ELBO" if config["settings"]["binarize"] != "none" else "minus cross-entropy of grey pixels and KL"
-        said.append(f"{what} {test['elbo']:.2f} nats per image".replace("-", "\N{MINUS SIGN}"))
+    for key, what in (("elbo", "ELBO"), ("cross_entropy_bound", "minus cross-entropy of grey pixels and KL")):
+        if key in test:
+            said.append(f"{what} {test[key]:.2f} nats per image".replace(" -", " \N{MINUS SIGN}"))
     if "mse" in test:
         said.append(f"reconstruction error {test['mse']:.5f} squared grey levels per pixel")
     return "; ".join(said)

@@ -55,8 +55,8 @@ figures.save(figures.rate_distortion(rate, distortion, betas), pictures / "rate-
 # What the price does to the pictures: a dear code tells the rough shape only, and in the end nothing.
 x = to_float(digits.test_x[:20])
 sheets = {"test pictures": x, **{f"beta = {beta:g}": vae.reconstruct(x) for beta, vae in vaes.items()}}
-figures.save(lesson.blocks(sheets, 5, 4, title="The same pictures, at a rising price of the code",
-                           note="Reconstructed from the mean code"), pictures / "reconstructions.png")
+figures.save(lesson.blocks(sheets, 4, 5, across=4, title="The same pictures, at a rising price of the code",
+                           note="Reconstructed from mu"), pictures / "reconstructions.png")
 
 # %% [markdown]
 # A dear code is often said to be **disentangled**: one number for the slant, one for the width ... The strokes come

@@ -1,7 +1,7 @@
 """Can an autoencoder invent digits, and what does it take?
 
 Promise: 60 % of a VAE's samples are as near to a training picture as 90 % of real test pictures are, and it beats a
-plain autoencoder, whose codes get a fair chance, by 15 points (3 in the short form). Two minutes on two cores.
+plain autoencoder, whose codes get a fair chance, by 15 points (3 in the short form). One minute on two cores.
 """
 # %%
 from collections.abc import Callable

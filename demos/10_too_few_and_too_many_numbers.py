@@ -79,7 +79,7 @@ both = np.concatenate([digits.test_x[:11], noise[:11]])
 sheets = {"pictures": both, **{f"{k} numbers": model.reconstruct(np.float32(both / 255))
                                for k, model in models_of.items()}}
 figures.save(lesson.blocks(sheets, 2, 11, across=1, title="Digits and noise, through codes of several sizes",
-                           note="Upper rows: test digits; lower rows: the same pixels, mixed between pictures"),
+                           note="Upper rows: test digits; lower rows: their pixels, mixed"),
              pictures / "reconstructions.png")
 
 # %%

@@ -193,14 +193,14 @@ logits = np.linspace(-10, 30, 401)[:, None]
 @canvas.styled
 def draw():
     figure = canvas.page(900, 330, "A black pixel, and a net that says white", "To the right: surer, and more wrong")
-    for i, (what, unit) in enumerate((("cost", "nats"), ("gradient", "nats per unit of the logit"))):
-        ax = canvas.box(figure, left=80 + 470 * i, top=canvas.HEAD + 30, width=380, height=230)
+    for i, (what, unit) in enumerate((("cost", "nats"), ("gradient", "nats per logit"))):
+        ax = canvas.box(figure, left=80 + 470 * i, top=canvas.HEAD + 30, width=370, height=230)
         for name, line, colour, likelihood in (("logits", "-", canvas.BLUE, losses.Bernoulli()),
                                                ("sigmoid, clipped log", "--", canvas.ORANGE, Clipped())):
             cost, slope = likelihood.nll_each(logits, 0 * logits)
             ax.plot(logits[:, 0], (cost, len(logits) * slope[:, 0])[i], line, color=colour, label=name)
         ax.set(xlabel="logit", ylabel=unit, title=what)
-    ax.legend(loc="center right")
+    figure.axes[0].legend(loc="upper left")
     return figure
 
 

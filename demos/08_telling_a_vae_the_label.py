@@ -13,7 +13,7 @@ from npae.data.batches import to_float
 digits, short, pictures = lesson.begin("08_telling_a_vae_the_label.py", __doc__)
 reader = digits.first(4000 if short else 12_000)  # the neighbours
 digits = digits.first(1500 if short else 12_000)
-width, epochs = (128, 25) if short else (256, 15)
+width, epochs = (128, 20) if short else (256, 15)
 latent = 2
 seed = 0
 

@@ -14,7 +14,7 @@ from npae.layers import Reparameterize
 
 digits, short, pictures = lesson.begin("11_five_mistakes_of_tutorials.py", __doc__)
 digits = digits.first(1000 if short else 6000)
-width, epochs = (64, 12) if short else (256, 20)
+width, epochs = (64, 10) if short else (256, 20)
 latent = 2
 seed = 0
 x, y = to_float(digits.test_x), digits.test_y

@@ -3,9 +3,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from npae import data
+import numpy as np
+from matplotlib.figure import Figure
+
+from npae import canvas, data
 from npae.data import Dataset
 
 
@@ -37,3 +41,19 @@ def promised(what: str, measured: float, *, below: float | None = None, above: f
     if not kept:
         raise SystemExit(f"BROKEN PROMISE: {line}")
     print(line)
+
+
+@canvas.styled
+def blocks(x: Mapping[str, np.ndarray], rows: int, cols: int, *, title: str, note: str, across: int = 9) -> Figure:
+    """Sheets of rows * cols pictures side by side, each under its name; after `across` of them a new row begins.
+
+    Shapes: each (at least rows * cols, H, W, C), uint8 or float in [0, 1]; the first so many are shown
+    """
+    sheets = [canvas.tile(pictures[:rows * cols], rows, cols)[0] for pictures in x.values()]
+    height, width = (2 * n for n in sheets[0].shape[:2])
+    down = -(-len(sheets) // across)
+    figure = canvas.page(min(len(sheets), across) * (width + 36) - 36, down * (height + 44) - 16, title, note)
+    for i, (name, sheet) in enumerate(zip(x, sheets, strict=True)):
+        ax = canvas.show(figure, sheet, 2, left=i % across * (width + 36), top=28 + i // across * (height + 44))
+        ax.set_title(name, loc="left", fontsize=12)
+    return figure

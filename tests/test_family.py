@@ -16,6 +16,7 @@ from npae.models import (
     VAE,
     Autoencoder,
     ConditionalVAE,
+    ContractiveAutoencoder,
     DenoisingAutoencoder,
     SparseAutoencoder,
     WeightDecayAutoencoder,
@@ -171,6 +172,12 @@ def test_a_sparse_loss_is_its_equation():
     terms = model.loss(x)
     assert terms == pytest.approx({"loss": recon + 0.7 * sparsity + 0.1 * decay, "recon": recon, "sparsity": sparsity,
                                    "decay": decay}, rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", [SparseAutoencoder, WeightDecayAutoencoder, DenoisingAutoencoder,
+                                  ContractiveAutoencoder])
+def test_without_a_likelihood_it_is_squares(kind):
+    assert type(kind(*nets(bend="sigmoid")).likelihood) is SquaredError
 
 
 def test_a_sparse_model_needs_a_target_that_a_mean_can_reach():

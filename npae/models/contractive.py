@@ -8,7 +8,7 @@ import numpy as np
 
 from npae.layers import Dense, Flatten, Sequential, Shift
 from npae.layers.tangent import Tangent
-from npae.losses import Likelihood
+from npae.losses import Likelihood, SquaredError
 from npae.models.base import Model, Terms, non_negative
 from npae.penalties import contractive
 
@@ -24,8 +24,9 @@ class ContractiveAutoencoder(Model):
     Source: Rifai et al. 2011; the random direction: Hutchinson 1990
     """
 
-    def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood, lam: float = 0.1):
-        super().__init__(encoder, decoder, likelihood)
+    def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood | None = None,
+                 lam: float = 0.1):
+        super().__init__(encoder, decoder, likelihood or SquaredError())
         self.lam = non_negative(self, "lam", lam)
         self.dense = _only_dense(encoder)
         self.tangent = Tangent(encoder) if self.dense is None else None

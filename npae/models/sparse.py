@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npae.layers.base import Sequential
-from npae.losses import Likelihood
+from npae.losses import Likelihood, SquaredError
 from npae.models.base import Model, Terms, non_negative
 from npae.penalties import sparsity_kl, weight_decay
 
@@ -22,9 +22,9 @@ class SparseAutoencoder(Model):
     Source: Ng, lecture notes CS294A "Sparse autoencoder" (his lambda is 2 lam, his cost half a squared error)
     """
 
-    def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood, rho: float = 0.1,
-                 beta: float = 3.0, lam: float = 0.0):
-        super().__init__(encoder, decoder, likelihood)
+    def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood | None = None,
+                 rho: float = 0.1, beta: float = 3.0, lam: float = 0.0):
+        super().__init__(encoder, decoder, likelihood or SquaredError())
         if not 0 < rho < 1:
             raise ValueError(f"{type(self).__name__} needs a target rho between 0 and 1, got {rho}")
         self.rho, self.beta = float(rho), non_negative(self, "beta", beta)

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("figures", help="draw the figures of a run again")
     p.add_argument("folder", metavar="RUN", help="its folder")
+    p.add_argument("--beside", metavar="RUN", help="of a conditional VAE: a plain one, for the sheet of classes")
     p.set_defaults(run=_figures)
 
     p = commands.add_parser("reconstruct", help="encode and decode a picture of your own")
@@ -154,7 +155,7 @@ def _compare(args: argparse.Namespace) -> int:
 def _figures(args: argparse.Namespace) -> int:
     from npae import runs
 
-    print("\n".join(map(str, runs.draw_run(args.folder))))
+    print("\n".join(map(str, runs.draw_run(args.folder, args.beside))))
     return 0
 
 

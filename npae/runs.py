@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from npae import data as _data
 from npae import figures, measures, models, recipes, store, tables, train
 from npae._version import __version__
@@ -180,19 +182,29 @@ def _metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def draw_run(folder: str | Path) -> list[Path]:
-    """Draw the figures of a run again."""
+def draw_run(folder: str | Path, beside: str | Path | None = None) -> list[Path]:
+    """Draw the figures of a run again; samples of a run `beside` are laid beside the class sheet of a conditional one.
+
+    Raises ValueError: no finished run; `beside` a sheet that this model does not have, or a run without samples.
+    """
     model, dataset, config = load(folder)
-    return _draw(model, dataset, _history(folder), config, Path(folder))
+    samples = None
+    if beside is not None:
+        other, _, its = load(beside)
+        if model.classes is None or not hasattr(other, "sample") or other.classes is not None:
+            raise ValueError(f"samples of a plain VAE can be laid beside those of a conditional one, not "
+                             f"{its['recipe']}'s beside {config['recipe']}'s: leave --beside out")
+        samples = {f"{its['recipe']}, which cannot be asked": other.sample(100, rng=train.streams(its["seed"]).figures)}
+    return _draw(model, dataset, _history(folder), config, Path(folder), samples)
 
 
 def _draw(model: Model, dataset: _data.Dataset, history: list[dict[str, float]], config: Config,
-          folder: Path) -> list[Path]:
+          folder: Path, beside: Mapping[str, np.ndarray] | None = None) -> list[Path]:
     settings = config["settings"]
     return figures.write_all(model, dataset.test_x, dataset.test_y, history, folder / "figures",
                              unit=model.likelihood.unit, rng=train.streams(config["seed"]).figures,
                              per="iteration" if settings["optimizer"] == "lbfgs" else "epoch",
-                             transform=binarizer(settings["binarize"]))
+                             transform=binarizer(settings["binarize"]), beside=beside)
 
 
 def _history(folder: str | Path) -> list[dict[str, float]]:

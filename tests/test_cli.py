@@ -60,6 +60,24 @@ def test_a_vae_run_leaves_all_its_files(vae_run, pictures):
         assert gif.n_frames == 3  # epoch 0 included
 
 
+def test_a_conditional_run_is_drawn_with_a_plain_one_beside_it(pictures, vae_run, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "told"
+    assert main(["train", "mlp-cvae", "--data", str(pictures), "--epochs", "1", "--out", str(out), "--set", "latent=2",
+                 "batch_size=20"]) == 0
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert names == {f"{name}.png" for name in ("reconstructions", "learning_curves", "class_sheet", "filters",
+                                                "latent", "manifold", "traversals", "interpolations")}
+    laid = []
+    monkeypatch.setattr(figures, "write_all", lambda *args, beside=None, **more: laid.append(beside) or [])
+    assert main(["figures", str(out)]) == main(["figures", str(out), "--beside", str(vae_run)]) == 0
+    (name, x), = laid[1].items()
+    assert laid[0] is None and name == "bernoulli-vae, which cannot be asked" and x.shape == (100, 8, 8, 1)
+    capsys.readouterr()
+    assert main(["figures", str(vae_run), "--beside", str(out)]) == 2
+    assert "not mlp-cvae's beside bernoulli-vae's: leave --beside out" in capsys.readouterr().err
+    assert main(["figures", str(out), "--beside", str(out)]) == 2
+
+
 def test_the_last_sentence_says_what_was_learned_in_which_units_and_where(pictures, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["train", "conv-ae", "--data", str(pictures), "--epochs", "1", "--out", str(out), "--seed", "3",

@@ -22,7 +22,7 @@ from npae.corruption import gaussian
 
 digits, short, pictures = lesson.begin("05_contraction_and_denoising", __doc__)
 digits = digits.first(1500 if short else 6000)
-units, epochs, batch_size = 128, 10 if short else 15, 32 if short else 64
+units, epochs, batch_size, lam = (128, 10, 32, 0.25) if short else (128, 15, 64, 0.1)
 
 # %% [markdown]
 # Three autoencoders alike but for their objective. The decoder is the encoder's transpose: with a matrix of its own it
@@ -31,7 +31,7 @@ units, epochs, batch_size = 128, 10 if short else 15, 32 if short else 64
 # %%
 objectives = {
     "plain": lambda *nets: models.Autoencoder(*nets, likelihood=losses.Bernoulli()),
-    "contractive": lambda *nets: models.ContractiveAutoencoder(*nets, likelihood=losses.Bernoulli(), lam=0.25),
+    "contractive": lambda *nets: models.ContractiveAutoencoder(*nets, likelihood=losses.Bernoulli(), lam=lam),
     "denoising": lambda *nets: models.DenoisingAutoencoder(*nets, likelihood=losses.Bernoulli(),
                                                            corruption="gaussian", amount=0.4),
 }

@@ -89,10 +89,10 @@ for down, up in (("stride", "transposed"), ("stride", "upsampling"), ("pooling",
           f"test mse {reconstruction_mse(model, digits.test_x):.5f}, {min(seconds):.2f} s an epoch")
 
 # %% [markdown]
-# Chance weaves. Training pulls the threads out again, since the loss sees them, but slowly: it has to learn what
-# upsampling cannot do wrong. Repeating every pixel wipes out the wave of two pixels exactly, whatever the weights are;
-# only the picture's border lets a little of it in. That has a price, too: the digits have some of that wave (the dotted
-# line), and a decoder that ends in an upsampling cannot paint it.
+# Chance weaves. Training pulls the threads out again, since the loss sees them, until no eye finds any on digits; but
+# it has to learn what upsampling cannot do wrong. Repeating every pixel wipes out the wave of two pixels exactly,
+# whatever the weights are; only the picture's border lets a little of it in. That has a price, too: the digits have
+# some of that wave (the dotted line), and a decoder that ends in an upsampling cannot paint it.
 
 # %%
 both = [("stride", "transposed"), ("stride", "upsampling")]
@@ -118,7 +118,7 @@ def weave():
     ax.axhline(chessboard(x), color=canvas.GREY, linestyle=":", label="digits")
     ax.set(xlabel="epoch (0: untrained)", ylabel="share of the spectrum in\nwaves of two pixels")
     canvas.epoch_axis(ax, range(epochs + 1))
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.1, 0.98), ncols=4)
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.15, 0.98), ncols=4, fontsize=10, columnspacing=1.2)
     return figure
 
 

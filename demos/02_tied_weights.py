@@ -120,4 +120,5 @@ if not short:
 #
 # 1. Take the four differences between `tutorial` and `better` one at a time. Which one is worth most? (Before you look:
 #    how large is the signal behind eight layers that each shrink it?)
-# 2. Train both with 500 pictures, and with all of them. When is it the tied one that is better on test pictures?
+# 2. Train both with 1,000 pictures, and with all of them: when is the tied one ahead? Is it a better start? (Begin the
+#    untied one with the same weights, `layer.W.value[...] = partner.W.value.T`, and let go.)

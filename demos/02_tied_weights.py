@@ -24,7 +24,7 @@ from npae.layers import Dense, Flatten, Reshape, Sequential, Shift, TiedDense
 
 digits, short, pictures = lesson.begin("02_tied_weights", __doc__)
 digits = digits.first(1000 if short else 0)
-D, epochs = digits.mean.size, 8 if short else 20
+D, epochs = digits.mean.size, 5 if short else 20
 widths = [D, 256, 256, 64, 32]
 
 

@@ -44,8 +44,8 @@ for name, objective in objectives.items():
     trained[name] = model
 
 # %% [markdown]
-# The Jacobian of the code at test pictures. The contractive code has given up its largest axes, in which pictures
-# differ by chance, and little of the error is lost with them.
+# The Jacobian of the code at test pictures. The plain code has one axis that is far longer than all others: it is the
+# first to go, and little of the error goes with it. The size of the whole, |J|, falls less than this one.
 
 # %%
 x = digits.test_x[:200 if short else 1000].astype(np.float32) / 255
@@ -63,12 +63,13 @@ for name, model in trained.items():
     h, h_noisy = model.encode(x), model.encode(x_noisy)
     table[name] = {
         "top": float(spectra[name].max(axis=1).mean()),
+        "whole": float(np.sqrt(np.square(spectra[name]).sum(axis=1)).mean()),
         "mse": evaluate.reconstruction_mse(model, digits.test_x),
         "moved": float(np.square(h_noisy - h).sum() / np.square(h - h.mean(axis=0)).sum()),
         "noisy": float(np.square(model.decode(h_noisy) - x).mean()),
     }
-    print("{:12s} largest singular value {top:6.3f}, mse {mse:.5f}; of noisy pictures: codes move {moved:.0%} of their "
-          "spread, mse {noisy:.5f}".format(name, **table[name]))
+    print("{:12s} largest singular value {top:6.3f}, |J| {whole:6.3f}, mse {mse:.5f}; of noisy pictures: codes move "
+          "{moved:.0%} of their spread, mse {noisy:.5f}".format(name, **table[name]))
     figures.save(figures.triples(x, x_noisy, model.decode(h_noisy), title=f"Noisy pictures through the {name} one"),
                  pictures / f"{name}.png")
 
@@ -86,5 +87,6 @@ lesson.promised("mse on noisy pictures, denoising over contractive", denoised["n
 # Try this:
 #
 # 1. lam = 0.1, 0.3, 1. What does the error cost that the last halving of the Jacobian brings?
-# 2. Give the contractive one a decoder of its own (`nets.mlp_decoder`). How small does the Jacobian get at the same
+# 2. `activation="sigmoid"` in place of tanh: has its plain code such an axis, too? Is the promise still kept?
+# 3. Give the contractive one a decoder of its own (`nets.mlp_decoder`). How small does the Jacobian get at the same
 #    error, and how far do the codes of noisy pictures then move, as a share of their spread? Which number was honest?

@@ -125,8 +125,8 @@ def weave():
 figures.save(weave(), pictures / "weave.png")
 
 # %% [markdown]
-# Kept? As to the way down: a stride computes a quarter of what the convolution before a pooling does, and its
-# error above is no worse.
+# Kept? As to the way down: a stride computes a quarter of what the convolution before a pooling does. Compare the
+# errors and the seconds above before you pay for the other three quarters.
 
 # %%
 transposed, upsampled = (waves[pair] for pair in both)

@@ -189,7 +189,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
         "conv-vae", "convolutional VAE with a light KL", "CE(x, x̂) + 0.392 KL", _conv_vae,
         {**_common(latent=2, epochs=10, batch_size=16, optimizer="rmsprop", patience=2),
          "beta": _beta(None, "default: 784 · 5e-4 · 2 / latent, as published")},
-        adapt=_conv_vae_beta),
+        adapt=_conv_vae_beta,
+        rmsprop={"rho": 0.99, "eps": 1e-8}),  # batches of 16 are noisy: 0.1885 a pixel after 3 epochs, 0.1908 with 0.9
     Recipe(
         "bernoulli-vae", "convolutional VAE on black-and-white pixels: single-sample ELBO",
         "-log p(x|z) + log q(z|x) - log p(z)", _bernoulli_vae,
@@ -228,7 +229,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
         adapt=_whole_batch),
     Recipe(
         "contractive-ae", "a code that hardly moves when its picture does", "CE(x, x̂) + λ ‖∂h/∂x‖²", _contractive_ae,
-        {**_common(latent=256), "lam": Setting(0.1, "weight of the squared Jacobian", least=0)}),
+        {**_common(latent=256),  # of strokes: 0.1 takes 5 % off the largest singular value, 0.5 adds 7 % to the error
+         "lam": Setting(0.3, "weight of the squared Jacobian", least=0)}),
     Recipe(
         "conv-pool-ae", "convolutions with pooling, and upsampling back", "CE(x, x̂) + λ Σ ‖W‖²", _conv_pool_ae,
         {**_common(latent=32), "lam": _decay(1e-4)}),

@@ -56,7 +56,7 @@ class Recipe:
     """A named training: `build(settings, dataset, rng)` makes the model.
 
     equation: the objective in a line; drop_last: the last, short batch of an epoch is left out; adapt: fills in what
-    depends on other settings, and returns a remark on it or None.
+    depends on other settings, and returns a remark on it or None; rmsprop: settings of that optimizer beside its rate.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Recipe:
     settings: Mapping[str, Setting]
     drop_last: bool = False
     adapt: Callable[[Settings], str | None] = field(default=lambda settings: None)
+    rmsprop: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self, given: Mapping[str, str]) -> tuple[Settings, str | None]:
         """All settings, defaults changed by what is given as text, and a remark on what follows from it.
@@ -90,7 +91,8 @@ class Recipe:
 
     def optimizer(self, settings: Settings) -> optim.Optimizer:
         """The optimizer that the settings name, with their learning rate."""
-        return OPTIMIZERS[settings["optimizer"]](settings["lr"])
+        name, lr = settings["optimizer"], settings["lr"]
+        return optim.RMSprop(lr, **self.rmsprop) if name == "rmsprop" else OPTIMIZERS[name](lr)
 
 
 OPTIMIZERS: dict[str, Callable[[float], optim.Optimizer]] = {

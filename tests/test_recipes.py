@@ -220,6 +220,14 @@ def test_the_loss_of_the_conv_vae_is_the_published_one_times_the_pixels():
     assert "= 0.196, no ELBO" in remark and resolved("conv-vae", beta="1")[1] is None
 
 
+def test_the_averages_of_the_conv_vaes_optimizer_reach_further_back():
+    settings, _ = resolved("conv-vae")
+    for name, rho, eps in (("conv-vae", 0.99, 1e-8), ("conv-ae", 0.9, 1e-7)):
+        optimizer = recipes.get(name).optimizer({**settings, "lr": 0.5})
+        assert (optimizer.rho, optimizer.eps, optimizer.learning_rate()) == (rho, eps, 0.5)
+    assert type(recipes.get("conv-vae").optimizer({**settings, "optimizer": "adam"})) is optim.Adam
+
+
 def test_the_pixels_of_the_iwae_begin_at_the_mean_picture():
     model, data = built("iwae"), toy((28, 28, 1))
     assert widths(model.encoder) == [(784, 200), (200, 200), (200, 100)]

@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--html", metavar="FILE", help="write a page for a browser (default: open a window with sliders)")
     p.set_defaults(run=_explore)
 
-    p = commands.add_parser("list", help="the recipes and their settings")
+    p = commands.add_parser("list", help="the recipes, or the settings of one")
+    p.add_argument("recipe", nargs="?", metavar="RECIPE", help="its name (default: what there is)")
     p.set_defaults(run=_list)
 
     p = commands.add_parser("gradcheck", help="check gradients against finite differences")
@@ -178,15 +179,21 @@ def _explore(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from npae.recipes import RECIPES
+    from npae import recipes
 
-    for recipe in RECIPES.values():
-        print(f"{recipe.name}: {recipe.summary}")
-        settings, _ = recipe.resolve({})
-        for key, setting in recipe.settings.items():
-            choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
-            value = "" if settings[key] is None else settings[key]
-            print(f"    {key + '=' + str(value):<22} {setting.help}{choices}")
+    if args.recipe is None:
+        width = max(map(len, recipes.RECIPES))
+        for recipe in recipes.RECIPES.values():
+            print(f"{recipe.name:<{width}}  {recipe.summary}  [{recipe.equation}]")
+        print("`npae list RECIPE` shows its settings, which `npae train RECIPE --set key=value` changes")
+        return 0
+    recipe = recipes.get(args.recipe)
+    settings, _ = recipe.resolve({})
+    print(f"{recipe.name}: {recipe.summary}\n    {recipe.equation}")
+    for key, setting in recipe.settings.items():
+        choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
+        value = "" if settings[key] is None else settings[key]
+        print(f"    {key + '=' + str(value):<22} {setting.help}{choices}")
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, evaluate, figures, measures, models, penalties, runs, train
+from npae import data, evaluate, figures, measures, models, penalties, recipes, runs, train
 from npae.callbacks import History
 from npae.cli import main
 from npae.data.batches import binarize_threshold
@@ -255,11 +255,16 @@ def test_validation_0_trains_on_everything_without_early_stopping(pictures, tmp_
     assert "val_loss" not in (out / "history.csv").read_text()
 
 
-def test_list_names_every_recipe_and_its_settings(capsys):
+def test_list_names_every_recipe_and_the_settings_of_one(capsys):
     assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == list(recipes.RECIPES) and "npae list RECIPE" in lines[-1]
+    assert all(recipe.equation in line for recipe, line in zip(recipes.RECIPES.values(), lines, strict=False))
+    assert main(["list", "vae"]) == 2
+    assert "no recipe 'vae': use one of conv-ae" in capsys.readouterr().err
+    assert main(["list", "bernoulli-vae"]) == 0
     printed = capsys.readouterr().out
-    assert "conv-ae:" in printed
-    assert "bernoulli-vae:" in printed
+    assert "bernoulli-vae:" in printed and "conv-ae" not in printed
     assert "kl=sampled" in printed
     assert "drawn with z, or its closed form (sampled, analytic)\n" in printed
     assert "dimensions of the code\n" in printed

@@ -170,8 +170,7 @@ def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: L
         return terms["loss"], model.grad
 
     def after(theta: np.ndarray) -> bool:
-        nonlocal start
-        model.theta[...] = theta
+        nonlocal start  # theta is the point that f was asked about last, so model and terms are its own
         state.step, state.images, state.terms = 1, len(x), dict(terms)
         state.seconds, start = time.perf_counter() - start, time.perf_counter()
         for c in callbacks:

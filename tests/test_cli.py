@@ -255,6 +255,14 @@ def test_validation_0_trains_on_everything_without_early_stopping(pictures, tmp_
     assert "val_loss" not in (out / "history.csv").read_text()
 
 
+def test_a_training_may_see_the_first_pictures_alone(pictures, tmp_path, capsys):
+    assert main(["train", "ae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"), "--set",
+                 "pictures=20", "batch_size=5"]) == 0
+    assert "20 training, 5 validation and 30 test pictures" in capsys.readouterr().out
+    assert main(["train", "ae", "--data", str(pictures), "--set", "pictures=56"]) == 2
+    assert "bars has 55 training pictures: cannot take the first 56" in capsys.readouterr().err
+
+
 def test_list_names_every_recipe_and_the_settings_of_one(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()

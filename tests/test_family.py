@@ -226,8 +226,9 @@ def test_the_way_between_two_pictures_changes_its_label_in_the_middle():
     path = model.interpolate(a, b, 4, y)
     np.testing.assert_array_equal(path[[0, -1]], model.reconstruct(np.stack([a, b]), y))
     mu = model.encode(np.stack([a, b]), y)
-    third = model.decode(((2 * mu[0] + mu[1]) / 3)[None], np.array([1]))
-    np.testing.assert_allclose(path[1], third[0], rtol=1e-12)
+    for i, label in ((1, 1), (2, 2)):
+        between = model.decode((((3 - i) * mu[0] + i * mu[1]) / 3)[None], np.array([label]))
+        np.testing.assert_allclose(path[i], between[0], rtol=1e-12)
 
 
 def test_many_labelled_pictures_go_through_in_batches(monkeypatch):
@@ -302,6 +303,16 @@ def test_weights_of_hopeless_samples_do_not_underflow():
         assert math.isfinite(model.loss(x, rng=rng())["loss"])
         model.backward()
     assert np.isfinite(model.grad).all()
+
+
+def test_where_logvar_is_clamped_its_gradient_is_zero_in_the_bound_too():
+    model = iwae(3)
+    model.encoder.layers[-1].b.value[2:] = -40, 0.5
+    assert gradcheck.check(model, pictures(), rng=rng(7)).ok
+    model.loss(pictures(), rng=rng(7))
+    model.backward()
+    head = model.encoder.layers[-1]
+    assert head.b.grad[2] == 0 and (head.W.grad[:, 2] == 0).all() and head.b.grad[3] != 0
 
 
 def test_the_bound_refuses_what_it_has_no_place_for():

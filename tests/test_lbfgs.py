@@ -43,6 +43,15 @@ def test_it_stops_after_its_iterations_or_where_it_is_told_to():
         assert rosen(theta) < rosen([-1.2, 1.0])
 
 
+def test_a_longer_memory_takes_another_way():
+    ways = []
+    for memory in (1, 3, 20):
+        theta = np.linspace(-1.5, 1.5, 12)
+        LBFGS(memory).minimize(lambda t: (rosen(t), rosen_der(t)), theta, 12)
+        ways.append(theta)
+    assert not np.allclose(ways[0], ways[1]) and not np.allclose(ways[1], ways[2])
+
+
 def test_float32_a_single_step_and_a_memory_of_nothing_are_refused():
     with pytest.raises(ValueError, match=r"needs float64, got theta float32 \(2,\)"):
         LBFGS().minimize(lambda t: (rosen(t), rosen_der(t)), np.zeros(2, np.float32), 5)
@@ -69,12 +78,17 @@ def test_the_row_and_the_model_are_those_of_the_iteration():
 
         def on_epoch_end(self, state):
             assert self.batch == (1, 1, 60)
+            assert state.model.theta is theta
             value = state.model.loss(to_float(x, np.float64))["loss"]
             assert value == pytest.approx(state.terms["loss"], rel=1e-13)
 
     x = pictures()
-    first, second = (train.fit(linear(), x, optimizer=LBFGS(), epochs=5, callbacks=[Look()]) for _ in range(2))
-    assert first["loss"] == second["loss"] and len(first) == 5
+    losses = []
+    for _ in range(2):
+        model = linear()
+        theta = model.theta
+        losses.append(train.fit(model, x, optimizer=LBFGS(), epochs=5, callbacks=[Look()])["loss"])
+    assert losses[0] == losses[1] and len(losses[0]) == 5
 
 
 def test_the_transform_comes_first_and_callbacks_may_end_it():

@@ -139,3 +139,9 @@ def test_encoder_and_decoder_fit_together_as_a_model():
     (nets.bernoulli_vae_decoder, ["relu"] * 3 + ["identity"])])
 def test_the_activations_are_the_published_ones(make, bends):
     assert [layer.activation.label for layer in make((8, 8, 1), 2).layers if layer.params] == bends
+
+
+def test_a_pixel_that_was_never_lit_or_always_has_a_logit_all_the_same():
+    decoder = nets.mlp_decoder((2, 2, 1), [3], mean=np.array([0.0, 0.5, 1.0, 0.2]).reshape(2, 2, 1))
+    low, even, high, fifth = decoder.layers[0].b.value
+    assert -7 < low < -6.8 and even == 0 and 6.8 < high < 7 and fifth == pytest.approx(math.log(0.25), rel=1e-6)

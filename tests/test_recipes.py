@@ -249,3 +249,14 @@ def test_l_bfgs_is_the_exercise_in_double_precision():
     assert built("sparse-ae").theta.dtype == np.float32
     with pytest.raises(ValueError, match="optimizer must be one of sgd, momentum, rmsprop, adam, adamw, got 'lbfgs'"):
         resolved("ae", optimizer="lbfgs")
+
+
+@pytest.mark.parametrize(("name", "given", "found"), [
+    ("denoising-ae", {"corruption": "gaussian", "amount": "0.7"}, {"corruption": "gaussian", "amount": 0.7}),
+    ("sparse-ae", {"rho": "0.2", "beta": "0.5", "lam": "0.01"}, {"rho": 0.2, "beta": 0.5, "lam": 0.005}),
+    ("weight-decay-ae", {"lam": "0.25"}, {"lam": 0.25}), ("conv-pool-ae", {"lam": "0.25"}, {"lam": 0.25}),
+    ("contractive-ae", {"lam": "0.25"}, {"lam": 0.25}), ("conv-vae", {"beta": "2"}, {"beta": 2.0}),
+    ("mlp-vae", {"beta": "2"}, {"beta": 2.0}), ("mlp-cvae", {"beta": "2"}, {"beta": 2.0})])
+def test_the_settings_of_an_objective_reach_the_model(name, given, found):
+    config = built(name, (8, 8, 1), **given).config()
+    assert {key: config[key] for key in found} == found

@@ -187,6 +187,30 @@ def test_without_lam_a_contractive_autoencoder_is_the_plain_one_and_a_linear_one
     np.testing.assert_allclose(with_decay - W.grad, 4 * W.value, rtol=1e-12, atol=1e-13)
 
 
+def test_buffers_that_are_kept_are_not_shared_with_the_tangents():
+    net, r = mixed(), rng(1)
+    x, v = r.standard_normal((2, 2, 4, 6, 2))
+    fresh = [a.copy() for a in Tangent(net).forward(x, v)]
+    net.keep_buffers(True)
+    for _ in range(2):
+        for a, b in zip(Tangent(net).forward(x, v), fresh, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+class Own(Dense):
+    """A user's own dense layer, of which the closed form knows nothing."""
+
+
+def test_the_closed_form_is_for_one_dense_layer_with_nothing_but_shapes_and_shifts_before_it():
+    def tangent(*layers):
+        decoder = Sequential([Dense(5, 8, rng=rng(), **ON), Reshape((2, 4, 1))])
+        return ContractiveAutoencoder(Sequential(layers), decoder, likelihood=SquaredError(kernels=reference)).tangent
+
+    assert tangent(Shift(np.zeros((2, 4, 1))), Flatten(), Dense(8, 5, activation="tanh", **ON)) is None
+    assert tangent(Flatten(), Own(8, 5, activation="tanh", **ON)) is not None
+    assert tangent(Flatten(), Sigmoid(reference), Dense(8, 5, **ON)) is not None
+
+
 def test_a_deep_contractive_model_draws_its_directions_and_is_copied_with_its_tangent():
     decoder = Sequential([Dense(3, 8, rng=rng(), **ON), Reshape((2, 4, 1))])
     model = ContractiveAutoencoder(deep(), decoder, likelihood=SquaredError(kernels=reference), lam=0.5)

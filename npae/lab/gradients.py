@@ -24,7 +24,7 @@ HOUSE = Path(__file__).parent.parent  # not Numba's or NumPy's files: where to l
 KERNELS: dict[str, ModuleType] = {"reference": reference, "fast": fast}
 
 GAIN = 2  # fresh weights pass so little on through a deep ReLU net that rounding hides its first gradients
-MODEL_ENTRIES = 4  # of each parameter of a recipe's net: 14 nets on two kernels, some 12 parameters each, 6 losses an entry
+MODEL_ENTRIES = 4  # of each parameter of a recipe's net: 14 nets, some 12 parameters each, 6 losses an entry
 
 
 def reports(target: str = "all") -> Iterator[tuple[str, Report]]:

@@ -422,7 +422,7 @@ def test_a_drawing_is_centred_encoded_and_decoded(name, pages, browser):
     assert abs(np.ptp(rows) + 1 - extent) <= 2
     assert (set(np.unique(seen)) == {0, 1}) == (name == "bernoulli-vae")  # which was trained on black and white
     z = model.encode(seen[None, ..., None].astype(np.float32))
-    np.testing.assert_allclose(browser.run("return npae.code()"), z[0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(browser.run("return npae.code()"), z[0], rtol=1e-4, atol=1e-5)  # other sums of float32
     assert np.abs(on_canvas(browser) - model.decode(z)[0]).max() <= 1.5 * LEVEL
     assert "your drawing" in text(browser, "caption")
     before = text(browser, "code")

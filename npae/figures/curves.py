@@ -201,7 +201,7 @@ def _plain_log(ax: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def plain(value: float, _: Any) -> str:
-        return number(value, "g")
+        return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
 
     ax.set_yscale("log")
     low, high = ax.get_ylim()

@@ -37,8 +37,8 @@ def reconstructions(x: np.ndarray, x_hat: np.ndarray, *, title: str = "Pictures 
     n = min(10, len(x))
     scale = enlargement(x, 104)
     image, corners = tile(np.concatenate([x[:n], x_hat[:n]]), 2, n, col_gap=_room_for_errors(x, scale))
-    figure = page(scale * image.shape[1] + 140, scale * image.shape[0] + 14, title, f"Below each pair: {ERROR_NOTE}")
-    ax = show(figure, image, scale, left=140)
+    figure = page(scale * image.shape[1] + 156, scale * image.shape[0] + 14, title, f"Below each pair: {ERROR_NOTE}")
+    ax = show(figure, image, scale, left=156)
     write_under(ax, corners[n:], x.shape, _errors(x[:n], x_hat[:n]), scale)
     for name, (top, _) in zip(("original", "reconstructed"), corners[::n], strict=True):
         write_beside(ax, top + x.shape[1] / 2 - 0.5, name)

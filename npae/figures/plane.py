@@ -36,7 +36,7 @@ def latent_scatter(
     note = f"Encoder's code of {len(z):,} pictures"
     note += "" if labels is None else "; colour: the label"
     note += "" if window is None else "; outline: what the manifold shows"
-    figure = page(904 if labels is not None else 780, 636, title, note)
+    figure = page(904 if labels is not None else 780, 650, title, note)
     ax = box(figure, left=MARGIN + 100, top=HEAD, width=680, height=600)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="$z_1$", ylabel="$z_2$")

@@ -1,13 +1,15 @@
-"""Fill the README's table of the family from the metrics.json of runs, one run a recipe:
+"""Fill the README's table of the family from the metrics.json of runs, one run a recipe, and take its gallery from
+their figures:
 
     python demos/family_table.py RUN RUN ...
 
-Recipes without a run keep a dash. What stands between the two marks in README.md is this script's.
+Recipes without a run keep a dash and their picture. What stands between the two marks in README.md is this script's.
 """
 from __future__ import annotations
 
 import inspect
 import math
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +21,17 @@ from npae import recipes, store
 from npae.data import Dataset
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+GALLERY = Path(__file__).resolve().parent / "gallery"
 BEGIN, END = "<!-- the family: made by demos/family_table.py -->\n", "<!-- end of the family -->\n"
 HEAD = ("| recipe | objective | model | demo | squared error an image (PCA's with as many numbers) | nats an image |\n"
         "|---|---|---|---|---|---|\n")
 DEMOS = {"conv-ae": "06", "conv-vae": "09", "bernoulli-vae": "07", "mlp-vae": "08", "mlp-cvae": "08", "tied-ae": "02",
          "ae": "10", "weight-decay-ae": "10", "overcomplete-ae": "10", "denoising-ae": "03", "sparse-ae": "04",
          "contractive-ae": "05", "conv-pool-ae": "06", "iwae": "–"}
+PICTURES = {"conv-vae": "manifold", "bernoulli-vae": "manifold", "mlp-vae": "samples", "iwae": "samples",
+            "mlp-cvae": "class_sheet", "overcomplete-ae": "filters", "weight-decay-ae": "filters",
+            "contractive-ae": "filters", "sparse-ae": "filters", "denoising-ae": "denoised", "ae": "interpolations",
+            "conv-ae": "reconstructions", "conv-pool-ae": "reconstructions", "tied-ae": "reconstructions"}
 
 
 def table(runs: Mapping[str, dict[str, Any]]) -> str:
@@ -73,5 +80,10 @@ def filled(readme: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    found = [store.read_json(Path(folder) / "metrics.json") for folder in sys.argv[1:]]
-    README.write_text(filled(README.read_text(), table({metrics["recipe"]: metrics for metrics in found})))
+    found = {}
+    for folder in map(Path, sys.argv[1:]):
+        metrics = store.read_json(folder / "metrics.json")
+        name = metrics["recipe"]
+        found[name] = metrics
+        shutil.copyfile(folder / "figures" / f"{PICTURES[name]}.png", GALLERY / f"{name}.png")
+    README.write_text(filled(README.read_text(), table(found)))

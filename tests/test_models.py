@@ -497,6 +497,9 @@ def test_nets_that_do_not_fit_each_other_are_refused_with_both_numbers():
 
 def test_a_layer_belongs_to_one_model_and_stands_in_it_once():
     encoder, decoder = dense_nets(heads=2)
+    for beta in (-1, float("nan")):
+        with pytest.raises(ValueError, match="VAE: beta must be finite and at least 0, got"):
+            dense_vae(beta=beta)
     with pytest.raises(ValueError, match="kl must be 'analytic' or 'sampled', got 'exact'"):
         VAE(encoder, decoder, kl="exact")
     VAE(encoder, decoder)  # a refused call has not used the nets up

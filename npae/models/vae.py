@@ -9,7 +9,7 @@ import numpy as np
 from npae.layers.base import Sequential, Shape
 from npae.layers.latent import Reparameterize
 from npae.losses import Bernoulli, Likelihood
-from npae.models.base import Model, Terms
+from npae.models.base import Model, Terms, non_negative
 from npae.penalties import gaussian_kl, gaussian_kl_sampled
 
 LOGVAR_RANGE = (-30.0, 20.0)  # exp(logvar) stays a number in float32; nothing that learns comes near
@@ -22,7 +22,8 @@ class VAE(Model):
     Backward: dz = decoder^T dy;   dmu = dz + beta dKL/dmu;   dlogvar = dz eps sigma / 2 + beta dKL/dlogvar, 0 where
               clamped;   encoder^T [dmu | dlogvar]
     Units: nats per image
-    Raises ValueError: kl neither "analytic" nor "sampled" (the single-sample estimate log q(z|x) - log p(z)).
+    Raises ValueError: kl neither "analytic" nor "sampled" (the single-sample estimate log q(z|x) - log p(z)); beta
+    below 0 or not finite.
     Source: Kingma & Welling 2014, arXiv:1312.6114, eq. 3 and 10; beta: Higgins et al. 2017
     """
 
@@ -31,7 +32,7 @@ class VAE(Model):
         if kl not in ("analytic", "sampled"):
             raise ValueError(f"VAE: kl must be 'analytic' or 'sampled', got {kl!r}")
         super().__init__(encoder, decoder, likelihood or Bernoulli())
-        self.beta, self.kl = float(beta), kl
+        self.beta, self.kl = non_negative(self, "beta", beta), kl
         self.reparameterize = Reparameterize()
         self.held: np.ndarray | None = None
 

@@ -27,7 +27,7 @@ HEAD = ("| recipe | objective | model | demo | squared error an image (PCA's wit
         "|---|---|---|---|---|---|\n")
 DEMOS = {"conv-ae": "06", "conv-vae": "09", "bernoulli-vae": "07", "mlp-vae": "08", "mlp-cvae": "08", "tied-ae": "02",
          "ae": "10", "weight-decay-ae": "10", "overcomplete-ae": "10", "denoising-ae": "03", "sparse-ae": "04",
-         "contractive-ae": "05", "conv-pool-ae": "06", "iwae": "–"}
+         "contractive-ae": "05", "conv-pool-ae": "06", "iwae": "09"}
 PICTURES = {"conv-vae": "manifold", "bernoulli-vae": "manifold", "mlp-vae": "samples", "iwae": "samples",
             "mlp-cvae": "class_sheet", "overcomplete-ae": "filters", "weight-decay-ae": "filters",
             "contractive-ae": "filters", "sparse-ae": "filters", "denoising-ae": "denoised", "ae": "interpolations",

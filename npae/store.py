@@ -79,6 +79,9 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     temporary = target.with_name(f".npae-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
         file = open(temporary, "x+b")  # noqa: SIM115
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no folder {target.parent} for {target.name}: make it, or write to another "
+                                "place") from None
     except OSError as error:
         error.filename = str(target)  # what the caller asked for
         raise

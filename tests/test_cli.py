@@ -288,7 +288,7 @@ def test_data_says_what_is_there_and_draws_a_sheet(pictures, tmp_path, capsys):
     assert "does not end in .png: choose another --out" in capsys.readouterr().err
     assert main(["data", str(pictures), "--out", str(tmp_path / "no" / "sheet.png")]) == 2
     error = capsys.readouterr().err
-    assert str(tmp_path / "no" / "sheet.png") in error and ".tmp" not in error
+    assert f"no folder {tmp_path / 'no'} for sheet.png: make it" in error
     assert not (tmp_path / "sheet.jpg").exists()
 
 

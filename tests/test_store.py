@@ -257,6 +257,11 @@ def test_a_file_that_is_absent_is_an_os_error(tmp_path):
         store.read(tmp_path / "nothing.npz")
 
 
+def test_a_folder_that_is_absent_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder \S+runs for a.npz: make it"):
+        store.write(tmp_path / "runs" / "a.npz", {"a": np.zeros(3)}, {})
+
+
 def edited(data: bytes, draw: random.Random) -> bytes:
     changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 5))):

@@ -9,7 +9,7 @@ from test_models import LinearGaussian
 from npae import gradcheck, losses, models
 from npae.corruption import CORRUPTIONS
 from npae.kernels import reference
-from npae.layers import Conv2d, Dense, Flatten, Reshape, Sequential, TiedDense
+from npae.layers import Conv2d, Dense, Flatten, GaussianNoise, Identity, Reshape, Sequential, TiedDense
 from npae.losses import Bernoulli, Gaussian, SquaredError
 from npae.models import (
     IWAE,
@@ -201,6 +201,15 @@ def test_a_label_is_a_place_in_a_list():
     np.testing.assert_array_equal(model.decoder_output(z, y), output)
     np.testing.assert_array_equal(model.decode(z, y), BERNOULLI.mean(output))
     assert model.latent == 2 and model.classes == 3
+
+
+@pytest.mark.parametrize("first", [Identity(kernels=reference), GaussianNoise(0.1)], ids=str)
+def test_a_conditional_decoder_may_begin_with_any_layer(first):
+    encoder, decoder = nets(2, 2, classes=3)
+    told = ConditionalVAE(encoder, Sequential([first, *decoder.layers]), classes=3, likelihood=BERNOULLI)
+    assert told.latent == 2
+    assert math.isfinite(told.loss(pictures(), np.array([0, 2, 1, 2]), rng(3))["loss"])
+    assert told.sample(4, rng=rng(4)).shape == (4, *SHAPE)
 
 
 def test_a_conditional_model_whose_nets_do_not_listen_is_the_plain_one():

@@ -656,6 +656,34 @@ def test_a_dense_layer_further_down_says_nothing_about_the_code():
     assert VAE(Sequential([Flatten(), Dense(PIXELS, 8)]), decoder).latent == 4
 
 
+class TwoHeads(Layer):
+    """[mu | logvar] from two dense layers of its own."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.heads = [Dense(PIXELS, d, rng=seed, **WIDE) for seed in (1, 2)]
+        self.params = (*self.heads[0].params, *self.heads[1].params)
+
+    def walk(self):
+        yield self
+        yield from self.heads
+
+    def set_name(self, name):
+        super().set_name(name)
+        for head, what in zip(self.heads, ("mu", "logvar"), strict=True):
+            head.set_name(f"{name}.{what}")
+
+    def _forward(self, x):
+        return np.hstack([head.forward(x) for head in self.heads])
+
+
+def test_what_stands_inside_a_layer_of_ones_own_says_nothing_about_the_code():
+    decoder = Sequential([Reshape((2, 3, 2)), ConvTranspose2d(2, SHAPE[2], 2, stride=2, **WIDE)])
+    model = VAE(Sequential([Flatten(), TwoHeads(12)]), decoder, likelihood=Bernoulli(kernels=reference))
+    assert model.latent is None
+    assert math.isfinite(model.loss(pictures(), rng=np.random.default_rng(0))["loss"])
+
+
 def test_the_number_of_latents_is_what_the_decoder_takes():
     assert autoencoder(*dense_nets()).latent == 2 and dense_vae().latent == 2
     assert autoencoder(*tied_dense_nets()).latent == 3 and autoencoder(*tied_conv_nets()).latent is None

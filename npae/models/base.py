@@ -115,18 +115,23 @@ class Model:
     @property
     def latent(self) -> int | None:
         """How many numbers a code has; None for codes that are pictures, or where neither net says it."""
-        first = next(layer for layer in self.decoder.walk() if not isinstance(layer, Sequential))
-        *_, last = self.encoder.walk()
-        if isinstance(first, Dense):
-            return first.in_features
-        if isinstance(first, TiedDense):
-            return first.partner.out_features
+        taken = self._taken()
+        if taken is not None:
+            return taken
+        last = _end(self.encoder, -1)
         if isinstance(last, Dense):
             return self._code_shape((last.out_features,))[0]
         if self.encoder.input_shape is None:
             return None
         shape = self._code_shape(self.encoder.output_shape(self.encoder.input_shape))
         return shape[0] if len(shape) == 1 else None
+
+    def _taken(self) -> int | None:
+        """How many numbers of a code the decoder takes; None where its first layer does not say it."""
+        first = _end(self.decoder, 0)
+        if isinstance(first, TiedDense):
+            return first.partner.out_features
+        return first.in_features if isinstance(first, Dense) else None
 
     def _code_shape(self, shape: Shape) -> Shape:
         """The shape of one code, given that of what the encoder says of one picture."""
@@ -264,6 +269,13 @@ def non_negative(model: Model, name: str, value: float) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"{type(model).__name__}: {name} must be finite and at least 0, got {value}")
     return float(value)
+
+
+def _end(net: Layer, place: int) -> Layer:
+    """The first (place 0) or last (-1) layer of a net, inside of Sequentials."""
+    while type(net) is Sequential:
+        net = net.layers[place]
+    return net
 
 
 def _last_but_shapes(net: Sequential) -> Layer | None:

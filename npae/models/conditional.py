@@ -28,10 +28,9 @@ class ConditionalVAE(VAE):
         super().__init__(encoder, decoder, likelihood=likelihood, beta=beta, kl=kl)
         self.classes: int = whole(classes, f"{type(self).__name__}: classes")
 
-    @property
-    def latent(self) -> int | None:
-        """How many numbers z has: what the decoder takes, less the labels."""
-        both = super().latent
+    def _taken(self) -> int | None:
+        """How many numbers of z the decoder takes: all, less the labels."""
+        both = super()._taken()
         return None if both is None else both - self.classes
 
     def _encoder_input(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:

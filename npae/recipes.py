@@ -27,6 +27,7 @@ from npae.models import (
 from npae.settings import OPTIMIZERS, Recipe, Setting, Settings
 
 Rng = np.random.Generator
+EXERCISE = 10_000  # pictures of the UFLDL exercise
 
 
 # -- settings --
@@ -67,7 +68,7 @@ def _conv_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
                        nets.conv_ae_decoder(data.shape, s["latent"], rng=rng), likelihood=SquaredError())
 
 
-def _conv_ae_rate(s: Settings) -> str | None:
+def _conv_ae_rate(s: Settings, data: Dataset | None) -> str | None:
     """The published runs used RMSprop 3e-4 for ten dimensions and 1e-3 for two."""
     if s["lr"] is not None:
         return None
@@ -102,15 +103,16 @@ def _sparse_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
                              likelihood=SquaredError(0.5), rho=s["rho"], beta=s["beta"], lam=s["lam"] / 2)
 
 
-def _whole_batch(s: Settings) -> str | None:
-    """L-BFGS has the exercise's own length and pictures."""
+def _whole_batch(s: Settings, data: Dataset | None) -> str | None:
+    """L-BFGS has the exercise's own length and pictures: 10,000, or all where there are fewer."""
     lbfgs = s["optimizer"] == "lbfgs"
-    given = s["epochs"] is not None
-    s["epochs"] = s["epochs"] if given else 400 if lbfgs else 20
-    if lbfgs and not s["pictures"]:
-        s["pictures"] = 10_000
-    return f"optimizer=lbfgs: {s['epochs']} iterations in float64 on the first {s['pictures']:,} pictures at once" if (
-        lbfgs) else None
+    there = EXERCISE if data is None else len(data.train_x)
+    if s["epochs"] is None:
+        s["epochs"] = 400 if lbfgs else 20
+    if s["pictures"] is None:
+        s["pictures"] = min(EXERCISE, there) if lbfgs else 0
+    return (f"optimizer=lbfgs: {s['epochs']} iterations in float64 on the first {s['pictures'] or there:,} pictures at "
+            "once" if lbfgs else None)
 
 
 def _contractive_ae(s: Settings, data: Dataset, rng: Rng) -> Model:
@@ -144,8 +146,9 @@ def _mlp_vae(s: Settings, data: Dataset, rng: Rng) -> Model:
 
 
 def _mlp_cvae(s: Settings, data: Dataset, rng: Rng) -> Model:
-    if data.classes is None:
-        raise ValueError(f"mlp-cvae is told each picture's label, and {data.name} has none: take mlp-vae")
+    if data.classes is None or data.test_y is None:
+        part = " of its test pictures" * (data.classes is not None)
+        raise ValueError(f"mlp-cvae is told each picture's label, and {data.name} has none{part}: take mlp-vae")
     return ConditionalVAE(*_leaky_mlp(s, data, rng, data.classes), classes=data.classes, likelihood=Gaussian(0.5),
                           beta=s["beta"])
 
@@ -163,12 +166,13 @@ def _conv_vae(s: Settings, data: Dataset, rng: Rng) -> Model:
                nets.conv_vae_decoder(data.shape, s["latent"], rng=rng), likelihood=Bernoulli(), beta=s["beta"])
 
 
-def _conv_vae_beta(s: Settings) -> str | None:
-    """Published: pixel-mean cross-entropy + 5e-4 mean_j(exp(logvar) - 1 - logvar + mu²), times 784, in nats."""
+def _conv_vae_beta(s: Settings, data: Dataset | None) -> str | None:
+    """Published: pixel-mean cross-entropy + 5e-4 mean_j(exp(logvar) - 1 - logvar + mu²), times the pixels, in nats."""
     if s["beta"] is not None:
         return None
-    s["beta"] = 784 * 5e-4 * 2 / s["latent"]
-    return f"in nats the published loss is that of a VAE with beta = 784 · 5e-4 · 2 / latent = {s['beta']:.4g}, no ELBO"
+    D = 784 if data is None else math.prod(data.shape)
+    s["beta"] = D * 5e-4 * 2 / s["latent"]
+    return f"in nats the published loss is that of a VAE with beta = {D} · 5e-4 · 2 / latent = {s['beta']:.4g}, no ELBO"
 
 
 def _iwae(s: Settings, data: Dataset, rng: Rng) -> Model:
@@ -188,7 +192,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
         "conv-vae", "convolutional VAE with a light KL", "CE(x, x̂) + 0.392 KL", _conv_vae,
         {**_common(latent=2, epochs=10, batch_size=16, optimizer="rmsprop", patience=2),
-         "beta": _beta(None, "default: 784 · 5e-4 · 2 / latent, as published")},
+         "beta": _beta(None, "default: pixels · 5e-4 · 2 / latent, as published")},
         adapt=_conv_vae_beta,
         rmsprop={"rho": 0.99, "eps": 1e-8}),  # batches of 16 are noisy: 0.1885 a pixel after 3 epochs, 0.1908 with 0.9
     Recipe(
@@ -223,6 +227,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
         "sparse-ae", "few units speak for any one picture", "½ ‖x - x̂‖² + λ/2 Σ ‖W‖² + β Σ KL(ρ ‖ ρ̂)", _sparse_ae,
         {**_common(latent=196, epochs=None, more_optimizers=("lbfgs",)),
+         "pictures": Setting(None, "training pictures used, the first so many (0: all; default: all, with lbfgs 10,000)",
+                             least=0, kind=int),
          "rho": Setting(0.1, "mean activation that each unit should have", least=0),
          "beta": Setting(3.0, "weight of the sparsity", least=0),
          "lam": Setting(3e-3, "weight of half the squared length of all weights", least=0)},

@@ -30,8 +30,10 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     Raises ValueError: a setting, data set or folder that will not do, before anything is trained.
     """
     recipe = recipes.get(recipe_name)
-    settings, remark = recipe.resolve(given or {})
-    dataset = _load_data(data, data_dir, settings)
+    settings = recipe.parse(given or {})
+    dataset = _data.load(data, data_dir).with_validation(settings["validation"])
+    remark = recipe.adapt(settings, dataset)
+    dataset = dataset.first(settings["pictures"])
     if dataset.shape[2] not in (1, 3):
         raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
                          "or colour (3): leave the others out, for example by x[..., :3]")
@@ -87,8 +89,9 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
         callbacks += [ModelCheckpoint(), EarlyStopping(settings["patience"])]
     if hasattr(model, "sample"):
         rng = train.streams(seed).figures
-        codes = rng.standard_normal((16, model.latent or 0)).astype(model.theta.dtype)
-        y = dataset.test_y[:16] if model.classes and dataset.test_y is not None else None
+        n = min(16, len(dataset.test_x))
+        codes = rng.standard_normal((n, model.latent or 0)).astype(model.theta.dtype)
+        y = dataset.test_y[:n] if model.classes and dataset.test_y is not None else None
         x, _ = next(batches(dataset.test_x[:16], None, 16, noise=rng, transform=binarizer(settings["binarize"])))
         callbacks.append(Animation(folder / "training.gif", codes, x, y))
     return callbacks

@@ -56,7 +56,8 @@ class Recipe:
     """A named training: `build(settings, dataset, rng)` makes the model.
 
     equation: the objective in a line; drop_last: the last, short batch of an epoch is left out; adapt: fills in what
-    depends on other settings, and returns a remark on it or None; rmsprop: settings of that optimizer beside its rate.
+    depends on other settings, or on the data set (None: not known), and returns a remark on it or None; rmsprop:
+    settings of that optimizer beside its rate.
     """
 
     name: str
@@ -65,19 +66,26 @@ class Recipe:
     build: Callable[[Settings, Dataset, np.random.Generator], Model]
     settings: Mapping[str, Setting]
     drop_last: bool = False
-    adapt: Callable[[Settings], str | None] = field(default=lambda settings: None)
+    adapt: Callable[[Settings, Dataset | None], str | None] = field(default=lambda settings, data: None)
     rmsprop: Mapping[str, Any] = field(default_factory=dict)
 
-    def resolve(self, given: Mapping[str, str]) -> tuple[Settings, str | None]:
-        """All settings, defaults changed by what is given as text, and a remark on what follows from it.
+    def parse(self, given: Mapping[str, str]) -> Settings:
+        """All settings, defaults changed by what is given as text; None is left for `adapt` to fill in.
 
         Raises ValueError: an unknown key (the known ones are listed), or a value that does not fit.
         """
         for key in given:
             if key not in self.settings:
                 raise ValueError(f"{self.name} has no setting {key!r}: use one of {', '.join(self.settings)}")
-        settings = {key: s.parse(key, given[key]) if key in given else s.default for key, s in self.settings.items()}
-        return settings, self.adapt(settings)
+        return {key: s.parse(key, given[key]) if key in given else s.default for key, s in self.settings.items()}
+
+    def resolve(self, given: Mapping[str, str]) -> tuple[Settings, str | None]:
+        """All settings, as for data that are not known yet, and a remark on what follows from those given.
+
+        Raises ValueError: as `parse`
+        """
+        settings = self.parse(given)
+        return settings, self.adapt(settings, None)
 
     def check(self, settings: Settings) -> None:
         """Look at settings that come from a file.

@@ -183,6 +183,18 @@ def test_colour_pictures_of_another_size_train_too(tmp_path):
         1, 12, 8, 3)
 
 
+@pytest.mark.parametrize(("recipe", "settings"), [
+    ("mlp-cvae", ["batch_size=20"]), ("sparse-ae", ["optimizer=lbfgs", "latent=2"])])
+def test_few_pictures_train_too(recipe, settings, pictures, tmp_path, capsys):
+    """Fewer test pictures than the animation shows; all training pictures for L-BFGS, and its plane in float64."""
+    with np.load(pictures) as file:
+        np.savez(tmp_path / "few.npz", **{**file, "x_test": file["x_test"][:10], "y_test": file["y_test"][:10]})
+    assert main(["train", recipe, "--data", str(tmp_path / "few.npz"), "--epochs", "2", "--out", str(tmp_path / "run"),
+                 "--set", *settings]) == 0, capsys.readouterr().err
+    assert ((tmp_path / "run" / "training.gif") if recipe == "mlp-cvae" else
+            (tmp_path / "run" / "figures" / "manifold.png")).exists()
+
+
 def test_pictures_that_cannot_be_drawn_are_refused_before_the_training(tmp_path, capsys):
     np.save(tmp_path / "rgba.npy", np.zeros((36, 8, 8, 4), np.uint8))
     assert main(["train", "conv-ae", "--data", str(tmp_path / "rgba.npy"), "--out", str(tmp_path / "run")]) == 2

@@ -380,11 +380,12 @@ def test_importing_loads_nothing_heavy_and_writes_nothing(tmp_path):
 def test_a_data_set_knows_its_mean_picture_its_classes_and_its_first_pictures():
     x = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 1)).astype(np.uint8)
     y = np.array([0, 2, 1, 4, 0, 1, 2])
-    full = Dataset(x, y, x[:2], y[:2], "toy")
+    full = Dataset(x, y, x[:4], y[:4], "toy")
     np.testing.assert_allclose(full.mean, (x / 255).mean(0), rtol=1e-6)
     assert full.mean.dtype == np.float32 and full.classes == 5
     part = full.first(3)
-    assert np.array_equal(part.train_x, x[:3]) and np.array_equal(part.train_y, y[:3]) and part.classes == 3
+    assert np.array_equal(part.train_x, x[:3]) and np.array_equal(part.train_y, y[:3]) and part.classes == 5, (
+        "the label 4 of a test picture is one too")
     assert np.array_equal(part.test_x, full.test_x) and full.first(0) is full
     bare = Dataset(x, None, x, None, "bare")
     assert bare.classes is None and bare.first(2).train_y is None

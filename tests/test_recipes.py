@@ -1,5 +1,6 @@
 """The table of recipes: its defaults are the published settings, and `--set` is checked against it."""
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,6 +203,14 @@ def test_the_leaky_nets_are_as_published_and_their_biases_are_drawn_too():
                 assert 0.9 * a < np.abs(values).max() <= a * (1 + 1e-6)
     with pytest.raises(ValueError, match="told each picture's label, and toy has none: take mlp-vae"):
         recipes.get("mlp-cvae").build(resolved("mlp-cvae")[0], toy((8, 8, 1), labels=False), streams(0).init)
+    with pytest.raises(ValueError, match="told each picture's label, and toy has none of its test pictures"):
+        recipes.get("mlp-cvae").build(resolved("mlp-cvae")[0], replace(toy((8, 8, 1)), test_y=None), streams(0).init)
+
+
+def test_the_conv_vaes_weight_of_the_kl_is_that_of_a_mean_over_the_pixels_that_there_are():
+    s = recipes.get("conv-vae").parse({"latent": "4"})
+    remark = recipes.get("conv-vae").adapt(s, toy((12, 8, 3)))
+    assert s["beta"] == pytest.approx(288 * 5e-4 * 2 / 4) and "beta = 288 · 5e-4" in remark
 
 
 def test_the_loss_of_the_conv_vae_is_the_published_one_times_the_pixels():
@@ -244,6 +253,11 @@ def test_l_bfgs_is_the_exercise_in_double_precision():
     assert (s["epochs"], s["pictures"]) == (400, 10_000) and "400 iterations in float64 on the first 10,000" in remark
     s, _ = resolved("sparse-ae", optimizer="lbfgs", epochs="7", pictures="50")
     assert (s["epochs"], s["pictures"]) == (7, 50)
+    for given, n in (({}, 20), ({"pictures": "0"}, 0)):  # a small data set: all of it
+        s = recipes.get("sparse-ae").parse({"optimizer": "lbfgs", **given})
+        remark = recipes.get("sparse-ae").adapt(s, toy((8, 8, 1)))
+        assert s["pictures"] == n and "on the first 20 pictures" in remark
+    assert resolved("sparse-ae")[0]["pictures"] == 0
     model = built("sparse-ae", optimizer="lbfgs")
     assert model.theta.dtype == np.float64 and (model.rho, model.beta, model.lam) == (0.1, 3.0, 1.5e-3)
     assert built("sparse-ae").theta.dtype == np.float32

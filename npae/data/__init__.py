@@ -55,8 +55,9 @@ class Dataset:
 
     @property
     def classes(self) -> int | None:
-        """How many labels there are, 0 to the largest of the training pictures; None without labels."""
-        return None if self.train_y is None else int(self.train_y.max()) + 1
+        """How many labels there are, 0 to the largest of any picture; None where training pictures have no labels."""
+        there = [y for y in (self.train_y, self.valid_y, self.test_y) if y is not None]
+        return None if self.train_y is None else max(int(y.max()) for y in there) + 1
 
     def first(self, n: int) -> "Dataset":
         """The same data with the first n training pictures alone; 0 takes all.

@@ -165,9 +165,9 @@ def _latent(s: Subject) -> Figure:
 def _manifold(s: Subject) -> Figure:
     span = "gaussian" if _is_variational(s) else s.window
     if s.model.classes is None:
-        return manifold(s.model.decode, span)
+        return manifold(lambda z: s.model.decode(z.astype(s.dtype)), span)
     label = int(s.test_y[s.few[0]])
-    return manifold(lambda z: s.model.decode(z, np.full(len(z), label)), span,
+    return manifold(lambda z: s.model.decode(z.astype(s.dtype), np.full(len(z), label)), span,
                     title=f"What the decoder draws across the latent plane for the label {label}")
 
 

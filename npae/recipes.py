@@ -227,7 +227,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
         "sparse-ae", "few units speak for any one picture", "½ ‖x - x̂‖² + λ/2 Σ ‖W‖² + β Σ KL(ρ ‖ ρ̂)", _sparse_ae,
         {**_common(latent=196, epochs=None, more_optimizers=("lbfgs",)),
-         "pictures": Setting(None, "training pictures used, the first so many (0: all; default: all, with lbfgs 10,000)",
+         "pictures": Setting(None, "training pictures used, the first so many (0: all; default: all, by lbfgs 10,000)",
                              least=0, kind=int),
          "rho": Setting(0.1, "mean activation that each unit should have", least=0),
          "beta": Setting(3.0, "weight of the sparsity", least=0),

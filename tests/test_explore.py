@@ -384,7 +384,7 @@ def test_a_run_without_figures_of_its_own_is_explored_all_the_same(run, tmp_path
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--html", "page.png"], "page.png does not end in .html: choose another --html"),
-    (["--html", "nowhere/page.html"], "No such file"),
+    (["--html", "nowhere/page.html"], "there is no folder"),
     ([], "no window can be opened here (Matplotlib's backend is agg): write a page instead, with `npae explore"),
 ])
 def test_what_cannot_be_explored_is_one_sentence(words, message, run, tmp_path, monkeypatch, capsys):

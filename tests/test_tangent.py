@@ -7,6 +7,7 @@ import pytest
 from npae import gradcheck
 from npae.kernels import reference
 from npae.layers import (
+    Activation,
     AvgPool2d,
     Conv2d,
     ConvTranspose2d,
@@ -198,7 +199,7 @@ def test_buffers_that_are_kept_are_not_shared_with_the_tangents():
 
 
 class Own(Dense):
-    """A user's own dense layer, of which the closed form knows nothing."""
+    """A user's own dense layer, whose equation nobody else knows."""
 
 
 def test_the_closed_form_is_for_one_dense_layer_with_nothing_but_shapes_and_shifts_before_it():
@@ -207,8 +208,27 @@ def test_the_closed_form_is_for_one_dense_layer_with_nothing_but_shapes_and_shif
         return ContractiveAutoencoder(Sequential(layers), decoder, likelihood=SquaredError(kernels=reference)).tangent
 
     assert tangent(Shift(np.zeros((2, 4, 1))), Flatten(), Dense(8, 5, activation="tanh", **ON)) is None
-    assert tangent(Flatten(), Own(8, 5, activation="tanh", **ON)) is not None
     assert tangent(Flatten(), Sigmoid(reference), Dense(8, 5, **ON)) is not None
+    with pytest.raises(ValueError, match=r"Own 'encoder.1' has no tangent"):
+        tangent(Flatten(), Own(8, 5, activation="tanh", **ON))
+
+
+class Square(Activation):
+    """y = x² for x > 0, by its own slope and bend."""
+
+    f = staticmethod(np.square)
+
+    def slope(self, y):
+        return 2 * np.sqrt(y)
+
+    def bend(self, y):
+        return 1 / np.sqrt(y)
+
+
+def test_an_activation_of_ones_own_has_a_tangent():
+    net, x = Sequential([Square()]), rng(1).random((2, 3)) + 0.5
+    _, t = Tangent(net).forward(x, np.ones((2, 3)))
+    np.testing.assert_allclose(t, 2 * x, rtol=1e-14)
 
 
 def test_a_deep_contractive_model_draws_its_directions_and_is_copied_with_its_tangent():

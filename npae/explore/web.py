@@ -15,6 +15,7 @@ from npae import losses
 from npae.data import Dataset
 from npae.explore.codes import drawing, home, ranges, some_of_each, test_codes
 from npae.layers import Activation, Layer, Sequential, TiedConvTranspose2d
+from npae.layers.base import of_npae
 from npae.models import Model
 
 MOST_BYTES = 8_000_000
@@ -81,8 +82,7 @@ def description(layer: Layer) -> dict[str, Any]:
 
 
 def _refuse_unknown(layer: Layer, what: str) -> None:
-    kind = type(layer)
-    if kind.__name__ not in LAYERS or not kind.__module__.startswith("npae.layers"):
+    if type(layer).__name__ not in LAYERS or not of_npae(layer):
         raise ValueError(f"the page cannot run {what}: its layers have to be npae's own, {', '.join(LAYERS)}")
 
 

@@ -166,6 +166,11 @@ def _in_c_order(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array) if array.flags.writeable else array.copy()
 
 
+def of_npae(layer: Layer) -> bool:
+    """Whether its class is npae's own, so that its equation is known: a subclass may compute something else."""
+    return type(layer).__module__.startswith("npae.layers")
+
+
 def copied(thing: Any, dtype: Any = None, kernels: ModuleType | None = None) -> Any:
     """A deep copy of a layer or model in another dtype, on other kernels; its parameters come out unpacked.
 

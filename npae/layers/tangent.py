@@ -11,7 +11,7 @@ import numpy as np
 from npae.kernels import Workspace
 from npae.layers.activations import Activation, Identity
 from npae.layers.affine import Affine
-from npae.layers.base import Layer, Sequential
+from npae.layers.base import Layer, Sequential, of_npae
 from npae.layers.pool import AvgPool2d
 from npae.layers.shape import Reshape
 from npae.layers.shift import Shift
@@ -28,7 +28,8 @@ class Tangent:
             dy += bend(y) a dt   (the slope depends on y too);   then the layer's own backward
 
     Shapes: x, v (N, ...), equal -> y, t (N, ...), equal
-    Raises ValueError: a layer that has no tangent here (one with a kink, with noise, or of a user's own).
+    Raises ValueError: a layer that has no tangent here: one with a kink, with noise, or of a user's own (but for
+    activations, which say their slope and bend).
     Source: Pearlmutter 1994 (the R operator)
     """
 
@@ -62,14 +63,15 @@ class _Step:
         self.curve = _curve(layer)
         self.linear: Any = None  # None: A is the identity (an activation, a shift)
         self.bias = Param("b", np.zeros(0))
-        if isinstance(layer, Affine):
+        known = of_npae(layer)
+        if known and isinstance(layer, Affine):
             self.linear = _twin(layer)
             self.linear.activation = Identity()
             self.linear.b = self.bias = Param("b", np.zeros_like(layer.b.value))
-        elif isinstance(layer, Reshape | AvgPool2d | Upsample2d):
+        elif known and isinstance(layer, Reshape | AvgPool2d | Upsample2d):
             self.linear = _twin(layer)
-        elif not isinstance(layer, Activation | Shift):
-            raise ValueError(f"{layer} has no tangent: a contractive penalty on a deep encoder takes dense and "
+        elif not isinstance(layer, Activation) and not (known and isinstance(layer, Shift)):
+            raise ValueError(f"{layer} has no tangent: a contractive penalty on a deep encoder takes npae's dense and "
                              "convolutional layers, smooth activations, average pooling, upsampling and new shapes")
 
     def forward(self, x: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -144,6 +144,7 @@ def test_reconstruction_mse_compares_with_the_transformed_picture():
     x = np.full((2, 2, 3, 1), 0.9, np.float32)
     assert reconstruction_mse(Model(), x, transform=binarize_threshold) == 0.25
     assert reconstruction_mse(Model(), x, transform=binarize_sample, rng=np.random.default_rng(0)) == 0.25
+    assert reconstruction_mse(Model(), np.ones_like(x), transform=lambda x, rng: x[:, :, ::2]) == 0.25  # fewer pixels
 
 
 def test_reconstruction_mse_hands_labels_to_a_conditional_model():

@@ -174,6 +174,13 @@ def test_extreme_weights_are_added_without_overflow(rows):
     assert ((ess >= 1) & (ess <= 2)).all()
 
 
+def test_a_picture_that_is_not_a_number_has_no_error_that_looks_like_one():
+    x = pictures(3)
+    x[1, 0, 0] = np.nan
+    found = log_likelihood(Exact().model(), x, samples=3, rng=rng())
+    assert all(math.isnan(found[key]) for key in ("log_likelihood", "elbo", "se", "se_samples", "effective_samples"))
+
+
 def test_grey_pixels_under_bernoulli_are_never_called_a_likelihood():
     x = pictures(5)
     grey = Exact().model(likelihood=losses.Bernoulli(kernels=reference))
@@ -200,6 +207,9 @@ def test_the_floor_of_grey_pixels_is_the_least_that_bernoulli_means_can_reach():
     assert grey_floor(x, transform=binarize_threshold) == 0
     assert grey_floor(np.array([0, 255, 51], np.uint8).reshape(1, 1, 3, 1)) == pytest.approx(
         -0.2 * math.log(0.2) - 0.8 * math.log(0.8), rel=1e-12)
+    for wrong, words in ((255 * x, "2.55 to 238"), (np.where(x > 0.9, np.nan, x), "nan to nan"), (x - 1, "-0.9")):
+        with pytest.raises(ValueError, match=f"grey_floor needs grey levels in .0, 1., .*{words}"):
+            grey_floor(wrong)
 
 
 def test_the_floor_of_mnists_test_set_is_the_published_one(mnist_dir):
@@ -259,6 +269,9 @@ def test_kl_per_dimension_adds_up_and_active_units_are_those_that_vary():
     assert kl[1] == pytest.approx(gaussian_kl(mu[:, 1:2], logvar[:, 1:2])[0], rel=1e-13)
     assert active_units(mu) == 2  # 0.05^2 < 0.01, wherever it lies
     assert active_units(mu, threshold=0.5) == 1
+    for wrong, words in ((mu[:, 0], r"\(50,\), of which 50"), (np.where(mu > 1, np.nan, mu), r"\(50, 3\), of which 1")):
+        with pytest.raises(ValueError, match=f"active_units needs finite codes of shape .* got .*{words}"):
+            active_units(wrong)
     assert kl_per_dimension(np.zeros((2, 1), np.float32), np.full((2, 1), 1e-4, np.float32)) == pytest.approx(2.5e-9,
                                                                                                              rel=1e-4)
 

@@ -91,6 +91,12 @@ def test_neighbours_that_the_matrix_product_cannot_tell_apart_are_found():
     assert knn(a, np.array([5, 6, 7, 8]), np.array([[1e6, 1e6]]), np.array([6]), k=1) == 1
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_neighbours_are_found_at_any_scale(scale):
+    h, y = scale * np.random.default_rng(1).standard_normal((30, 3)), np.arange(30)
+    assert knn(h, y, h, y, k=1) == 1
+
+
 def test_classifiers_name_what_does_not_fit():
     (a, ya), (b, yb) = clusters(10), clusters(6)
     for judge in (linear_probe, knn):

@@ -91,9 +91,14 @@ def active_units(mu: np.ndarray, threshold: float = ACTIVE) -> int:
         #{j : Var_x(mu_j) > threshold}
 
     Shapes: mu (N, d), from `code_statistics`
+    Raises ValueError: another shape; codes that are not finite
     Source: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, section 5.2 (threshold 0.01)
     """
-    return int((np.var(np.asarray(mu, np.float64), axis=0) > threshold).sum())
+    mu = np.asarray(mu, np.float64)
+    if mu.ndim != 2 or len(mu) == 0 or not np.isfinite(mu).all():
+        raise ValueError(f"active_units needs finite codes of shape (N, d), got shape {mu.shape}, of which "
+                         f"{np.isfinite(mu).sum()} numbers are finite: look at the model")
+    return int((np.var(mu, axis=0) > threshold).sum())
 
 
 def bits_per_pixel(nats: float, pixels: int) -> float:
@@ -117,14 +122,17 @@ def grey_floor(x: np.ndarray, *, transform: Transform | None = None, rng: np.ran
 
     Shapes: x (N, H, W, C), uint8 or float in [0, 1]
     Units: nats per image
-    Raises ValueError: no pictures
+    Raises ValueError: no pictures; grey levels outside [0, 1], or not numbers
 
     >>> grey_floor(np.full((3, 2, 2, 1), 0.5)) / math.log(2)
     4.0
     """
     total = 0.0
     for batch, _ in batches(x, None, 4096, noise=rng, transform=transform, dtype=np.float64):
-        p = batch[(batch > 0) & (batch < 1)].astype(np.float64)
+        if not (batch.min() >= 0 and batch.max() <= 1):  # NaN is neither
+            raise ValueError(f"grey_floor needs grey levels in [0, 1], got {batch.min():g} to {batch.max():g}: divide "
+                             "by the largest, or mend the pictures")
+        p = batch[(batch > 0) & (batch < 1)]
         total -= float(np.sum(p * np.log(p) + (1 - p) * np.log1p(-p)))
     return total / len(x)
 

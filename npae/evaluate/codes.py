@@ -75,6 +75,8 @@ def knn(train_h: np.ndarray, train_y: np.ndarray, test_h: np.ndarray, test_y: np
     k = whole(k, "knn: k")
     if k > len(train_h):
         raise ValueError(f"knn has {len(train_h)} training codes, fewer than k = {k}: give more codes, or a smaller k")
+    _, scale = np.frexp(max(np.abs(train_h).max(), np.abs(test_h).max()))  # a power of two: exact, and squares stay
+    train_h, test_h = np.ldexp(train_h, -scale), np.ldexp(test_h, -scale)  # numbers
     c = train_h.mean(axis=0)  # distances do not know where 0 is, rounding does
     b = train_h - c
     squares = np.square(b).sum(axis=1)

@@ -99,7 +99,8 @@ class _LogSum:
 
     def effective_samples(self) -> np.ndarray:
         """(sum w)^2 / sum w^2, between 1 and k; 1 where every weight was 0."""
-        return np.where(self.square > 0, self.sum * self.sum / np.where(self.square > 0, self.square, 1), 1.0)
+        none = self.square == 0  # a weight that is not a number is not 0
+        return np.where(none, 1.0, self.sum * self.sum / np.where(none, 1.0, self.square))
 
 
 @contextmanager

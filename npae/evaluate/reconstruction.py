@@ -23,7 +23,8 @@ def loss_terms(
     batch_size: int = 256,
     transform: Transform | None = None,
 ) -> Terms:
-    """The terms of `model.loss` on pictures that are not trained on, with z sampled but without noise or dropout.
+    """The terms of `model.loss` on pictures that are not trained on: z is sampled and a denoising model spoils them, as
+    its objective says, but noise and dropout layers are off.
 
     Shapes: x (N, H, W, C), uint8 or float in [0, 1]; y (N,) labels of a conditional model
     Units: the model's, a mean over N
@@ -55,14 +56,15 @@ def reconstruction_mse(
 
     `transform` is applied to each batch first; rng is its noise, where it has one.
     """
-    total = 0.0
+    total, pixels = 0.0, 0
     for x_batch, y_batch in batches(x, y, batch_size, noise=rng, transform=transform, dtype=model.theta.dtype):
         x_hat = model.reconstruct(x_batch, y_batch)
         if x_hat.shape != x_batch.shape:  # NumPy would stretch the one to the other
             raise ValueError(f"pictures of shape {x_batch.shape[1:]} come back as {x_hat.shape[1:]}: pass them as "
                              "(N, H, W, C), with the size that the model was built for")
         total += float(np.square(np.subtract(x_batch, x_hat, dtype=np.float64)).sum())
-    return total / x.size
+        pixels += x_batch.size  # a transform may have cropped
+    return total / pixels
 
 
 class PCA(NamedTuple):

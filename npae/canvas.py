@@ -66,7 +66,8 @@ def page(width: float, height: float, title: str, note: str) -> Figure:
     width, height = round(max(width, 680)) + 2 * MARGIN, round(height) + HEAD + MARGIN
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, x=MARGIN / width, y=1 - 18 / height, ha="left", va="top", fontsize=15, weight="bold")
+    figure.suptitle(title, x=MARGIN / width, y=1 - 18 / height, ha="left", va="top", fontsize=15, weight="bold",
+                    parse_math=False)  # titles name files of the user's own, and $ is only a letter there
     figure.text(MARGIN / width, 1 - 48 / height, note, ha="left", va="top", fontsize=11, color=GREY)
     return figure
 
@@ -114,7 +115,13 @@ def tile(
 
 
 def grey_levels(x: np.ndarray) -> np.ndarray:
-    """Pictures as float64 in [0, 1]."""
+    """Pictures as float64 in [0, 1].
+
+    Raises ValueError: integers other than uint8, whose white nobody knows.
+    """
+    if x.dtype.kind in "iu" and x.dtype != np.uint8:
+        raise ValueError(f"pictures to draw are uint8, or floats in [0, 1], got {x.dtype} from {x.min()} to {x.max()}: "
+                         "convert them")
     return to_float(x).astype(np.float64)
 
 

@@ -4,6 +4,7 @@ The folder holds config.json, model.npz, history.csv, metrics.json and figures; 
 from __future__ import annotations
 
 import csv
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -100,7 +101,9 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
 def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int, *, whole: bool = False,
             full: bool = False, progress: bool = False) -> dict[str, Any]:
     """Test figures of a run of so many epochs: {"recipe", "data", "epochs", "seed", "test": {...}, "units", "notes"},
-    and what a figure must share with another to be compared, "binarize" and "likelihood".
+    and what a figure must share with another to be compared (see `tables.side_by_side`): "pictures", the beginning of
+    the SHA-256 of the test pictures, "binarize", "noise" of a denoising model, "likelihood", and "labels", whether the
+    model is told them.
 
     The cheap ones (`measures.cheap`), or with `whole` all that apply (`measures.measure`; `full` is handed on).
     Units: beside the figures, in "units"
@@ -110,7 +113,9 @@ def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int, *
     found = (measures.measure(model, dataset, transform=transform, rng=rng, full=full, progress=progress) if whole else
              measures.cheap(model, dataset, transform=transform, rng=rng))
     return {"recipe": config["recipe"], "data": dataset.name, "epochs": epochs, "seed": config["seed"],
-            "binarize": settings["binarize"], "likelihood": repr(model.likelihood), **found}
+            "pictures": hashlib.sha256(dataset.test_x.tobytes()).hexdigest()[:16], "binarize": settings["binarize"],
+            "noise": [settings.get("corruption"), settings.get("amount")], "likelihood": repr(model.likelihood),
+            "labels": model.classes is not None, **found}
 
 
 def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, settings: Config,
@@ -119,15 +124,16 @@ def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, 
     test, n = metrics["test"], len(dataset.test_x)
     error = (f"{test['mse']:.5f} squared grey levels per pixel ({test['mse'] * dataset.test_x[0].size:.2f} per "
              "image)")
+    pictures = f"{n:,} test picture{'s' * (n != 1)}"
     took = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] > 1)} in {seconds:.0f} s"
     bound = next((name for name in ("elbo", "cross_entropy_bound") if name in test), None)
     if bound is not None:
         what = "ELBO" if bound == "elbo" else "cross-entropy of grey pixels, no ELBO, with the code's KL"
-        return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {n:,} test pictures the {what} is "
+        return (f"{metrics['recipe']} learned to paint {dataset.name} ({took}): on {pictures} the {what} is "
                 f"{test[bound]:.2f} nats per image ({test['recon']:.2f} to describe the pixels, {test['kl']:.2f} for "
                 f"the code), the reconstruction error {error}.")
-    return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} numbers ({took}): on {n:,} "
-            f"test pictures the reconstruction error is {error}.")
+    return (f"{metrics['recipe']} learned to squeeze {dataset.name} through {model.latent} "
+            f"number{'s' * (model.latent != 1)} ({took}): on {pictures} the reconstruction error is {error}.")
 
 
 def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
@@ -168,13 +174,17 @@ def compare(folders: Sequence[str | Path], *, markdown: bool = False) -> str:
 
     Raises ValueError: a folder without one, or with one that is not of npae.
     """
-    found = [_metrics(Path(folder)) for folder in folders]
+    found = [metrics_of(Path(folder)) for folder in folders]
     names = [Path(folder).resolve().name for folder in folders]
     names = [str(folder) if names.count(name) > 1 else name for name, folder in zip(names, folders, strict=True)]
     return tables.side_by_side(names, found, markdown=markdown)
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """What stands in a run folder's metrics.json.
+
+    Raises ValueError: no such file, or one without figures of npae.
+    """
     path = folder / "metrics.json"
     if not path.is_file():
         raise ValueError(f"{folder} has no metrics.json: name the folder of a run, and measure it by `npae eval`")

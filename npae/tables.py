@@ -42,7 +42,8 @@ def side_by_side(names: Sequence[str], runs: Sequence[Metrics], *, markdown: boo
     """Rows are figures, columns are runs; a dash where a run has no such figure.
 
     The best of a row is marked (with a star, in Markdown in bold) where one way is better and the figures can be
-    compared: of the same test pictures, made black and white in the same way, and, in nats, of the same likelihood.
+    compared: of the same test pictures, made black and white and spoilt in the same way, and told their labels or not,
+    and, in nats, of the same likelihood.
     """
     values = [{path: value for path, value in numbers(metrics["test"]) if not isinstance(value, list)}
               for metrics in runs]
@@ -78,11 +79,14 @@ def _best(path: str, runs: Sequence[Metrics], values: Sequence[Mapping[str, Any]
 
 def _kind(path: str, metrics: Metrics) -> tuple[Any, ...]:
     """What has to be the same in two runs for a figure of the one to be better than that of the other."""
-    pixels = metrics["data"], metrics.get("binarize")
+    data = metrics["data"], metrics.get("pictures")
+    pixels = *data, metrics.get("binarize"), metrics.get("labels")
+    if path == "mse_from_noisy":
+        return *pixels, *metrics.get("noise", ())
     if FIGURES[path].unit == MSE:
         return pixels
     if FIGURES[path].unit != NATS and path != "bits_per_pixel":
-        return pixels[:1]
+        return data
     group = metrics["test"].get(path.split(".")[0])
     several = (group.get("pictures"), group.get("samples")) if isinstance(group, dict) else ()
     return *pixels, metrics.get("likelihood"), *several

@@ -57,7 +57,7 @@ def test_a_corruption_is_new_each_time_keeps_the_dtype_and_never_writes_to_x(kin
 @pytest.mark.parametrize(("kind", "amount", "words"), [
     ("masking", -0.1, "amount from 0 to 1, got -0.1"), ("masking", 1.1, "from 0 to 1, got 1.1"),
     ("salt_and_pepper", 2, "from 0 to 1, got 2"), ("gaussian", -1, "amount of at least 0, got -1"),
-    ("gaussian", float("nan"), "got nan")])
+    ("gaussian", float("nan"), "got nan"), ("gaussian", float("inf"), "got inf")])
 def test_an_amount_that_makes_no_sense_is_refused(kind, amount, words):
     with pytest.raises(ValueError, match=words):
         CORRUPTIONS[kind](np.zeros((2, 2)), amount, rng())

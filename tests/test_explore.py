@@ -52,7 +52,8 @@ def run(tmp_path_factory):
         "npae": "0", "recipe": "bernoulli-vae", "data": str(folder / "bars.npz"), "data_dir": None, "seed": 0,
         "settings": {**settings, "validation": 5}})
     model.save(folder / "model.npz")
-    store.write_json(folder / "metrics.json", {"test": {"elbo": -12.345, "recon": 12.0, "kl": 0.345, "mse": 0.01234}})
+    store.write_json(folder / "metrics.json", {"data": "bars", "test": {
+        "elbo": -12.345, "recon": 12.0, "kl": 0.345, "mse": 0.01234}})
     return folder
 
 
@@ -367,10 +368,21 @@ def test_the_command_writes_a_page_that_says_what_was_reached(run, tmp_path, cap
 
 def test_a_figure_of_grey_pixels_is_not_called_an_elbo(run, tmp_path, monkeypatch):
     monkeypatch.setattr(explore.store, "read_json", lambda path, read=store.read_json: (
-        {"test": {"cross_entropy_bound": -70.5}} if path.name == "metrics.json" else read(path)))
+        {"data": "bars", "test": {"cross_entropy_bound": -70.5}} if path.name == "metrics.json" else read(path)))
     explore.write_run(run, tmp_path / "grey.html")
     assert data_of((tmp_path / "grey.html").read_text())["figure"] == (
         "minus cross-entropy of grey pixels and KL −70.50 nats per image")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"test": {"mse": null}}', '{"data": "bars", "test": {"mse": "x"}}'])
+def test_damaged_figures_are_told_in_a_sentence(text, run, tmp_path, capsys):
+    whole = (run / "metrics.json").read_bytes()
+    (run / "metrics.json").write_text(text)
+    try:
+        assert main(["explore", str(run), "--html", str(tmp_path / "page.html")]) == 2
+    finally:
+        (run / "metrics.json").write_bytes(whole)
+    assert "metrics.json does not hold figures of npae: write them anew by `npae eval" in capsys.readouterr().err
 
 
 def test_a_run_without_figures_of_its_own_is_explored_all_the_same(run, tmp_path):

@@ -276,6 +276,20 @@ def test_labels_that_would_hide_each_other_are_moved_apart():
     np.testing.assert_array_equal(places[2], [10, 10])
 
 
+def test_a_dollar_in_a_files_name_is_no_mathematics(tmp_path):
+    assert png(figures.pair(GREY[0], GREY[1], title="cost $5 and $x_$.png"), tmp_path)
+
+
+def test_integers_whose_white_nobody_knows_are_not_drawn():
+    with pytest.raises(ValueError, match=r"uint8, or floats in \[0, 1\], got int64 from 0 to 255: convert"):
+        figures.samples(np.array([0, 255]).reshape(2, 1, 1, 1), 1, 2)
+
+
+def test_a_span_that_is_a_word_is_gaussian():
+    with pytest.raises(ValueError, match=r"'gaussian', .* got 'uniform'"):
+        figures.manifold(lambda z: z, "uniform")
+
+
 @pytest.mark.parametrize("span", ["gaussian", (-5.0, 5.0)])
 def test_z1_grows_to_the_right_and_z2_upwards(span):
     """The decoder writes its code into the picture: z1 as red, z2 as green."""

@@ -70,6 +70,9 @@ def test_class_sheets_stand_side_by_side_with_names_and_labels_where_there_are_a
         figures.class_sheet(x, 3, unsorted={"plain": x[:5]})
     with pytest.raises(ValueError, match=r"\(5, 4, 1\) \('raw'\)"):
         figures.class_sheet(x, 3, beside={"raw": np.zeros((6, 5, 4, 1))})
+    for more in ({"beside": {"samples": x}}, {"beside": {"raw": x}, "unsorted": {"raw": x}}):
+        with pytest.raises(ValueError, match=r"one name stands twice among 'samples', '(samples|raw)"):
+            figures.class_sheet(x, 3, **more)
 
 
 def test_forty_seven_classes_fit_on_a_page():

@@ -196,6 +196,7 @@ def test_a_model_that_is_told_labels_needs_one(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("words", "argv"), [
     ("nowhere is no finished run", ["nowhere", "mine.png"]),
     ("other.png is not there", ["RUN", "other.png"]),
+    (". is a folder", ["RUN", "."]),
     ("config.json is no picture that can be read", ["RUN", "RUN/config.json"]),
     ("out.jpg is not: choose another --out", ["RUN", "mine.png", "--out", "out.jpg"]),
     ("./mine.png is not: choose another --out", ["RUN", "mine.png", "--out", "./mine.png"]),

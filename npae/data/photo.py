@@ -49,7 +49,7 @@ def _open(path: Path) -> Any:
     from PIL import Image, ImageOps
 
     if not path.is_file():
-        raise PictureError(f"{path} is not there: give the path of a picture file")
+        raise PictureError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give the path of a picture file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF, and the like

@@ -56,7 +56,7 @@ def _test_figure(folder: Path) -> str:
     """What the run reached on its test pictures, with units; empty where it was not measured."""
     if not (folder / "metrics.json").is_file():
         return ""
-    test = store.read_json(folder / "metrics.json").get("test", {})
+    test = runs.metrics_of(folder)["test"]
     said = []
     for key, what in (("elbo", "ELBO"), ("cross_entropy_bound", "minus cross-entropy of grey pixels and KL")):
         if key in test:

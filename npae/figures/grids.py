@@ -135,10 +135,13 @@ def class_sheet(
     pictures without a class, such as a plain VAE's samples, in as many columns without labels.
 
     Shapes: all of them (rows * classes, H, W, C), row after row: picture r * classes + k is of class k
-    Raises ValueError: a number of pictures that does not fill whole rows; pictures of two sizes.
+    Raises ValueError: a number of pictures that does not fill whole rows; pictures of two sizes; a name twice.
     """
     headed = {name: x, **(beside or {})}
     blocks = {**headed, **(unsorted or {})}
+    if len(blocks) < 1 + len(beside or {}) + len(unsorted or {}):
+        raise ValueError(f"sheets are told apart by their names, and one name stands twice among {name!r}, "
+                         f"{', '.join(map(repr, [*(beside or {}), *(unsorted or {})]))}: rename one")
     for key, block in blocks.items():
         if len(block) % classes or block.shape[1:] != x.shape[1:]:
             raise ValueError(f"a sheet of {classes} columns and {x.shape[1]} x {x.shape[2]} x {x.shape[3]} pixels "

@@ -91,9 +91,12 @@ def manifold(
         ((low, high), (low, high)):   the same, z1 and z2 each in its own
 
     Shapes: decode: z (n^2, 2) float32 -> pictures (n^2, H, W, C) in [0, 1]
+    Raises ValueError: another word than "gaussian".
     Source: Kingma & Welling 2014, arXiv:1312.6114, appendix A
     """
     if isinstance(span, str):
+        if span != "gaussian":
+            raise ValueError(f"the span of a manifold is 'gaussian', (low, high) or two such pairs, got {span!r}")
         z1 = z2 = np.array([NormalDist().inv_cdf(p) for p in np.linspace(*PRIOR_SHARE, n)])
         note = "Steps of equal probability under N(0, 1), from 5 % to 95 %"
     else:

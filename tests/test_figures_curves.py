@@ -34,6 +34,11 @@ def test_four_hundred_iterations_are_a_line_and_a_long_fall_is_logarithmic():
     assert all(tick == round(tick) for tick in loss.get_xticks())
     for few in (rows[:20], [{**row, "loss": row["loss"] - 50} for row in rows]):
         assert figures.learning_curves(few).axes[0].get_yscale() == "linear"
+    cliff = [{"epoch": 1, "loss": 350_000.0}, {"epoch": 2, "loss": 140.0}, {"epoch": 3, "loss": 139.0}]
+    figure = figures.learning_curves(cliff)
+    figure.canvas.draw()
+    [ax] = figure.axes
+    assert ax.get_yscale() == "log" and "$10^{5}$" in [tick.get_text() for tick in ax.get_yticklabels()]
 
 
 def test_a_spectrum_is_the_median_with_the_quartiles_largest_first():

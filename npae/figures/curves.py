@@ -18,6 +18,7 @@ UNITS = {"kl": "nats per image", "sparsity": "nats", "jac": "squared norm of dh/
 PANELS = 3  # side by side; more go below
 MANY = 30  # points on a curve from which on they are a line without dots
 FALL = 10  # from this ratio of first to last on, a long curve's axis is logarithmic
+CLIFF = 100  # and from this one on, any curve's: all but its first point would lie on the ground
 
 
 @styled
@@ -31,7 +32,7 @@ def learning_curves(
     """The loss after each epoch and, where it has more than one, each of its terms on a panel of its own.
 
     `history` is one row an epoch: "epoch", "loss", terms such as "recon" and "kl", and the same with "val_" in front.
-    `per` is what a row is called: "iteration" for L-BFGS. A long curve that falls by far has a logarithmic axis.
+    `per` is what a row is called: "iteration" for L-BFGS. A curve that falls by far has a logarithmic axis.
     """
     if not history:
         raise ValueError("learning curves need at least one epoch, got 0 rows")
@@ -74,7 +75,7 @@ def _training_and_validation(ax: Axes, history: Sequence[Mapping[str, float]], k
                         textcoords="offset points", ha="right", color=colour)
             right -= 62  # points: a number of four digits
             least = min(value for _, value in rows)
-            far = far or (len(rows) > MANY and least > 0 and rows[0][1] > FALL * rows[-1][1])
+            far = far or (least > 0 and rows[0][1] > (FALL if len(rows) > MANY else CLIFF) * rows[-1][1])
     if far:
         _plain_log(ax)
     else:
@@ -197,10 +198,12 @@ def rate_distortion(
 
 
 def _plain_log(ax: Axes) -> None:
-    """A logarithmic y axis whose ticks are plain numbers (0.02), not powers."""
+    """A logarithmic y axis whose ticks are plain numbers (0.02), not powers, as far as they are short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def plain(value: float, _: Any) -> str:
+        if value >= 1e5:
+            return f"$10^{{{np.log10(value):.0f}}}$"
         return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
 
     ax.set_yscale("log")

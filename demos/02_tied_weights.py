@@ -2,7 +2,7 @@
 
 Promise: half the parameters and not one multiplication less. The same widths, trained better for as many epochs, have
 at most 0.85 times the error of the tutorial's settings; in full at most 9.5 an image on strokes and 9.0 on MNIST, well
-below PCA, which the tutorial's do not reach. Three minutes, on MNIST twelve.
+below PCA, which the tutorial's do not reach. Two minutes, on MNIST ten.
 """
 # %% [markdown]
 # A deep autoencoder 784-256-256-64-32 and back has eight matrices. *Tied*, it has four: the decoder uses the same ones

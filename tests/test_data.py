@@ -387,6 +387,8 @@ def test_a_data_set_knows_its_mean_picture_its_classes_and_its_first_pictures():
     assert np.array_equal(part.train_x, x[:3]) and np.array_equal(part.train_y, y[:3]) and part.classes == 5, (
         "the label 4 of a test picture is one too")
     assert np.array_equal(part.test_x, full.test_x) and full.first(0) is full
+    kept = Dataset(x[:3], y[:3], x[:1], y[:1], "toy", valid_x=x[3:], valid_y=y[3:])
+    assert kept.classes == 5, "and so is that of a validation picture"
     bare = Dataset(x, None, x, None, "bare")
     assert bare.classes is None and bare.first(2).train_y is None
     for n in (-1, 8):

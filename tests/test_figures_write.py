@@ -179,6 +179,16 @@ def test_a_conditional_plane_is_painted_for_one_label_and_says_so(tmp_path, draw
     assert (decode(np.zeros((4, 2))) == 0).all() and "for the label 0" in drawn["manifold"][1]["title"]
 
 
+@pytest.mark.parametrize("kind", [Variational, Conditional])
+def test_the_plane_of_a_model_in_double_precision_is_painted_by_codes_of_its_own(kind, tmp_path, drawn):
+    model, seen = kind(2), []
+    model.theta = np.zeros(1)
+    write(model, tmp_path)
+    model.decode = lambda z, y=None: seen.append(z.dtype)
+    drawn["manifold"][0][0](np.zeros((4, 2), np.float32))
+    assert seen == [np.float64]
+
+
 def test_denoised_are_the_noisy_pictures_reconstructed(tmp_path, drawn):
     model = Denoising(2)
     write(model, tmp_path, LABELS, [])

@@ -213,6 +213,12 @@ def test_the_closed_form_is_for_one_dense_layer_with_nothing_but_shapes_and_shif
         tangent(Flatten(), Own(8, 5, activation="tanh", **ON))
 
 
+@pytest.mark.parametrize("layer", [type("Own", (Shift,), {})(np.zeros(3)), type("Own", (Flatten,), {})()], ids=repr)
+def test_a_layer_of_ones_own_may_compute_something_else_than_its_parent(layer):
+    with pytest.raises(ValueError, match=r"Own '0' has no tangent"):
+        Tangent(Sequential([layer]))
+
+
 class Square(Activation):
     """y = x² for x > 0, by its own slope and bend."""
 

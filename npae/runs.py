@@ -39,6 +39,9 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
         raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
                          "or colour (3): leave the others out, for example by x[..., :3]")
     settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
+    if settings["patience"] and not settings["validation"] and "patience" in (given or {}):
+        raise ValueError(f"patience={settings['patience']} waits for a better validation loss, and validation=0 sets "
+                         "no pictures aside: leave one of the two out")
     model = recipe.build(settings, dataset, train.streams(seed).init)
     n, batch_size = len(dataset.train_x), settings["batch_size"]
     if recipe.drop_last and n < batch_size:

@@ -272,6 +272,13 @@ def test_validation_0_trains_on_everything_without_early_stopping(pictures, tmp_
     assert "val_loss" not in (out / "history.csv").read_text()
 
 
+def test_patience_needs_a_validation_loss_to_wait_for(pictures, tmp_path, capsys):
+    assert main(["train", "ae", "--data", str(pictures), "--out", str(tmp_path / "run"), "--set", "patience=2",
+                 "validation=0"]) == 2
+    assert "patience=2 waits for a better validation loss, and validation=0 sets no" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_training_may_see_the_first_pictures_alone(pictures, tmp_path, capsys):
     assert main(["train", "ae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"), "--set",
                  "pictures=20", "batch_size=5"]) == 0

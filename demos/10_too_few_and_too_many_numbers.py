@@ -45,14 +45,22 @@ rng = np.random.default_rng(seed)
 noise = rng.permuted(digits.test_x.reshape(len(digits.test_x), -1), axis=0).reshape(digits.test_x.shape)
 shown = {"training digits": digits.train_x, "test digits": digits.test_x, "noise": noise}
 kept: dict[str, list[float]] = {name: [] for name in shown}
-gap = []
+gap, errors = [], {}
 for k, model in models_of.items():
     error = {name: evaluate.reconstruction_mse(model, x) for name, x in shown.items()}
     for name, x in shown.items():
         kept[name].append(1 - error[name] / float(np.square(x / 255 - digits.mean).mean()))
     gap.append(error["test digits"] / error["training digits"])
+    errors[k] = error["test digits"]
     print(f"{k:5d} numbers keep " + ", ".join(f"{share[-1]:.0%} of {name}" for name, share in kept.items())
           + f"; test error / training error {gap[-1]:.2f}")
+
+# %%
+# Beside the best straight code of as many numbers: one layer that bends does not beat it. What does: demo 02.
+pca = evaluate.pca(digits.train_x)
+fewer = [k for k in sizes if k < np.prod(digits.shape)]
+figures.save(figures.against_pca(fewer, [errors[k] for k in fewer], [pca.mse(digits.test_x, k) for k in fewer],
+                                 name="autoencoder, one layer"), pictures / "against-pca.png")
 
 # %%
 # The small code keeps digits and drops noise; the large one cannot tell them apart.

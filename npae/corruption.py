@@ -48,6 +48,6 @@ CORRUPTIONS: dict[str, Corruption] = {"masking": masking, "gaussian": gaussian, 
 
 
 def _check(name: str, amount: float, most: float = np.inf) -> None:
-    if not 0 <= amount <= most or amount == np.inf:
+    if not (0 <= amount <= most and np.isfinite(amount)):
         wanted = "of at least 0" if most == np.inf else f"from 0 to {most:g}"
         raise ValueError(f"{name} noise needs an amount {wanted}, got {amount}")

@@ -30,23 +30,15 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     `given` are settings as text (`--set`); `out` is the run folder, by default a new one under runs/.
     Raises ValueError: a setting, data set or folder that will not do, before anything is trained.
     """
-    recipe = recipes.get(recipe_name)
-    settings = recipe.parse(given or {})
+    recipe, given = recipes.get(recipe_name), given or {}
+    settings = recipe.parse(given)
     dataset = _data.load(data, data_dir).with_validation(settings["validation"])
     remark = recipe.adapt(settings, dataset)
     dataset = dataset.first(settings["pictures"])
-    if dataset.shape[2] not in (1, 3):
-        raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
-                         "or colour (3): leave the others out, for example by x[..., :3]")
     settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
-    if settings["patience"] and not settings["validation"] and "patience" in (given or {}):
-        raise ValueError(f"patience={settings['patience']} waits for a better validation loss, and validation=0 sets "
-                         "no pictures aside: leave one of the two out")
     model = recipe.build(settings, dataset, train.streams(seed).init)
+    _refuse_what_does_not_fit(recipe, settings, given, dataset)
     n, batch_size = len(dataset.train_x), settings["batch_size"]
-    if recipe.drop_last and n < batch_size:
-        raise ValueError(f"{recipe_name} trains on whole batches of {batch_size}, and there are {n} training pictures: "
-                         f"add --set batch_size={n}, or less")
     ours = out is None or not Path(out).exists()
     folder = _new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
     config = {"npae": __version__, "recipe": recipe_name,
@@ -71,6 +63,21 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     store.write_json(folder / "metrics.json", metrics)
     _draw(model, dataset, history.rows, config, folder)
     return f"{_sentence(model, metrics, dataset, settings, seconds)} The pictures are in {folder / 'figures'}."
+
+
+def _refuse_what_does_not_fit(recipe: recipes.Recipe, settings: Config, given: Mapping[str, str],
+                              dataset: _data.Dataset) -> None:
+    """Raises ValueError: pictures that cannot be drawn, a patience without a validation loss, too few pictures."""
+    n, batch_size = len(dataset.train_x), settings["batch_size"]
+    if dataset.shape[2] not in (1, 3):
+        raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
+                         "or colour (3): leave the others out, for example by x[..., :3]")
+    if "patience" in given and settings["patience"] and not settings["validation"]:
+        raise ValueError(f"patience={settings['patience']} waits for a better validation loss, and validation=0 sets "
+                         "no pictures aside: leave one of the two out")
+    if recipe.drop_last and n < batch_size:
+        raise ValueError(f"{recipe.name} trains on whole batches of {batch_size}, and there are {n} training pictures: "
+                         f"add --set batch_size={n}, or less")
 
 
 @contextmanager
@@ -104,9 +111,8 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
 def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int, *, whole: bool = False,
             full: bool = False, progress: bool = False) -> dict[str, Any]:
     """Test figures of a run of so many epochs: {"recipe", "data", "epochs", "seed", "test": {...}, "units", "notes"},
-    and what a figure must share with another to be compared (see `tables.side_by_side`): "pictures", the beginning of
-    the SHA-256 of the test pictures, "binarize", "noise" of a denoising model, "likelihood", and "labels", whether the
-    model is told them.
+    and what a figure must share with another to be compared (see `tables.side_by_side`): "test_sha256", the
+    beginning of that of the test pictures, "binarize", "noise" of a denoising model, "likelihood", and "conditional".
 
     The cheap ones (`measures.cheap`), or with `whole` all that apply (`measures.measure`; `full` is handed on).
     Units: beside the figures, in "units"
@@ -116,9 +122,9 @@ def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int, *
     found = (measures.measure(model, dataset, transform=transform, rng=rng, full=full, progress=progress) if whole else
              measures.cheap(model, dataset, transform=transform, rng=rng))
     return {"recipe": config["recipe"], "data": dataset.name, "epochs": epochs, "seed": config["seed"],
-            "pictures": hashlib.sha256(dataset.test_x.tobytes()).hexdigest()[:16], "binarize": settings["binarize"],
+            "test_sha256": hashlib.sha256(dataset.test_x.tobytes()).hexdigest()[:16], "binarize": settings["binarize"],
             "noise": [settings.get("corruption"), settings.get("amount")], "likelihood": repr(model.likelihood),
-            "labels": model.classes is not None, **found}
+            "conditional": model.classes is not None, **found}
 
 
 def _sentence(model: Model, metrics: Mapping[str, Any], dataset: _data.Dataset, settings: Config,

@@ -79,8 +79,8 @@ def _best(path: str, runs: Sequence[Metrics], values: Sequence[Mapping[str, Any]
 
 def _kind(path: str, metrics: Metrics) -> tuple[Any, ...]:
     """What has to be the same in two runs for a figure of the one to be better than that of the other."""
-    data = metrics["data"], metrics.get("pictures")
-    pixels = *data, metrics.get("binarize"), metrics.get("labels")
+    data = metrics["data"], metrics.get("test_sha256")
+    pixels = *data, metrics.get("binarize"), metrics.get("conditional")
     if path == "mse_from_noisy":
         return *pixels, *metrics.get("noise", ())
     if FIGURES[path].unit == MSE:

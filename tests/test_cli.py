@@ -45,8 +45,8 @@ def test_a_vae_run_leaves_all_its_files(vae_run, pictures):
     assert {key: metrics[key] for key in ("recipe", "data", "epochs", "seed")} == {
         "recipe": "bernoulli-vae", "data": "bars", "epochs": 2, "seed": 0}
     with np.load(pictures) as file:
-        assert metrics["pictures"] == hashlib.sha256(file["x_test"].tobytes()).hexdigest()[:16]
-    assert (metrics["noise"], metrics["labels"]) == ([None, None], False)
+        assert metrics["test_sha256"] == hashlib.sha256(file["x_test"].tobytes()).hexdigest()[:16]
+    assert (metrics["noise"], metrics["conditional"]) == ([None, None], False)
     test = metrics["test"]
     assert test["elbo"] == pytest.approx(-(test["recon"] + test["kl"]))
     assert test["elbo"] < 0 < test["kl"]
@@ -68,7 +68,7 @@ def test_a_conditional_run_is_drawn_with_a_plain_one_beside_it(pictures, vae_run
     out = tmp_path / "told"
     assert main(["train", "mlp-cvae", "--data", str(pictures), "--epochs", "1", "--out", str(out), "--set", "latent=2",
                  "batch_size=20"]) == 0
-    assert json.loads((out / "metrics.json").read_text())["labels"] is True
+    assert json.loads((out / "metrics.json").read_text())["conditional"] is True
     names = {path.name for path in (out / "figures").iterdir()}
     assert names == {f"{name}.png" for name in ("reconstructions", "learning_curves", "class_sheet", "filters",
                                                 "latent", "manifold", "traversals", "interpolations")}

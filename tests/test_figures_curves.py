@@ -75,6 +75,11 @@ def test_pca_and_autoencoder_are_plotted_over_k_in_order():
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "16"]
     assert {"0.0400", "0.0100", "0.0500", "0.0200"} <= set(texts(figure)) and "per pixel" in ax.get_ylabel()
+    near = figures.against_pca([16, 64], [0.0244, 0.009], [0.0236, 0.001])
+    near.canvas.draw()
+    upper, lower = (next(t for t in near.axes[0].texts if t.get_text() == f"{e}") for e in (0.0244, 0.0236))
+    assert upper.get_window_extent().y0 >= lower.get_window_extent().y1, "the numbers of near points stand apart"
+    assert texts(figures.against_pca([16], [0.0244], [0.0236])).count("0.0244") == 1
     for wrong in (([1, 2], [0.1], [0.1, 0.2]), ([0, 1], [0.1, 0.2], [0.1, 0.2]), ([], [], [])):
         with pytest.raises(ValueError, match="each k from 1 on"):
             figures.against_pca(*wrong)

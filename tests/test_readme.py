@@ -48,11 +48,18 @@ def test_the_example_prints_what_the_readme_says():
     assert found == pytest.approx(said, abs=0.3)  # the last bits of a training depend on the machine
 
 
+def test_every_recipe_has_its_picture_in_the_readme():
+    for name in RECIPES:
+        assert f"](demos/gallery/{name}.png)" in README, name
+    assert {path.stem for path in (ROOT / "demos" / "gallery").iterdir()} == set(RECIPES), "none that is not shown"
+
+
 def test_the_table_of_the_family_is_the_scripts(monkeypatch):
     """All but the measured columns is made anew here; these are of runs that are not in the repository."""
     monkeypatch.syspath_prepend(ROOT / "demos")
     import family_table as family
 
+    assert set(family.PICTURES) == set(family.DEMOS) == set(RECIPES)
     text = README.split(family.BEGIN)[1].split(family.END)[0]
     rows, made = ([line.split(" | ") for line in part.splitlines()] for part in (text, family.table({})))
     assert [row[:4] for row in rows] == [row[:4] for row in made]

@@ -139,19 +139,21 @@ def against_pca(
     ax = box(figure, left=MARGIN + 90, top=HEAD + 10, width=740, height=410)
     order = np.argsort(ks)
     k = np.asarray(ks)[order]
-    for label, errors, colour, line in (("PCA", mse_pca, ORANGE, "--"), (name, mse_ae, BLUE, "-")):
-        mse = np.asarray(errors, float)[order]
+    pca, ae = (np.asarray(errors, float)[order] for errors in (mse_pca, mse_ae))
+    ends = ((0, "right", -9), (-1, "left", 9))[-len(k) :]  # a single point is not written twice
+    for label, mse, other, colour, line in (("PCA", pca, ae, ORANGE, "--"), (name, ae, pca, BLUE, "-")):
         ax.plot(k, mse, color=colour, linestyle=line, marker="o", label=label)
-        for i, ha, side in ((0, "right", -9), (-1, "left", 9)):
-            ax.annotate(f"{mse[i]:.4f}", (k[i], mse[i]), xytext=(side, 0), textcoords="offset points", ha=ha,
-                        va="center", color=colour)
+        for i, ha, side in ends:
+            up = mse[i] > other[i]  # the numbers of two near points part upwards and downwards
+            ax.annotate(f"{mse[i]:.4f}", (k[i], mse[i]), xytext=(side, 2 if up else -2), textcoords="offset points",
+                        ha=ha, va="bottom" if up else "top", color=colour)
     ax.set_xscale("log", base=2)
     _plain_log(ax)
     ax.set_xticks(k, [str(i) for i in k])
     ax.minorticks_off()
     ax.margins(x=0.16, y=0.1)
     ax.set(xlabel="k, numbers a picture", ylabel="mean squared error per pixel")
-    ax.legend(loc="upper right")
+    ax.legend(loc="lower left")  # errors fall from the upper left to the lower right
     return figure
 
 

@@ -84,9 +84,10 @@ def _affine_line(name: str, f: Map, pull: Map, array: Array, seed: int) -> Line:
             bend = np.max([_bend(f, constant, size * unit * rng.normal(size=(2, *array.shape))) for size in SIZES])
     except Exception as error:
         raised = f"{type(error).__name__}: {error}"
-        return Line("NOTE", f"no adjoint test in {name}", f"forward does not take every {name}, it raised {raised}")
+        return Line("NOTE", f"no adjoint test in {name}", f"forward does not take every {name}, it raised {raised}",
+                    "adjoint")
     if not bend <= ADJOINT_RTOL:
-        return Line("NOTE", f"no adjoint test in {name}", f"not affine, superposition is off by {bend:.1e}")
+        return Line("NOTE", f"no adjoint test in {name}", f"not affine, superposition is off by {bend:.1e}", "adjoint")
 
     def linear(v: Array) -> Array:
         return f(v) - constant
@@ -119,10 +120,11 @@ def _dot_line(claim: str, f: Map, ft: Map, x_shape: tuple[int, ...], y_shape: tu
         Jv, JTw = f(v.copy()), ft(w.copy())
         if Jv.shape != w.shape or JTw.shape != v.shape:
             found = f"{v.shape} -> {Jv.shape} and {w.shape} -> {JTw.shape}"
-            return Line("FAIL", claim, f"shapes do not fit together, {found}")
+            return Line("FAIL", claim, f"shapes do not fit together, {found}", "adjoint")
         norm = np.linalg.norm
         size = ADJOINT_RTOL * (norm(Jv) * norm(w) + norm(v) * norm(JTw)) + SAFETY_ROUNDING * EPS * offset * norm(w)
         gap = abs(float(np.sum(Jv * w)) - float(np.sum(v * JTw)))
         worst = float(np.maximum(worst, gap / size)) if gap else worst  # np.maximum keeps a nan
     status = "PASS" if worst <= 1 else "FAIL"
-    return Line(status, claim, f"|<Jv,w> - <v,JTw>| is {worst * ADJOINT_RTOL:.1e} of |Jv||w| + |v||JTw|, 1e-12 allowed")
+    figure = f"|<Jv,w> - <v,JTw>| is {worst * ADJOINT_RTOL:.1e} of |Jv||w| + |v||JTw|, 1e-12 allowed"
+    return Line(status, claim, figure, "adjoint")

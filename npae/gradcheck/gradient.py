@@ -169,7 +169,7 @@ def _hold(specimen: Specimen, centre: Scalar) -> Line:
     specimen.hold(specimen.branch())
     change = abs(centre.evaluate()[0] - centre.value)
     status = "PASS" if change <= SAFETY_ROUNDING * EPS * centre.scale else "FAIL"
-    return Line(status, "holding the branches leaves the value as it is", f"changed by {change:.1e}")
+    return Line(status, "holding the branches leaves the value as it is", f"changed by {change:.1e}", "gradient")
 
 
 def _rows(scalar: Scalar, again: Scalar, entries: int, seed: int, expect_zero: Collection[str]) -> tuple[Row, ...]:

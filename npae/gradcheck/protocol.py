@@ -59,11 +59,12 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
         if Verdict.VACUOUS not in verdicts or verdicts & REFUTED:
             break
     lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed), _one_image(maker, x, seed)]
-    lines += [attempt("backward(0) is exactly 0", lambda: _zero(maker, x)),
-              attempt("backward is linear in dy", lambda: _superposition(maker, x, seed))]
+    lines += [attempt("backward(0) is exactly 0", lambda: _zero(maker, x), "linearity"),
+              attempt("backward is linear in dy", lambda: _superposition(maker, x, seed), "linearity")]
     lines += state_lines(maker, lambda shape: np.asarray(draw(data, shape)), x, seed)
     if reference is not None:
-        lines.append(attempt("forward gives the values of the reference", lambda: _reference(maker, x, reference)))
+        lines.append(attempt("forward gives the values of the reference", lambda: _reference(maker, x, reference),
+                             "reference"))
     return Report(f"Layer check of {maker.name}, x {x.shape}", gradient.rows, tuple(lines))
 
 
@@ -77,13 +78,13 @@ def _one_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
             report = check(maker.fresh(np.float64).target, x[image:image + 1], rng=maker.rng, entries=FEW_ENTRIES,
                            seed=seed)
         except Exception as error:
-            return Line("FAIL", claim, f"raised {type(error).__name__}: {error}")
+            return Line("FAIL", claim, f"raised {type(error).__name__}: {error}", "gradient")
         if report.ok:
-            return Line("PASS", claim)
+            return Line("PASS", claim, "", "gradient")
         open_questions = "; ".join(report.wrong)
         if REFUTED & {row.verdict for row in report.rows}:
-            return Line("FAIL", claim, open_questions)
-    return Line("NOTE", claim, open_questions)
+            return Line("FAIL", claim, open_questions, "gradient")
+    return Line("NOTE", claim, open_questions, "gradient")
 
 
 def _zero(maker: Maker, x: np.ndarray) -> str:

@@ -18,6 +18,8 @@ class Line:
     status: str
     claim: str
     figure: str = ""
+    part: str = "state"
+    """The part of the protocol that it belongs to: adjoint, linearity, state, reference, batch, moments."""
 
     def __str__(self) -> str:
         text = f"{self.claim}: {self.figure}" if self.figure else self.claim
@@ -25,22 +27,26 @@ class Line:
                              break_on_hyphens=False)
 
 
-def attempt(claim: str, test: Callable[[], str]) -> Line:
+def attempt(claim: str, test: Callable[[], str], part: str = "state") -> Line:
     """Run a test that returns what is wrong in words, or nothing; an exception is wrong too, and other tests go on."""
     try:
         wrong = test()
     except Exception as error:
         wrong = f"raised {type(error).__name__}: {error}"
-    return Line("FAIL" if wrong else "PASS", claim, wrong)
+    return Line("FAIL" if wrong else "PASS", claim, wrong, part)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check: `ok`, the `rows` (one a parameter), the `lines` (other tests), and print(report)."""
+    """The outcome of a check: `ok`, the `rows` (one a parameter), the `lines` (other tests), and print(report).
+
+    `explanations` says in words what the wrong gradients look like; each was tested against the numbers.
+    """
 
     title: str
     rows: tuple[Row, ...] = ()
     lines: tuple[Line, ...] = ()
+    explanations: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

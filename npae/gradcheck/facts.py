@@ -1,4 +1,4 @@
-"""What a diagnosis may know beside two arrays: the numbers and arrays of a problem, each by the name that it has in words.
+"""What a diagnosis may know beside two arrays: the numbers and arrays of a problem, each by its name in words.
 An explanation such as "3 is the batch size" can only be found if somebody says that there is a batch size of 3.
 """
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Facts:
-    """numbers: {"the batch size": 3, "beta": 0.5};  arrays: {"eps": eps}, of the shape of a gradient or broadcast to it."""
+    """numbers: {"the batch size": 3, "beta": 0.5};  arrays: {"eps": eps}, of a gradient's shape or broadcast to it."""
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)

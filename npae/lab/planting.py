@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Bug:
     edits: tuple[Edit, ...]
     killed_by: str
     says: tuple[str, ...] = ()
-    """Words that all have to stand in the explanations ("a|b": one of the two); none: nothing is expected to explain it."""
+    """Words that all have to stand in the explanations ("a|b": one of the two); none: nothing may be explained."""
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def lines(bug: Bug) -> list[str]:
 def function_at(where: str) -> FunctionType:
     """The function itself, without what decorates it."""
     module, _, path = where.partition(":")
-    thing = importlib.import_module(module)
+    thing: Any = importlib.import_module(module)
     for name in path.split("."):
         thing = inspect.getattr_static(thing, name)
     thing = thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)

@@ -314,7 +314,7 @@ def test_a_gradient_that_is_a_number_is_told_to_be_added_in_place():
 
     report = check_layer(Gain, (4, 5))
     (wrong,) = report.wrong
-    assert "gradients are added in place (a: grad is another array after backward; use grad +=" in wrong
+    assert "gradients are added in place (a: not in place, grad is another array after backward; use grad +=" in wrong
 
 
 def test_a_reference_of_another_shape_is_no_agreement():

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from npae.gradcheck.diagnosis import explain_values, layer_facts
 from npae.gradcheck.dot_test import adjoint_lines
 from npae.gradcheck.gradient import check
 from npae.gradcheck.report import Line, Report, attempt
-from npae.gradcheck.specimen import Maker
+from npae.gradcheck.specimen import REORDERED_RTOL, Maker, unlike
 from npae.gradcheck.state import state_lines
 from npae.gradcheck.verdicts import Verdict
 
@@ -39,6 +40,7 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
 
     gradient    every entry of x and of each parameter against differences; again with N = 1
     adjoint     the dot test, in whatever the layer is affine in
+    batch       a batch's gradient is the sum of its images' gradients, where forward treats each image alone
     linearity   backward(0) = 0 and backward(2 g1 - 3 g2) = 2 backward(g1) - 3 backward(g2)
     state       nothing of the caller's is written to, gradients add up, no stale cache, nothing shared between
                 instances, memory order and batch size do not matter, float32 stays float32
@@ -58,14 +60,15 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
         verdicts = {row.verdict for row in gradient.rows}
         if Verdict.VACUOUS not in verdicts or verdicts & REFUTED:
             break
-    lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed), _one_image(maker, x, seed)]
+    lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed), _one_image(maker, x, seed),
+             _image_by_image(maker, x, seed)]
     lines += [attempt("backward(0) is exactly 0", lambda: _zero(maker, x), "linearity"),
               attempt("backward is linear in dy", lambda: _superposition(maker, x, seed), "linearity")]
     lines += state_lines(maker, lambda shape: np.asarray(draw(data, shape)), x, seed)
     if reference is not None:
         lines.append(attempt("forward gives the values of the reference", lambda: _reference(maker, x, reference),
                              "reference"))
-    return Report(f"Layer check of {maker.name}, x {x.shape}", gradient.rows, tuple(lines))
+    return Report(f"Layer check of {maker.name}, x {x.shape}", gradient.rows, tuple(lines), gradient.explanations)
 
 
 def _one_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
@@ -112,11 +115,44 @@ def _reference(maker: Maker, x: np.ndarray, reference: Callable[..., np.ndarray]
     """Values against a definition written independently: a gradient check cannot see a wrong forward."""
     specimen = maker.fresh(np.float64)
     y = np.array(specimen.forward(x.copy()))
-    expected = np.asarray(reference(x.copy(), *(np.array(param.value) for param in specimen.params.values())))
+    values = {name: np.array(param.value) for name, param in specimen.params.items()}
+    expected = np.asarray(reference(x.copy(), *values.values()))
     if y.shape != expected.shape:
         return f"y has shape {y.shape}, the reference {expected.shape}"
     gap, allowed = _largest(y - expected), REFERENCE_RTOL * _largest(expected)
-    return "" if gap <= allowed else f"off by {gap:.1e}, {allowed:.1e} allowed"
+    if gap <= allowed:
+        return ""
+    facts = layer_facts(specimen.target, x, y, specimen.params)
+    said = explain_values(y, expected, {"x": x, **values}, reference, facts)
+    return f"off by {gap:.1e}, {allowed:.1e} allowed" + (f": {said}" if said else "")
+
+
+def _image_by_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
+    """Where forward treats each image alone, backward has to: a batch's gradient is the sum of its images'.
+
+    Every run is a fresh layer's: what one remembers of another run is a question of its own.
+    """
+    claim = "a batch is its images one by one"
+    y = np.array(maker.fresh(np.float64).forward(x.copy()))
+    if maker.rng is not None or y.shape[:1] != x.shape[:1]:
+        return Line("NOTE", claim, "not asked of a layer with noise, or with another number of rows", "batch")
+    dy = np.asarray(np.random.default_rng([seed, 9]).normal(size=y.shape))
+    mixed = []
+
+    def test() -> str:
+        alone = [np.array(maker.fresh(np.float64).forward(image[None])) for image in x]
+        if unlike({"y": np.concatenate(alone)}, {"y": y}, REORDERED_RTOL):
+            mixed.append(True)
+            return ""
+        whole = maker.fresh(np.float64).run(x.copy(), dy.copy())
+        parts = [maker.fresh(np.float64).run(x[n:n + 1].copy(), dy[n:n + 1].copy()) for n in range(len(x))]
+        together = {name: np.sum([part[name] for part in parts], axis=0) for name in whole if name != "x"}
+        together["x"] = np.concatenate([np.atleast_1d(part["x"]) for part in parts])
+        wrong = unlike(whole, together, REORDERED_RTOL)
+        return f"{wrong} from the sum over its images" if wrong else ""
+
+    line = attempt(claim, test, "batch")
+    return Line("NOTE", claim, "forward mixes the images of a batch", "batch") if mixed else line
 
 
 def _largest(array: np.ndarray) -> float:

@@ -22,9 +22,11 @@ class Line:
     """The part of the protocol that it belongs to: adjoint, linearity, state, reference, batch, moments."""
 
     def __str__(self) -> str:
-        text = f"{self.claim}: {self.figure}" if self.figure else self.claim
-        return textwrap.fill(text, WIDTH, initial_indent=f"  {self.status}  ", subsequent_indent=" " * 8,
-                             break_on_hyphens=False)
+        return _paragraph(f"  {self.status}  ", f"{self.claim}: {self.figure}" if self.figure else self.claim)
+
+
+def _paragraph(label: str, text: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=label, subsequent_indent=" " * 8, break_on_hyphens=False)
 
 
 def attempt(claim: str, test: Callable[[], str], part: str = "state") -> Line:
@@ -76,6 +78,8 @@ class Report:
         worst = _worst(self.rows)
         if worst:
             blocks.append(_table(_WORST_HEAD, [_worst_cells(row, entry) for row, entry in worst], left=1))
+        if self.explanations:
+            blocks.append("\n".join(_paragraph("  WHY   ", text) for text in self.explanations))
         if self.lines:
             blocks.append("\n".join(str(line) for line in self.lines))
         blocks.append(textwrap.fill(self._closing(), WIDTH, subsequent_indent="  ", break_on_hyphens=False))
@@ -102,7 +106,8 @@ _WORST_HEAD = ("worst entry", "analytic a", "numeric r", "tol", "h", "verdict")
 def _cells(row: Row) -> list[str]:
     counts = [f"{row.count(v):,}" for v in (Verdict.PASS, Verdict.FAIL, Verdict.KINK, Verdict.UNRESOLVED)]
     figures = [f"{row.worst_ratio:.2g}", f"{row.worst_relative:.1e}", f"{row.rms:.1e}"]
-    return [row.name, str(row.shape), f"{len(row.entries):,} of {row.size:,}", *counts, *figures]
+    checked = f"{row.directions} directions" if row.directions else f"{len(row.entries):,} of {row.size:,}"
+    return [row.name, str(row.shape), checked, *counts, *figures]
 
 
 def _worst(rows: Sequence[Row]) -> list[tuple[Row, Entry]]:
@@ -111,7 +116,8 @@ def _worst(rows: Sequence[Row]) -> list[tuple[Row, Entry]]:
         entry = pair[1]
         return entry.verdict is Verdict.FAIL, entry.verdict is not Verdict.PASS, entry.ratio
 
-    return sorted(((row, entry) for row in rows for entry in row.entries), key=badness, reverse=True)[:WORST]
+    entries = ((row, entry) for row in rows for entry in (() if row.directions else row.entries) + row.wrong_entries)
+    return sorted(entries, key=badness, reverse=True)[:WORST]
 
 
 def _worst_cells(row: Row, entry: Entry) -> list[str]:

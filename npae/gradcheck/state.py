@@ -63,15 +63,18 @@ def state_lines(maker: Maker, draw: Callable[[tuple[int, ...]], np.ndarray], x: 
 
 
 def _leaves_arguments(case: Case) -> str:
+    before = {"x": case.x, "dy": case.dy, **case.maker.values}
     for layout in (np.copy, LAYOUTS["in Fortran order"]):
         specimen = case.maker.fresh()
         x, dy = layout(case.x), layout(case.dy)
-        specimen.forward(x)
-        specimen.target.backward(dy)
         after = {"x": x, "dy": dy, **{name: param.value for name, param in specimen.params.items()}}
-        wrong = unlike(after, {"x": case.x, "dy": case.dy, **case.maker.values})
-        if wrong:
-            return f"{wrong} afterwards"
+        steps = {"forward": partial(specimen.forward, x), "backward": partial(specimen.target.backward, dy)}
+        for step, call in steps.items():
+            call()
+            for name in after:
+                wrong = unlike(after, {name: before[name]})
+                if wrong:
+                    return f"{step} writes into {name}: {wrong} afterwards; work on a copy"
     return ""
 
 
@@ -89,16 +92,20 @@ def _adds_in_place(case: Case) -> str:
     before = {name: param.grad for name, param in specimen.params.items() if param.grad is not None}
     specimen.run(case.x, case.dy)
     rebound = [name for name, grad in before.items() if specimen.params[name].grad is not grad]
-    return f"{', '.join(rebound)}: grad is another array after backward; use grad += " if rebound else ""
+    return f"{', '.join(rebound)}: not in place, grad is another array after backward; use grad +=" if rebound else ""
 
 
 def _latest(case: Case) -> str:
-    first, last = (case.x, case.dy), (case.longer_x, case.longer_dy)
-    for (x_a, dy_a), (x_b, dy_b) in ((first, last), (last, first)):
+    """Another x of the same size first: what a wrong gradient then is can be told."""
+    first, other, longer = (case.x, case.dy), (case.other_x, case.other_dy), (case.longer_x, case.longer_dy)
+    for (x_a, dy_a), (x_b, dy_b) in ((first, other), (first, longer), (longer, first)):
         specimen = case.maker.fresh()
         specimen.run(x_a, dy_a)
         specimen.forward(x_a)
-        wrong = unlike(specimen.run(x_b, dy_b), case.maker.fresh().run(x_b, dy_b))
+        got = specimen.run(x_b, dy_b)
+        wrong = unlike(got, case.maker.fresh().run(x_b, dy_b))
+        if wrong and x_a.shape == x_b.shape and not unlike(got, case.maker.fresh().run(x_a, dy_b)):
+            return f"{wrong}: the gradient belongs to an earlier forward, with another x (a cache that is not renewed)"
         if wrong:
             return f"{wrong} when N goes from {len(x_a)} to {len(x_b)}"
     return ""
@@ -112,7 +119,11 @@ def _shares_nothing(case: Case) -> str:
     b.forward(case.other_x)
     got = a.pull(case.dy)
     wrong = unlike(got, case.maker.fresh().run(case.x, case.dy))
-    return wrong or unlike(b.pull(case.other_dy), case.maker.fresh().run(case.other_x, case.other_dy))
+    if wrong and not unlike(got, case.maker.fresh().run(case.other_x, case.dy)):
+        return f"{wrong}: the first layer's gradient is that of the second one's x; something is shared between two " \
+               "instances (an attribute of the class, a global buffer)"
+    wrong = wrong or unlike(b.pull(case.other_dy), case.maker.fresh().run(case.other_x, case.other_dy))
+    return f"{wrong}: something is shared between two instances" if wrong else ""
 
 
 def _survives_scribbling(case: Case) -> str:
@@ -126,11 +137,13 @@ def _survives_scribbling(case: Case) -> str:
     got = {"x": np.array(dx), **specimen.grads()}
     _scribble(dx)
     wrong = unlike(got, case.maker.fresh().run(case.x, case.dy)) or unlike({"dy": dy}, {"dy": case.dy})
-    if wrong or not np.array_equal(x, case.x):
-        return wrong or "y is a view of x"
+    if not np.array_equal(x, case.x):
+        return "y is a view of x: return a copy"
+    if wrong:
+        return f"{wrong} after writing to y: forward returns its own cache; keep a copy"
     specimen.clear()
     wrong = unlike(specimen.pull(dy), got)
-    return f"{wrong} in the next backward" if wrong else ""
+    return f"{wrong} in the next backward, after writing to dx: backward returns its own cache" if wrong else ""
 
 
 def _scribble(array: np.ndarray) -> None:
@@ -143,7 +156,8 @@ def _keeps_float32(case: Case) -> str:
     y = specimen.forward(case.x.astype(np.float32))
     dx = specimen.target.backward(case.dy.astype(np.float32))
     arrays = {"y": y, "dx": dx, **{f"the gradient of {name}": grad for name, grad in specimen.grads().items()}}
-    wrong = [f"{name} is {np.asarray(a).dtype}" for name, a in arrays.items() if np.asarray(a).dtype != np.float32]
+    wrong = [f"{np.asarray(a).dtype} comes out of float32 as {name}" for name, a in arrays.items()
+             if np.asarray(a).dtype != np.float32]
     return ", ".join(wrong)
 
 
@@ -151,7 +165,10 @@ def _ignores_layout(case: Case, layout: Callable[[np.ndarray], np.ndarray]) -> s
     x, dy = layout(case.x.astype(np.float64)), layout(case.dy.astype(np.float64))
     got, want = case.maker.fresh(np.float64), case.maker.fresh(np.float64)
     wrong = unlike({"y": np.array(got.forward(x))}, {"y": np.array(want.forward(x.copy(order="C")))}, REORDERED_RTOL)
-    return wrong or unlike(got.run(x, dy), want.run(x.copy(order="C"), dy.copy(order="C")), REORDERED_RTOL)
+    if wrong:
+        return f"{wrong}: forward takes the memory order of x for that of C"
+    wrong = unlike(got.run(x, dy), want.run(x.copy(order="C"), dy.copy(order="C")), REORDERED_RTOL)
+    return f"{wrong}: backward takes the memory order of x or dy for that of C" if wrong else ""
 
 
 def _without_dx(case: Case) -> Line:

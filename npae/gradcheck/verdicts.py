@@ -62,6 +62,10 @@ class Row:
     expect_zero: bool = False
     refused: Verdict | None = None
     reason: str = ""
+    directions: int = 0
+    """In the fast mode `entries` are derivatives along so many random directions, each of all entries together ..."""
+    wrong_entries: tuple[Entry, ...] = ()
+    """... and these are wrong entries, found by halving, the first few of them."""
 
     def count(self, *verdicts: Verdict) -> int:
         """How many entries got one of these verdicts."""
@@ -123,7 +127,8 @@ class Row:
         if self.refused:
             return f"{self.name}: {self.reason}"
         if failed:
-            return f"{self.name}: {failed} of {checked} entries FAIL"
+            what = "directions" if self.directions else "entries"
+            return f"{self.name}: {failed} of {checked} {what} FAIL{self._named}"
         if self.expect_zero:
             return f"{self.name}: a zero gradient was expected, its rms is {self.rms:.1e}"
         if self.verdict is Verdict.VACUOUS:
@@ -132,22 +137,29 @@ class Row:
                 f"of {checked} entries, {UNVERIFIED_PART:.0%} allowed")
 
     @property
+    def _named(self) -> str:
+        """The wrong entries that the fast mode has found."""
+        if not self.wrong_entries:
+            return ""
+        return ", wrong are " + ", ".join(f"[{', '.join(map(str, entry.index))}]" for entry in self.wrong_entries)
+
+    @property
     def _measured(self) -> list[Entry]:
         return [e for e in self.entries if e.verdict is not Verdict.KINK and math.isfinite(e.numeric)]
 
 
 def judge(name: str, shape: tuple[int, ...], found: Sequence[tuple[tuple[int, ...], float, Estimate]],
-          expect_zero: bool = False) -> Row:
+          expect_zero: bool = False, resolution: float = RESOLUTION) -> Row:
     """Give each (index, analytic, estimate) its verdict; what resolves an entry depends on the rms of all of them."""
     rms = _rms([estimate.value for _, _, estimate in found if estimate.finite and estimate.smooth])
     entries = []
     for index, analytic, estimate in found:
-        verdict = _verdict(analytic, estimate, math.inf if expect_zero else rms)
+        verdict = _verdict(analytic, estimate, math.inf if expect_zero else rms, resolution)
         entries.append(Entry(index, analytic, estimate.value, estimate.tol, estimate.h, verdict))
     return Row(name, shape, tuple(entries), expect_zero)
 
 
-def _verdict(analytic: float, estimate: Estimate, rms: float) -> Verdict:
+def _verdict(analytic: float, estimate: Estimate, rms: float, resolution: float) -> Verdict:
     """Smoothness first: where two branches meet, there is no derivative to agree or disagree with."""
     if not estimate.smooth:
         return Verdict.KINK
@@ -155,7 +167,7 @@ def _verdict(analytic: float, estimate: Estimate, rms: float) -> Verdict:
         return Verdict.UNRESOLVED
     if not abs(analytic - estimate.value) <= estimate.tol:  # written so that a nan in the gradient is a FAIL
         return Verdict.FAIL
-    if estimate.tol > RESOLUTION * max(abs(estimate.value), rms):
+    if estimate.tol > resolution * max(abs(estimate.value), rms):
         return Verdict.UNRESOLVED
     return Verdict.PASS
 

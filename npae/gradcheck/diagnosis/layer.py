@@ -1,0 +1,158 @@
+"""What a wrong backward pass of a layer does, in words: from evidence that is looked for only after a check has failed.
+The questions go from the whole to the parts: does it listen to dy at all, is a slope wrong, which outputs does it
+count, where does it put them, whose W or x does it use.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from npae.gradcheck.diagnosis import outputs
+from npae.gradcheck.diagnosis.jacobian import Pullback, alike
+from npae.gradcheck.diagnosis.rows import NOTHING, axes_of, call, explain_row, wrong_rows
+from npae.gradcheck.diagnosis.shares import shares_of_uses
+from npae.gradcheck.diagnosis.slope import of_slope
+from npae.gradcheck.diagnosis.substitutes import substituted
+from npae.gradcheck.explain import Pair, explain
+from npae.gradcheck.facts import Facts
+from npae.gradcheck.specimen import Specimen
+from npae.gradcheck.verdicts import Row
+
+Array = np.ndarray
+
+
+def diagnose_layer(specimen: Specimen, x: Array, g: Array, claimed: dict[str, Array], rows: Sequence[Row],
+                   facts: Facts) -> tuple[str, ...]:
+    """One sentence or more for each wrong row; NOTHING where there is no explanation."""
+    wrong = wrong_rows(rows)
+    if not wrong:
+        return ()
+    pull = Pullback(specimen, x, g)
+    facts = layer_facts(specimen.target, x, pull.y, specimen.params).with_(facts)
+    found = _of_all(pull, claimed)
+    if not found and pull.small:
+        found = of_slope(pull)
+    if found:
+        return found
+    return tuple(_of_row(pull, row, claimed[row.name], facts) or NOTHING.format(call(row.name)) for row in wrong)
+
+
+def layer_facts(target: Any, x: Array, y: Array, params: dict[str, Any]) -> Facts:
+    """The numbers of a layer and its batch that people divide by, and forget."""
+    numbers: dict[str, float] = {"the batch size": len(x)}
+    for array, pixels, channels in ((x, "the number of pixels", "the number of in-channels"),
+                                    (y, "the number of output pixels", "the number of out-channels")):
+        if array.ndim == 4:
+            numbers |= {pixels: array.shape[1] * array.shape[2], channels: array.shape[3]}
+    if x.ndim == 4:
+        numbers["the number of numbers a picture"] = int(np.prod(x.shape[1:]))
+    if x.ndim == 2:
+        numbers |= {"the fan-in": x.shape[1]}
+    if y.ndim == 2:
+        numbers |= {"the number of units": y.shape[1]}
+    if y.ndim and len(y) > len(x) and len(y) % len(x) == 0:
+        numbers["the number of samples"] = len(y) // len(x)
+    for param in params.values():
+        if np.ndim(param.value) == 4:
+            numbers["the size of the window"] = param.value.shape[0] * param.value.shape[1]
+    arrays: dict[str, Array] = {}
+    for layer in target.walk() if hasattr(target, "walk") else (target,):
+        for attribute, value in list(vars(layer).items()):
+            _note(numbers, arrays, attribute, value)
+    return Facts(numbers, arrays)
+
+
+SETTINGS = {"amount": "p", "p": "p", "rate": "p", "stride": "the stride", "pool_size": "the size of the window",
+            "factor": "the size of the block"}
+"""Attributes of a layer whose numbers go by another name in words."""
+
+
+def _note(numbers: dict[str, float], arrays: dict[str, Array], attribute: str, value: Any) -> None:
+    """A setting of a layer as a fact."""
+    if isinstance(value, bool) or attribute.startswith("_"):
+        return
+    words = SETTINGS.get(attribute, attribute)
+    if isinstance(value, int | float) and attribute not in ("in_features", "out_features", "input_ndim"):
+        numbers[words] = float(value)
+        if words == "p" and 0 < value < 1:
+            numbers["1 - p"] = 1 - float(value)
+    elif isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int) for v in value):
+        numbers[words] = float(value[0] * value[1])
+    elif attribute in ("eps", "used_eps", "mask") and isinstance(value, np.ndarray):
+        arrays["eps" if "eps" in attribute else "the mask"] = value
+
+
+def _of_all(pull: Pullback, claimed: dict[str, Array]) -> tuple[str, ...]:
+    """Does it hear dy, does it hear it linearly, does it stay with the noise of the forward?"""
+    if _draws(pull):
+        return ("backward draws noise again: it moved the generator, so that its noise is not that of the forward",)
+    other = pull.pulled(-2 * pull.g)
+    deaf = [name for name, a in claimed.items() if np.any(a) and np.array_equal(other[name], a)]
+    if deaf:
+        return tuple(f"{call(name)} does not depend on dy: backward gives the same for -2 dy; multiply by dy"
+                     for name in deaf)
+    if not pull.small:
+        return ()
+    J = pull.numeric("x")
+    for g, words in ((pull.g * (pull.g > 0), "the mask is taken from dy: dx is what a dy without its negative entries "
+                                             "would give"),
+                     (np.abs(pull.g), "the absolute value of dy is used")):
+        if alike(np.ravel(claimed["x"]), J.T @ np.ravel(g)):
+            return (words,)
+    if pull.y.shape == pull.x.shape and alike(claimed["x"], pull.g * (pull.g > 0)):
+        return ("the mask is taken from dy: dx is dy where dy is above 0, whatever x was",)
+    return ()
+
+
+def _draws(pull: Pullback) -> bool:
+    rng = pull.specimen.rng
+    if rng is None:
+        return False
+    pull.specimen.forward(pull.x)
+    before = str(rng.bit_generator.state)
+    pull.specimen.pull(pull.g.copy())
+    return before != str(rng.bit_generator.state)
+
+
+def _of_row(pull: Pullback, row: Row, claimed: Array, facts: Facts) -> str:
+    axes = axes_of(row.name, claimed)
+    name = call(row.name)
+    parts = getattr(pull.specimen.target, "input_parts", ()) if row.name == "x" else ()
+    whole = len(row.entries) == row.size and not row.directions
+    if parts and whole:
+        return _of_parts(row, parts, facts)
+    plain = explain_row(row, claimed, facts, axes)
+    if plain and any(words in plain for words in ("sign", "is zero in all", "×", "float32")):
+        return plain
+    if pull.small and whole:
+        J, B = pull.numeric(row.name), pull.claimed(row.name)
+        said = outputs.counted(name, J, B, pull.y.shape) or outputs.transposed(name, J, B, pull)
+        said = said or outputs.kept_one(name, J, B)
+        if not said and row.name != "x":
+            used = shares_of_uses(pull.specimen.target, pull.specimen.params[row.name], pull.again, pull.g,
+                                  np.ravel(claimed), list(np.ndindex(claimed.shape)))
+            said = f"{name}: {used}" if used else ""
+        said = said or outputs.of_first_image(name, J, B, pull, row) or outputs.spread(name, J, B)
+        if said or plain:
+            return said or plain
+        return outputs.of_other_dy(pull, name, J, claimed) or substituted(pull, row, claimed)
+    return plain
+
+
+def _of_parts(row: Row, parts: tuple[str, ...], facts: Facts) -> str:
+    """x = [mu | logvar]: the columns of each part, by its own name."""
+    got, want, tol = (np.array([getattr(e, field) for e in row.entries]).reshape(row.shape)
+                      for field in ("analytic", "numeric", "tol"))
+    d = row.shape[1] // len(parts)
+    cut = [slice(i * d, (i + 1) * d) for i in range(len(parts))]
+    if len(parts) == 2 and Pair("", got, np.hstack([want[:, cut[1]], want[:, cut[0]]]), tol).fits(
+            np.hstack([want[:, cut[1]], want[:, cut[0]]])):
+        return f"the gradients of {parts[0]} and {parts[1]} are swapped"
+    said = []
+    for part, columns in zip(parts, cut, strict=True):
+        if np.any(Pair("", got[:, columns], want[:, columns], tol[:, columns]).wrong):
+            said.append(explain(f"d{part}", got[:, columns], want[:, columns], facts, tol=tol[:, columns])
+                        or NOTHING.format(f"d{part}"))
+    return "; ".join(said)

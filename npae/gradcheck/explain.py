@@ -18,6 +18,8 @@ SINGLE = 1e-5
 """Of the largest entry: what is left over of seven digits after a few sums in float32."""
 NEAR = 1e-6
 """Of a factor: how well it has to agree with the number that it is named after."""
+FEW = 3
+"""Entries below which a factor has to be a round number, or one that has a name, to be an explanation."""
 
 AXES: dict[str, tuple[str, ...]] = {
     "picture": ("image", "row", "column", "channel"),
@@ -98,7 +100,10 @@ def scaled(pair: Pair, facts: Facts) -> str:
         return ""
     if abs(c + 1) < NEAR:
         return f"{name} has the wrong sign in all {n} entries"
-    return f"{name} is {show(c)} × {pair.right} in all {n} entries{called(c, facts)}"
+    meant = called(c, facts)
+    if n < FEW and not meant and "." in show(c):
+        return ""  # one number is always some multiple of another
+    return f"{name} is {show(c)} × {pair.right} in all {n} entries{meant}"
 
 
 def factor(pair: Pair) -> float | None:

@@ -5,11 +5,11 @@ import copy
 
 import numba
 import numpy as np
-import oracles
 import pytest
 
 from npae import gradcheck, layers
 from npae.kernels import Workspace, fast, reference, set_threads
+from npae.lab import oracles
 from npae.lab.catalogue import ALL, cases
 from npae.layers import Layer, Reparameterize, Sequential
 

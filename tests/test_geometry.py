@@ -1,11 +1,11 @@
 """Where windows lie: sizes and padding against a count by hand, and errors that carry both numbers."""
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npae.kernels.geometry import Geometry, bilinear_taps, pair, transposed_geometry, window_geometry
+from npae.lab import oracles
 
 PADDINGS = ["same", "valid", 0, 1, 2]
 sizes, kernels, strides = st.integers(1, 12), st.integers(1, 6), st.integers(1, 5)

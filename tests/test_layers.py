@@ -3,11 +3,11 @@
 import math
 
 import numpy as np
-import oracles
 import pytest
 import scipy.ndimage
 
 from npae.kernels import fast, fast_dense, reference
+from npae.lab import oracles
 from npae.layers import (
     Activation,
     AvgPool2d,

@@ -2,16 +2,28 @@
 Nothing here is shared with npae: a layer is only asked for its settings and its weights.
 """
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
+
+DIGITS = 60  # of exp: then log(1 + exp(-80)) has all of a float's sixteen
+
+
+def decimals(formula):
+    """The textbook formula, which overflows and cancels in floats, in so many digits that it does not."""
+    def f(t, layer):
+        with localcontext(prec=DIGITS):
+            return float(formula(Decimal(t)))
+    return f
+
 
 ACTIVATIONS = {
     "identity": lambda t, layer: t,
     "relu": lambda t, layer: t if t > 0 else 0.0,
     "leaky_relu": lambda t, layer: t if t > 0 else layer.alpha * t,
-    "sigmoid": lambda t, layer: 1 / (1 + math.exp(-t)),
-    "tanh": lambda t, layer: math.sinh(t) / math.cosh(t),
-    "softplus": lambda t, layer: math.log(1 + math.exp(t)),
+    "sigmoid": decimals(lambda t: 1 / (1 + (-t).exp())),
+    "tanh": decimals(lambda t: (t.exp() - (-t).exp()) / (t.exp() + (-t).exp())),
+    "softplus": decimals(lambda t: (1 + t.exp()).ln()),
 }
 
 
@@ -93,7 +105,7 @@ def dense(x, W, b):
 
 
 def seen(x, layer):
-    """(index of y, the list of pixels that this window sees, without padding) for each number of a pooling layer."""
+    """(index of y, the places of the pixels that this window sees, row by row) for each number of a pooling layer."""
     n, h, w, c = x.shape
     (kh, kw), (sh, sw), padding = layer.pool_size, layer.stride, layer.padding
     top, left = zeros_in_front(h, kh, sh, padding), zeros_in_front(w, kw, sw, padding)
@@ -103,12 +115,12 @@ def seen(x, layer):
                 for q in range(c):
                     rows = [r for r in range(i * sh - top, i * sh - top + kh) if 0 <= r < h]
                     columns = [s for s in range(j * sw - left, j * sw - left + kw) if 0 <= s < w]
-                    yield (m, i, j, q), [float(x[m, r, s, q]) for r in rows for s in columns]
+                    yield (m, i, j, q), [(m, r, s, q) for r in rows for s in columns]
 
 
 def pool(x, layer, number):
     """`number` of each window's pixels."""
-    found = {index: number(pixels) for index, pixels in seen(x, layer)}
+    found = {index: number([float(x[place]) for place in places]) for index, places in seen(x, layer)}
     y = np.empty(tuple(1 + max(axis) for axis in zip(*found, strict=True)))
     for index, value in found.items():
         y[index] = value
@@ -118,6 +130,15 @@ def pool(x, layer, number):
 def max_pool2d(x, layer):
     """The largest pixel of each window."""
     return pool(x, layer, max)
+
+
+def max_pool2d_input_grad(x, dy, layer):
+    """Each window's dy goes to the first pixel that is as large as the largest; what meets at a pixel adds up."""
+    dx = np.zeros(x.shape)
+    for index, places in seen(x, layer):
+        largest = max(float(x[place]) for place in places)
+        dx[next(place for place in places if x[place] == largest)] += dy[index]
+    return dx
 
 
 def avg_pool2d(x, layer):
@@ -153,14 +174,22 @@ def bilinear(x, factor):
 
 
 def reparameterize(x, samples, eps):
-    """z = mu + sigma eps, sample by sample."""
+    """z = mu + sigma eps, sample by sample; eps(place) is the noise of one number."""
     n, d = x.shape[0], x.shape[1] // 2
     z = np.empty((samples * n, d))
     for s in range(samples):
         for m in range(n):
             for q in range(d):
-                z[s * n + m, q] = x[m, q] + math.sqrt(math.exp(x[m, d + q])) * eps[s * n + m, q]
+                z[s * n + m, q] = x[m, q] + math.sqrt(math.exp(x[m, d + q])) * eps((s * n + m, q))
     return z
+
+
+def noisy(x, one):
+    """`one` of each number, in the order in which they are read."""
+    y = np.empty(x.shape)
+    for index, t in np.ndenumerate(x):
+        y[index] = one(t)
+    return y
 
 
 def reshape(x, shape):
@@ -170,13 +199,6 @@ def reshape(x, shape):
         for index, value in zip(np.ndindex(*shape), (x[m][k] for k in np.ndindex(*x.shape[1:])), strict=True):
             y[(m, *index)] = value
     return y
-
-
-def sequential(x, layer):
-    """One after another."""
-    for child in layer.layers:
-        x = forward(child, x)
-    return x
 
 
 def _affine(plain):
@@ -195,16 +217,30 @@ KINDS = {
     "Upsample2d": lambda x, layer: (nearest if layer.mode == "nearest" else bilinear)(x, layer.factor),
     "Flatten": lambda x, layer: reshape(x, (math.prod(x.shape[1:]),)),
     "Reshape": lambda x, layer: reshape(x, layer.shape),
-    "Reparameterize": lambda x, layer: reparameterize(x, layer.samples, layer.eps),
+    "Reparameterize": lambda x, layer: reparameterize(x, layer.samples, layer.eps.__getitem__),
     "Shift": lambda x, layer: np.array([[number + step for number, step in zip(row.ravel(), layer.offset.ravel(),
                                                                                strict=True)]
                                         for row in x]).reshape(x.shape),
-    "Sequential": sequential,
     **dict.fromkeys(("GaussianNoise", "MaskingNoise", "Dropout"), lambda x, layer: x.copy()),  # without a generator
     **dict.fromkeys(("Identity", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus"), bend),
 }
 
 
-def forward(layer, x):
-    """What layer.forward(x) should give, in float64; noise layers without a generator, Reparameterize with its eps."""
-    return KINDS[type(layer).__name__](np.asarray(x, np.float64), layer)
+NOISY = {  # one draw a number, from the same generator in the same order
+    "Reparameterize": lambda x, layer, rng: reparameterize(x, layer.samples, lambda place: rng.standard_normal()),
+    "GaussianNoise": lambda x, layer, rng: noisy(x, lambda t: t + layer.amount * rng.standard_normal()),
+    "MaskingNoise": lambda x, layer, rng: noisy(x, lambda t: 0.0 if rng.random() < layer.amount else t),
+    "Dropout": lambda x, layer, rng: noisy(x, lambda t: 0.0 if rng.random() < layer.amount else t / (1 - layer.amount)),
+}
+
+
+def forward(layer, x, rng=None):
+    """What layer.forward(x) should give, in float64. With a generator, noise is what a layer draws from an equal one;
+    without, noise layers are the identity, and Reparameterize takes its eps.
+    """
+    x, kind = np.asarray(x, np.float64), type(layer).__name__
+    if kind == "Sequential":
+        for child in layer.layers:
+            x = forward(child, x, rng)
+        return x
+    return KINDS[kind](x, layer) if rng is None or kind not in NOISY else NOISY[kind](x, layer, rng)

@@ -1,9 +1,11 @@
 """A report a student can read: one line per parameter, the worst entries, the other tests, one sentence at the end.
 The same facts are there as small objects in `rows` and `lines`."""
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from npae.gradcheck.verdicts import Entry, Row, Verdict
 
@@ -85,6 +87,33 @@ class Report:
         blocks.append(textwrap.fill(self._closing(), WIDTH, subsequent_indent="  ", break_on_hyphens=False))
         return "\n\n".join(blocks)
 
+    def to_markdown(self) -> str:
+        """The same in Markdown: for an issue, a hand-in, a wiki."""
+        blocks = [f"## {self.title}", f"**{self._closing()}**"]
+        if self.rows:
+            blocks.append(_markdown(_HEAD, [_cells(row) for row in self.rows]))
+        worst = _worst(self.rows)
+        if worst:
+            blocks.append(_markdown(_WORST_HEAD, [_worst_cells(row, entry) for row, entry in worst]))
+        items = [f"- **WHY** {text}" for text in self.explanations]
+        items += [f"- {line.status}: {line.claim}{f': {line.figure}' if line.figure else ''}" for line in self.lines]
+        return "\n\n".join([*blocks, "\n".join(items)] if items else blocks) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON can hold it; a number that is not finite becomes null."""
+        rows = [{"name": row.name, "shape": list(row.shape), "verdict": str(row.verdict), "size": row.size,
+                 "checked": len(row.entries), "directions": row.directions,
+                 **{str(v): row.count(v) for v in (Verdict.PASS, Verdict.FAIL, Verdict.KINK, Verdict.UNRESOLVED)},
+                 "worst_ratio": _number(row.worst_ratio), "worst_relative": _number(row.worst_relative),
+                 "rms": _number(row.rms), "reason": row.reason} for row in self.rows]
+        worst = [{"name": row.name, "index": list(entry.index), "analytic": _number(entry.analytic),
+                  "numeric": _number(entry.numeric), "tol": _number(entry.tol), "h": entry.h,
+                  "verdict": str(entry.verdict)} for row, entry in _worst(self.rows)]
+        lines = [{"status": line.status, "part": line.part, "claim": line.claim, "figure": line.figure}
+                 for line in self.lines]
+        return {"title": self.title, "ok": self.ok, "wrong": self.wrong, "explanations": list(self.explanations),
+                "rows": rows, "worst": worst, "lines": lines}
+
     def _closing(self) -> str:
         if self.wrong:
             return "WRONG: " + "; ".join(self.wrong)
@@ -124,6 +153,15 @@ def _worst_cells(row: Row, entry: Entry) -> list[str]:
     where = f"{row.name}[{', '.join(map(str, entry.index))}]" if entry.index else row.name
     values = f"{entry.analytic:+.9e}", f"{entry.numeric:+.9e}"
     return [where, *values, f"{entry.tol:.1e}", f"{entry.h:.1e}", entry.verdict]
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in cells] for cells in body)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:

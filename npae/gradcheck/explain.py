@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
+from itertools import chain, combinations, permutations
 
 import numpy as np
 
@@ -118,7 +118,8 @@ def factor(pair: Pair) -> float | None:
 def show(c: float) -> str:
     """A factor as people write it: 3, 1/3, -½, 0.731."""
     near = Fraction(c).limit_denominator(10_000)
-    if near and abs(c - near) <= NEAR * abs(c) and (near.denominator == 1 or abs(near.numerator) == 1):
+    simple = 1 in (abs(near.numerator), near.denominator) or max(abs(near.numerator), near.denominator) <= 12
+    if near and simple and abs(c - near) <= NEAR * abs(c):
         if near.denominator == 2:
             return "½" if near > 0 else "-½"
         return str(near)
@@ -149,10 +150,10 @@ def called(c: float, facts: Facts) -> str:
 
 def rearranged(pair: Pair, facts: Facts) -> str:
     """Transposed, turned, swapped, shifted: the same numbers elsewhere."""
-    for words, candidate, known in _arrangements(pair):
+    for words, candidate, known in chain(_arrangements(pair), _sums(pair)):
         moved = Pair(pair.name, pair.got[known], candidate[known], np.full(pair.got[known].shape, _coarse(pair)),
                      pair.right)
-        if not np.any(np.abs(moved.want) > 100 * moved.tol) or not _says_something(moved):
+        if not np.any(np.abs(moved.want) > 100 * moved.tol) or not _says_something(pair):
             continue
         if moved.fits(moved.want):
             return f"{pair.name} {words.format(right=pair.right)}"
@@ -185,6 +186,8 @@ def _arrangements(pair: Pair) -> Iterator[tuple[str, Array, tuple]]:
             elif want.shape[2] != want.shape[3]:
                 mixed = want.swapaxes(2, 3).reshape(want.shape)
                 yield "is {right} with in- and out-channels swapped (by a reshape)", mixed, everywhere
+            both = want[::-1, ::-1].swapaxes(2, 3).reshape(want.shape)
+            yield "is {right} with its kernel turned by 180° and in- and out-channels swapped", both, everywhere
         if want.shape[a] == want.shape[b]:
             yield "is {right} with rows and columns swapped", want.swapaxes(a, b), everywhere
         yield ("is {right} with rows and columns swapped (by a reshape)", want.swapaxes(a, b).reshape(want.shape),
@@ -192,9 +195,10 @@ def _arrangements(pair: Pair) -> Iterator[tuple[str, Array, tuple]]:
         for axis, words in ((a, "turned upside down"), (b, "turned left to right")):
             yield f"is {{right}} {words}", np.flip(want, axis), everywhere
         yield from _shifts(want, a, b)
+        yield "is {right} with its kernel's places in the opposite order" if a == 0 else "is {right} turned by 180°", \
+            np.flip(want, (a, b)), everywhere
     if want.ndim > 1:
-        yield "is {right} in Fortran order", want.ravel("F").reshape(want.shape), everywhere
-        yield "is {right} read in Fortran order", want.ravel().reshape(want.shape, order="F"), everywhere
+        yield from ((words, moved, everywhere) for words, moved in _reshaped(want))
         for axis in range(want.ndim):
             what = pair.axes[axis] if axis < len(pair.axes) else f"axis {axis}"
             if want.shape[axis] > 1:
@@ -202,6 +206,36 @@ def _arrangements(pair: Pair) -> Iterator[tuple[str, Array, tuple]]:
                 yield f"is {{right}} with each {what} in the place of its neighbour", np.roll(want, 1, axis), everywhere
                 first = np.broadcast_to(np.take(want, [0], axis), want.shape)
                 yield f"has the first {what} of {{right}} in all places", first, everywhere
+
+
+def _reshaped(want: Array) -> Iterator[tuple[str, Array]]:
+    """Axes in another order, poured back into the same shape; with the first axis (the images) in its place, or not."""
+    yield "is {right} in Fortran order", want.ravel("F").reshape(want.shape)
+    yield "is {right} read in Fortran order", want.ravel().reshape(want.shape, order="F")
+    for order in permutations(range(want.ndim)):
+        if order == tuple(range(want.ndim)):
+            continue
+        words = f"is {{right}} with its axes in the order {order}, reshaped where a transpose belongs"
+        yield words, want.transpose(order).reshape(want.shape)
+        back = want.reshape([want.shape[k] for k in order]).transpose(np.argsort(order))
+        yield words, back
+        if want.ndim == 4 and order[0] == 0:
+            inner = want.reshape(want.shape[0], *[want.shape[k] for k in order[1:]])
+            yield ("is {right} read in Fortran order, image by image",
+                   inner.transpose(0, 3, 2, 1).reshape(want.shape))
+
+
+def _sums(pair: Pair) -> Iterator[tuple[str, Array, tuple]]:
+    """Summed over one axis too many, and spread out over it again."""
+    want = pair.want
+    for axis in range(want.ndim):
+        if want.shape[axis] < 2:
+            continue
+        what = pair.axes[axis] if axis < len(pair.axes) else f"index of axis {axis}"
+        total = want.sum(axis=axis, keepdims=True)
+        for words, value in (("sum", total), ("mean", total / want.shape[axis])):
+            yield f"is the {words} of {{right}} over every {what}, the same for each", \
+                np.broadcast_to(value, want.shape), (slice(None),) * want.ndim
 
 
 def _shifts(want: Array, a: int, b: int) -> Iterator[tuple[str, Array, tuple]]:
@@ -230,9 +264,19 @@ def in_part(pair: Pair, facts: Facts) -> str:
         if sentence:
             return f"in {words}, {sentence}; elsewhere it is right"
     if np.all(pair.got[wrong] == 0):
-        return (f"{int(wrong.sum())} of {wrong.size} entries of {pair.name} are zero where {pair.right} is not; "
-                "the others are right")
+        if _is_border(wrong, pair):
+            return f"the border of {pair.name} is missing: it is zero there, and right inside"
+        return f"of the {wrong.size} entries of {pair.name}, {int(wrong.sum())} are zero and the others are right"
     return ""
+
+
+def _is_border(wrong: Array, pair: Pair) -> bool:
+    """Is it the first and last rows and columns of a picture that are wrong?"""
+    if pair.axes != AXES["picture"] or wrong.ndim != 4:
+        return False
+    border = np.ones(wrong.shape, bool)
+    border[:, 1:-1, 1:-1] = False
+    return bool(np.array_equal(wrong, border))
 
 
 def _regions(wrong: Array, axes: tuple[str, ...]) -> Iterator[tuple[tuple, str]]:

@@ -38,7 +38,7 @@ def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Ma
     True
     >>> wrong = check_function(lambda t: (float((t**3).sum()), 2 * t**2), np.array([1.0, -2.0]))
     >>> wrong.wrong[0], wrong.explanations[0]
-    ('theta: 2 of 2 entries FAIL', 'dtheta is 0.666667 × the numeric gradient in all 2 entries')
+    ('theta: 2 of 2 entries FAIL', 'dtheta is 2/3 × the numeric gradient in all 2 entries')
     """
     theta = {key: np.array(array, dtype=np.float64) for key, array in theta.items()} if isinstance(theta, Mapping) \
         else np.array(theta, dtype=np.float64)

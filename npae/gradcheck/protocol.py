@@ -84,7 +84,7 @@ def _one_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
             return Line("FAIL", claim, f"raised {type(error).__name__}: {error}", "gradient")
         if report.ok:
             return Line("PASS", claim, "", "gradient")
-        open_questions = "; ".join(report.wrong)
+        open_questions = "; ".join([*report.wrong, *report.explanations])
         if REFUTED & {row.verdict for row in report.rows}:
             return Line("FAIL", claim, open_questions, "gradient")
     return Line("NOTE", claim, open_questions, "gradient")

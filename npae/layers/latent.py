@@ -22,6 +22,7 @@ class Reparameterize(Layer):
     """
 
     input_ndim = 2
+    input_parts = ("mu", "logvar")  # what the columns of x are, in equal parts: a check names them
 
     def __init__(self, samples: int = 1, *, rng: np.random.Generator | None = None):
         super().__init__()

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +22,19 @@ CLOSE = 1e-7
 Array = np.ndarray
 
 
+class Plain:
+    """The activation of a layer without one: f(z) = z."""
+
+    def f(self, z: Array) -> Array:
+        return z
+
+    def slope(self, y: Array) -> Array:
+        return np.ones_like(y)
+
+    def branch(self, y: Array) -> None:
+        return None
+
+
 @dataclass
 class Pullback:
     """A layer at a point: x, an upstream gradient g, and what both say of the derivatives there."""
@@ -32,9 +47,9 @@ class Pullback:
         self.y = np.array(self.specimen.forward(self.x))
         self.branch = self.specimen.branch()
         self._numeric: dict[str, Array] = {}
-        self._claimed: dict[str, Array] | None = None
+        self._plain: dict[str, Array] = {}
 
-    @property
+    @cached_property
     def small(self) -> bool:
         """Is it worth while to make whole Jacobians?"""
         return self.y.size <= MOST and all(array.size <= MOST for array in self.arrays.values())
@@ -50,36 +65,96 @@ class Pullback:
             self._numeric[name] = self._held(lambda: differences(self.again, self.arrays[name]))
         return self._numeric[name]
 
+    @cached_property
+    def _claimed(self) -> dict[str, Array]:
+        unit, rows = np.zeros_like(self.g), []
+        for k in np.ndindex(self.g.shape):
+            unit[k] = 1
+            rows.append(self.specimen.run(self.x, unit.copy()))
+            unit[k] = 0
+        return {name: np.array([np.ravel(row[name]) for row in rows]) for name in self.arrays}
+
     def claimed(self, name: str) -> Array:
         """B[k, p] = what backward adds to the gradient of a_p for a dy of 1 at output k."""
-        if self._claimed is None:
-            unit, rows = np.zeros_like(self.g), []
-            for k in np.ndindex(self.g.shape):
-                unit[k] = 1
-                rows.append(self.specimen.run(self.x, unit.copy()))
-                unit[k] = 0
-            self._claimed = {name: np.array([np.ravel(row[name]) for row in rows]) for name in self.arrays}
         return self._claimed[name]
+
+    def linear(self, name: str, gradient: Array) -> bool:
+        """Is the claimed gradient B^T g? Otherwise unit vectors say nothing about it."""
+        return alike(np.ravel(gradient), self.claimed(name).T @ np.ravel(self.g))
 
     def pulled(self, g: Array) -> dict[str, Array]:
         """What backward says for another dy."""
         return self.specimen.run(self.x, g)
 
-    def gradient_at(self, name: str, changes: dict[str, Array], g: Array | None = None) -> Array:
+    def gradient_at(self, name: str, changes: dict[str, Array]) -> Array:
         """The right gradient of an array where others (or itself) have other values: J(changes)^T g."""
         kept = {other: self.arrays[other].copy() for other in changes}
         try:
             for other, value in changes.items():
                 self.arrays[other][...] = value
-            J = self._held(lambda: differences(self.again, self.arrays[name]))
+            if self.right_slope is None:
+                J = self._held(lambda: differences(self.again, self.arrays[name]))
+            else:  # the slope stays that of this point
+                with self._without_activation():
+                    J = self.right_slope[:, None] * differences(self.again, self.arrays[name])
         finally:
             for other, value in kept.items():
                 self.arrays[other][...] = value
-        return (J.T @ np.ravel(self.g if g is None else g)).reshape(self.arrays[name].shape)
+        return (J.T @ np.ravel(self.g)).reshape(self.arrays[name].shape)
 
     def again(self) -> Array:
         """y once more, of what the arrays hold now."""
         return self.specimen.forward(self.x)
+
+    # ---- the activation at the end of a layer, taken off
+
+    @cached_property
+    def z(self) -> Array | None:
+        """z of a layer y = f(z) that keeps its f in `activation`; None of others."""
+        if getattr(self._last, "activation", None) is None:
+            return None
+        try:
+            with self._without_activation():
+                return np.array(self.again())
+        except Exception:
+            return None  # compiled kernels know their own activations only
+
+    def plain(self, name: str) -> Array:
+        """dz_k / da_p."""
+        if name not in self._plain:
+            with self._without_activation():
+                self._plain[name] = differences(self.again, self.arrays[name])
+        return self._plain[name]
+
+    @cached_property
+    def bias(self) -> str:
+        """The parameter that is added to z, unit by unit; empty without one."""
+        units = self.y.shape[-1] if self.y.ndim else 0
+        return next((name for name, param in reversed(self.specimen.params.items())
+                     if np.shape(param.value) == (units,)), "")
+
+    @cached_property
+    def right_slope(self) -> Array | None:
+        """dy_k / dz_k, where there is a bias to find it with."""
+        if self.z is None or not self.bias or not self.small:
+            return None
+        at = np.tile(np.eye(self.y.shape[-1], dtype=bool), (self.y.size // self.y.shape[-1], 1))
+        if not alike(self.plain(self.bias), at.astype(float)):
+            return None
+        return self.numeric(self.bias)[at]
+
+    @property
+    def _last(self):
+        return getattr(self.specimen.target, "layers", [self.specimen.target])[-1]
+
+    @contextmanager
+    def _without_activation(self):
+        kept = self._last.activation
+        self._last.activation = Plain()
+        try:
+            yield
+        finally:
+            self._last.activation = kept
 
     def _held(self, measure: Callable[[], Array]) -> Array:
         """With the branches of this point held, where the layer can."""

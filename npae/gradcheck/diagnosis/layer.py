@@ -32,11 +32,20 @@ def diagnose_layer(specimen: Specimen, x: Array, g: Array, claimed: dict[str, Ar
     pull = Pullback(specimen, x, g)
     facts = layer_facts(specimen.target, x, pull.y, specimen.params).with_(facts)
     found = _of_all(pull, claimed)
-    if not found and pull.small:
-        found = of_slope(pull)
     if found:
         return found
-    return tuple(_of_row(pull, row, claimed[row.name], facts) or NOTHING.format(call(row.name)) for row in wrong)
+    plain = {row.name: explain_row(row, claimed[row.name], facts, axes_of(row.name, claimed[row.name]))
+             for row in wrong}
+    open_ = [row.name for row in wrong if not _is_number(plain[row.name])]
+    slopes = of_slope(pull, open_, claimed) if pull.small and open_ else {}
+    told = [slopes.get(row.name) or _of_row(pull, row, claimed[row.name], plain[row.name], facts)
+            or NOTHING.format(call(row.name)) for row in wrong]
+    return tuple(dict.fromkeys(told))
+
+
+def _is_number(sentence: str) -> bool:
+    """Zero, a sign, a factor, float32: nothing simpler can be said."""
+    return any(words in sentence for words in ("sign", "is zero in all", "×", "float32"))
 
 
 def layer_facts(target: Any, x: Array, y: Array, params: dict[str, Any]) -> Facts:
@@ -64,9 +73,11 @@ def layer_facts(target: Any, x: Array, y: Array, params: dict[str, Any]) -> Fact
     return Facts(numbers, arrays)
 
 
-SETTINGS = {"amount": "p", "p": "p", "rate": "p", "stride": "the stride", "pool_size": "the size of the window",
+SETTINGS = {"amount": "p (the amount)", "p": "p", "rate": "p", "samples": "the number of samples",
+            "stride": "the stride", "pool_size": "the size of the window",
             "factor": "the size of the block"}
 """Attributes of a layer whose numbers go by another name in words."""
+ARRAYS = {"used_eps": "eps", "mask": "the mask"}
 
 
 def _note(numbers: dict[str, float], arrays: dict[str, Array], attribute: str, value: Any) -> None:
@@ -76,12 +87,12 @@ def _note(numbers: dict[str, float], arrays: dict[str, Array], attribute: str, v
     words = SETTINGS.get(attribute, attribute)
     if isinstance(value, int | float) and attribute not in ("in_features", "out_features", "input_ndim"):
         numbers[words] = float(value)
-        if words == "p" and 0 < value < 1:
+        if words.startswith("p") and 0 < value < 1:
             numbers["1 - p"] = 1 - float(value)
     elif isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int) for v in value):
         numbers[words] = float(value[0] * value[1])
-    elif attribute in ("eps", "used_eps", "mask") and isinstance(value, np.ndarray):
-        arrays["eps" if "eps" in attribute else "the mask"] = value
+    elif isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "bf" and attribute != "saved":
+        arrays[ARRAYS.get(attribute, attribute)] = value
 
 
 def _of_all(pull: Pullback, claimed: dict[str, Array]) -> tuple[str, ...]:
@@ -95,14 +106,15 @@ def _of_all(pull: Pullback, claimed: dict[str, Array]) -> tuple[str, ...]:
                      for name in deaf)
     if not pull.small:
         return ()
-    J = pull.numeric("x")
-    for g, words in ((pull.g * (pull.g > 0), "the mask is taken from dy: dx is what a dy without its negative entries "
-                                             "would give"),
-                     (np.abs(pull.g), "the absolute value of dy is used")):
-        if alike(np.ravel(claimed["x"]), J.T @ np.ravel(g)):
-            return (words,)
-    if pull.y.shape == pull.x.shape and alike(claimed["x"], pull.g * (pull.g > 0)):
-        return ("the mask is taken from dy: dx is dy where dy is above 0, whatever x was",)
+    masked = [("dx is what a dy without its negative entries would give", pull.numeric("x"), pull.g * (pull.g > 0)),
+              ("the absolute value of dy is used", pull.numeric("x"), np.abs(pull.g))]
+    if pull.z is not None:
+        masked.append(("dz is dy where dy is above 0, whatever z was", pull.plain("x"), pull.g * (pull.g > 0)))
+    elif pull.y.shape == pull.x.shape:
+        masked.append(("dx is dy where dy is above 0, whatever x was", np.eye(pull.y.size), pull.g * (pull.g > 0)))
+    for words, J, g in masked:
+        if alike(np.ravel(claimed["x"]), J.T @ np.ravel(g)) and not np.array_equal(g, pull.g):
+            return (f"the mask is taken from dy: {words}",)
     return ()
 
 
@@ -116,29 +128,29 @@ def _draws(pull: Pullback) -> bool:
     return before != str(rng.bit_generator.state)
 
 
-def _of_row(pull: Pullback, row: Row, claimed: Array, facts: Facts) -> str:
-    axes = axes_of(row.name, claimed)
-    name = call(row.name)
+def _of_row(pull: Pullback, row: Row, claimed: Array, plain: str, facts: Facts) -> str:
+    """By the entries alone where that says all; then by the outputs that are counted; then by another x or W."""
+    name, whole = call(row.name), len(row.entries) == row.size and not row.directions
     parts = getattr(pull.specimen.target, "input_parts", ()) if row.name == "x" else ()
-    whole = len(row.entries) == row.size and not row.directions
-    if parts and whole:
-        return _of_parts(row, parts, facts)
-    plain = explain_row(row, claimed, facts, axes)
-    if plain and any(words in plain for words in ("sign", "is zero in all", "×", "float32")):
+    weak = plain.startswith("of the")
+    if parts and whole and (not plain or plain.startswith("in ")):
+        said = _of_parts(row, parts, facts)
+        if said:
+            return said
+    if (plain and not weak) or not pull.small or not whole:
         return plain
-    if pull.small and whole:
-        J, B = pull.numeric(row.name), pull.claimed(row.name)
-        said = outputs.counted(name, J, B, pull.y.shape) or outputs.transposed(name, J, B, pull)
-        said = said or outputs.kept_one(name, J, B)
-        if not said and row.name != "x":
-            used = shares_of_uses(pull.specimen.target, pull.specimen.params[row.name], pull.again, pull.g,
-                                  np.ravel(claimed), list(np.ndindex(claimed.shape)))
-            said = f"{name}: {used}" if used else ""
-        said = said or outputs.of_first_image(name, J, B, pull, row) or outputs.spread(name, J, B)
-        if said or plain:
-            return said or plain
-        return outputs.of_other_dy(pull, name, J, claimed) or substituted(pull, row, claimed)
-    return plain
+    J, B = pull.numeric(row.name), pull.claimed(row.name)
+    said = ""
+    if pull.linear(row.name, claimed):
+        said = outputs.counted(name, J, B, pull) or outputs.transposed(name, J, B, pull)
+        said = said or outputs.of_first_image(name, J, B, pull) or outputs.of_winners(name, J, B, pull)
+        said = said or outputs.displaced(name, J, B, pull)
+    if not said and row.name != "x":
+        used = shares_of_uses(pull.specimen.target, pull.specimen.params[row.name], pull.again, pull.g,
+                              np.ravel(claimed), list(np.ndindex(claimed.shape)))
+        said = f"{name}: {used}" if used else ""
+    said = said or substituted(pull, row, claimed) or outputs.of_other_dy(pull, name, J, claimed)
+    return said or outputs.kept_one(name, J, claimed, pull) or plain
 
 
 def _of_parts(row: Row, parts: tuple[str, ...], facts: Facts) -> str:
@@ -153,6 +165,5 @@ def _of_parts(row: Row, parts: tuple[str, ...], facts: Facts) -> str:
     said = []
     for part, columns in zip(parts, cut, strict=True):
         if np.any(Pair("", got[:, columns], want[:, columns], tol[:, columns]).wrong):
-            said.append(explain(f"d{part}", got[:, columns], want[:, columns], facts, tol=tol[:, columns])
-                        or NOTHING.format(f"d{part}"))
-    return "; ".join(said)
+            said.append(explain(f"d{part}", got[:, columns], want[:, columns], facts, tol=tol[:, columns]))
+    return "; ".join(said) if all(said) else ""

@@ -95,7 +95,8 @@ def shares_of_uses(target: Any, param: Any, f: Callable[[], Array], g: Array, cl
             setattr(layer, attribute, param)
         at = tuple(np.array(indices).T)
         shares.append(whole[at])
-        turned.append(whole.T[at] if whole.ndim == 2 and whole.shape[0] == whole.shape[1] else None)
+        square = whole.ndim in (2, 4) and whole.shape[-2] == whole.shape[-1]
+        turned.append(whole.swapaxes(-1, -2)[at] if square else None)
     called = [str(layer.name) for layer, _ in places]
     c = counts(claimed, shares)
     if c is not None:

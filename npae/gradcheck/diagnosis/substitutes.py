@@ -48,6 +48,10 @@ def stand_ins(name: str, value: Array, y: Array) -> Iterator[tuple[str, Array]]:
         yield "a W with its kernel turned by 180°", value[::-1, ::-1]
         yield "a W with in- and out-channels swapped", value.swapaxes(2, 3).reshape(value.shape)
         yield "a W with rows and columns swapped", value.swapaxes(0, 1).reshape(value.shape)
+        for corner, place in (((-1, -1), "last"), ((0, 0), "first")):
+            without = value.copy()
+            without[corner] = 0
+            yield f"a W whose {place} kernel place is missing", without
         yield "a W turned upside down", value[::-1]
         yield "a W turned left to right", value[:, ::-1]
         for axis, what in ((0, "row"), (1, "column")):

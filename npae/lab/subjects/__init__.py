@@ -4,11 +4,13 @@ Every file has its `SUBJECTS`: name -> check(kernels) -> Report.
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from types import ModuleType
 
-from npae.gradcheck import Report
+from npae.gradcheck import Line, Report
 
 FILES = ("layers", "losses", "penalties", "models", "optimizers", "training", "kernels")
 Check = Callable[[ModuleType], Report]
@@ -31,4 +33,18 @@ def check(name: str, kernels: ModuleType) -> Report:
     known = subjects()
     if name not in known:
         raise ValueError(f"nothing to check is called {name!r}: use one of {', '.join(known)}")
-    return attempted(name, known[name], kernels)
+    return attempted(name, partial(known[name], kernels))
+
+
+HOUSE = Path(__file__).parent.parent.parent  # not Numba's or NumPy's files: where to look is the last line of npae
+
+
+def attempted(name: str, check: Callable[[], Report]) -> Report:
+    """The report of a check; of one that raises, where in npae, and why."""
+    try:
+        return check()
+    except Exception as error:
+        ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(HOUSE)]
+        why = " ".join(str(error).split())[:300]
+        raised = f"raised {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}: {why}"
+        return Report(f"Gradient check of {name}", lines=(Line("FAIL", "forward and backward run", raised),))

@@ -1,5 +1,5 @@
-"""One bug on trial: planted, checked with the whole protocol, and the verdict on the verdict: which parts of the protocol
-have seen it, and has the report named it?
+"""One bug on trial: planted, checked with the whole protocol, and a verdict on the verdict: which parts of it have seen
+the bug, and has the report named it?
 """
 from __future__ import annotations
 

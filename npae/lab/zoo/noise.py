@@ -52,7 +52,7 @@ MASKS = (
     _draw(MASKING, "scaled_consistent", "The rest is divided by 1 - p, as dropout does.", "RM", ("y", "×", "1 - p"),
           "(rng.random(x.shape) >= self.amount).astype(x.dtype)",
           "(rng.random(x.shape) >= self.amount).astype(x.dtype) / x.dtype.type(1 - self.amount)"),
-    _draw(MASKING, "whole_images_consistent", "Whole images are masked instead of single numbers.", "RM", (),
+    _draw(MASKING, "whole_images_masked", "Whole images are masked instead of single numbers.", "RM", (),
           "rng.random(x.shape)", "rng.random(x.shape[:1] + (1,) * (x.ndim - 1))"),
 )
 NORMALS = (

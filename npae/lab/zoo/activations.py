@@ -6,6 +6,7 @@ ROOM = "npae.layers.activations:"
 FORWARD = f"{ROOM}Activation._forward"
 BACKWARD = "npae.kernels.reference:activate_input_grad"
 LEAKY = "LeakyReLU(0.3)"
+MASK_OF_X = Edit(FORWARD, "self._kept(y)", "self._kept(x)")  # y is 0 at x = -1 too
 
 
 def _bug(name: str, did: str, subject: str, killed_by: str, says: tuple[str, ...], *edits: Edit) -> Bug:
@@ -46,10 +47,13 @@ SLOPES = (
          Edit(BACKWARD, "dy * activation.slope(y)", "y * activation.slope(dy)")),
 )
 KINKS = (
-    _slope("ReLU", "relu_slope_1_at_0", "The mask is x >= 0: the slope at exactly 0 is 1.", "R",
-           ("is 1 where 0 belongs",), "np.zeros((), y.dtype)", "np.ones((), y.dtype)"),
-    _slope("ReLU", "relu_slope_half_at_0", "The slope at exactly 0 is 1/2, as the mean of both sides.", "R", (),
-           "np.zeros((), y.dtype)", "np.full((), 0.5, y.dtype)"),
+    _bug("relu_slope_1_at_0", "The mask is x >= 0: the slope at exactly 0 is 1.", "ReLU()", "R",
+         ("is 1 where 0 belongs",), MASK_OF_X, Edit(f"{ROOM}ReLU.slope", "np.zeros((), y.dtype)", "1")),
+    _bug("relu_slope_half_at_0", "The slope at exactly 0 is 1/2, as the mean of both sides.", "ReLU()", "R", (),
+         MASK_OF_X, Edit(f"{ROOM}ReLU.slope", "np.zeros((), y.dtype)", "0.5")),
+    _slope("ReLU", "relu_slope_1_at_y_0", "The mask is y >= 0, and y is 0 wherever x is negative.", "G",
+           ("the derivative of the activation is missing|is 1 where",), "np.zeros((), y.dtype)",
+           "np.ones((), y.dtype)"),
     _bug("relu_mask_of_dy", "The mask is taken from the sign of dy.", "ReLU()", "GL",
          ("the mask is taken from dy",), Edit(BACKWARD, "activation.slope(y)", "activation.slope(dy)")),
     _slope("ReLU", "relu_mask_above_1", "The mask is x > 1.", "G", (), "heaviside(y, ", "heaviside(y - 1, "),
@@ -60,7 +64,8 @@ KINKS = (
     _bug("leaky_alpha_fixed_in_forward", "Forward takes 0.01, whatever alpha is.", LEAKY, "GR", (),
          Edit(f"{ROOM}LeakyReLU.f", "self.alpha", "0.01")),
     _bug("leaky_alpha_fixed_consistent", "alpha is 0.01 forward and backward, whatever was asked for.", LEAKY, "R", (),
-         Edit(f"{ROOM}LeakyReLU.f", "self.alpha", "0.01"), Edit(f"{ROOM}LeakyReLU.slope", "self.alpha", "0.01")),
+         Edit(f"{ROOM}LeakyReLU.f", "self.alpha", "0.01"), Edit(f"{ROOM}LeakyReLU.slope", "self.alpha", "0.01"),
+         Edit(f"{ROOM}ReLU.on_branch", "self.alpha", "0.01")),
     _bug("leaky_held_as_relu", "A held branch is continued with slope 0 on the left.", LEAKY, "G", (),
          Edit(f"{ROOM}ReLU.on_branch", "self.alpha", "0")),
     _bug("relu_branch_with_0", "The signature of the branch is y >= 0, which holds everywhere.", "ReLU()", "G", (),

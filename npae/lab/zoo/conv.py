@@ -82,7 +82,8 @@ BIAS = (
          ("db", "counts only the first image"), _back(DB, "_sum(dz[0], (0, 1))")),
     _bug("db_mean_over_pixels", "db is the mean over the picture.", WIDE, "GA",
          ("db", "1/15 ×", "the number of output pixels"), _back(DB, "dz.mean((1, 2)).sum(0)")),
-    _bug("db_sign", "db is subtracted.", PLAIN, "GA", ("db", "has the wrong sign"), _back(f"db += {DB}", f"db -= {DB}")),
+    _bug("db_sign", "db is subtracted.", PLAIN, "GA", ("db", "has the wrong sign"),
+         _back(f"db += {DB}", f"db -= {DB}")),
 )
 FUSED = (
     _bug("slope_missing", "The slope of the activation is left out.", TANH, "G",

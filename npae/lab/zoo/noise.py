@@ -22,7 +22,7 @@ def _back(subject: str, name: str, did: str, killed_by: str, says: tuple[str, ..
 
 
 DROPOUTS = (
-    _back(DROPOUT, "mask_drawn_again", "Backward draws a mask of its own.", "GLS", ("draws noise again",),
+    _back(DROPOUT, "mask_drawn_again", "Backward draws a mask of its own.", "GAS", ("draws noise again",),
           "scale = self.saved[0]", "scale = self.saved[0] if self.rng is None else self._draw(dy, self.rng)[0]"),
     _back(DROPOUT, "scale_missing_in_backward", "Backward masks, and does not divide by 1 - p.", "GA",
           ("dx", "×", "1 - p"), DX, "dy * (scale > 0)"),
@@ -52,12 +52,12 @@ MASKS = (
     _draw(MASKING, "scaled_consistent", "The rest is divided by 1 - p, as dropout does.", "RM", ("y", "×", "1 - p"),
           "(rng.random(x.shape) >= self.amount).astype(x.dtype)",
           "(rng.random(x.shape) >= self.amount).astype(x.dtype) / x.dtype.type(1 - self.amount)"),
-    _draw(MASKING, "whole_images_consistent", "Whole images are masked instead of single numbers.", "RM", (),
+    _draw(MASKING, "whole_images_masked", "Whole images are masked instead of single numbers.", "RM", (),
           "rng.random(x.shape)", "rng.random(x.shape[:1] + (1,) * (x.ndim - 1))"),
 )
 NORMALS = (
     _draw(GAUSSIAN, "amount_is_the_variance", "The amount is taken for the variance.", "RM", (),
-          f"self.amount * {EPS}", f"np.sqrt(self.amount) * {EPS}"),
+          f"self.amount * {EPS}", f"self.amount**0.5 * {EPS}"),
     _draw(GAUSSIAN, "uniform_noise", "The noise is uniform in [-amount, amount].", "RM", (), EPS,
           "rng.uniform(-1, 1, x.shape)"),
     _draw(GAUSSIAN, "one_noise_for_the_batch", "All images of a batch get the same noise.", "RM", (), EPS,
@@ -84,8 +84,7 @@ SAMPLES = (
          Edit(f"{SAMPLE}._backward", "dz.reshape(eps.shape)",
               "dz.reshape(eps.shape[1], eps.shape[0], -1).swapaxes(0, 1)")),
     _bug("one_eps_for_all_samples", "The k samples of an image are k times the same.", THREE, "RM", (),
-         Edit(f"{SAMPLE}._forward", "self._noise((k * n, d), x.dtype).reshape(k, n, d)",
-              "np.repeat(self._noise((n, d), x.dtype)[None], k, 0)")),
+         Edit(f"{SAMPLE}._forward", "x.dtype).reshape(k, n, d)", "x.dtype).reshape(k, n, d)[:1].repeat(k, 0)")),
     _bug("dmu_and_dlogvar_swapped", "dx is put together as [dlogvar | dmu].", ONE, "G",
          ("the gradients of mu and logvar are swapped",),
          Edit(f"{SAMPLE}._backward", "[dmu, dlogvar]", "[dlogvar, dmu]")),

@@ -31,7 +31,7 @@ BUGS = (
          "G", (), Edit(f"{TIED}._gradients", "dense_backward(x,", "dense_backward(self.partner.saved[0],")),
     _bug("forward_not_transposed", "The decoder's forward takes W where it is square, and backward W^T.", SQUARE, "GR",
          (), Edit(f"{TIED}._apply", "self.W.value.T", "self.W.value")),
-    _bug("transpose_kept", "The decoder keeps a transposed copy of W from the time it was made.", PLAIN, "GR", (),
+    _bug("transpose_kept", "The decoder keeps a transposed copy of W from the time it was made.", PLAIN, "G", (),
          Edit(f"{TIED}.__init__", "self.partner = partner",
               "self.partner = partner\n        self.Wt = partner.W.value.T.copy()"),
          Edit(f"{TIED}._apply", "self.W.value.T", "self.Wt")),

@@ -1,0 +1,307 @@
+"""What holds for every model: the terms and their weights, batches and their pictures, state, chance.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from npae import gradcheck
+from npae.gradcheck import Line, Report
+from npae.gradcheck.facts import Facts
+from npae.gradcheck.report import attempt
+from npae.gradcheck.specimen import REORDERED_RTOL
+from npae.lab.subjects.parts import differs, reference, report
+from npae.layers import Dense, Flatten, Layer, Reshape, Sequential
+
+N, SHAPE, D, UNITS = 5, (2, 3, 2), 12, 4
+NUMBERS = {"the batch size": N, "the number of pixels": 6, "the number of numbers a picture": D,
+           "the number of units": UNITS}
+FLOAT32_RTOL = 1e-4
+"""A loss in float32 beside the same in float64: a hundred roundings of 6e-8, and room."""
+
+Terms = dict[str, float]
+Values = Mapping[str, np.ndarray]
+
+
+class NoiseOf:
+    """A generator that draws the noise of all n pictures of a batch, and hands out that of some, in some order.
+
+    k samples a picture stand sample by sample, as everywhere: rows 0 ... n - 1 are those of the first sample.
+    """
+
+    def __init__(self, n: int, places: Sequence[int], seed: int = 0) -> None:
+        self.rng, self.n, self.places = np.random.default_rng(seed), n, list(places)
+
+    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        """As of a Generator."""
+        return self._handed(self.rng.standard_normal, shape)
+
+    def random(self, shape: tuple[int, ...]) -> np.ndarray:
+        """As of a Generator."""
+        return self._handed(self.rng.random, shape)
+
+    def _handed(self, draw: Callable[..., np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        drawn = draw((shape[0] // len(self.places), self.n, *shape[1:]))
+        return drawn[:, self.places].reshape(shape)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model at one point, and what is known of its objective from elsewhere."""
+
+    make: Callable[[], Any]
+    """A fresh model in float64, with equal values each time."""
+    weights: Mapping[str, float]
+    """loss = the sum of the terms with these weights; none: the definition has a "loss" of its own."""
+    define: Callable[[Values, np.ndarray, Any, Any], Terms]
+    """(values of the parameters, x, y, rng) -> the terms, written independently."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    y: np.ndarray | None = None
+    noise: bool = True
+    mean: bool = True
+    """Whether the loss of a batch is the mean of those of its pictures."""
+
+    @property
+    def x(self) -> np.ndarray:
+        """Pictures of grey levels, none of them near 0 or 1."""
+        return np.random.default_rng(5).uniform(0.1, 0.9, (N, *SHAPE))
+
+    @property
+    def facts(self) -> Facts:
+        """Names of the numbers of the problem."""
+        return Facts({**NUMBERS, **self.numbers})
+
+    def terms(self, places: Sequence[int], seed: int = 0, model: Any = None, n: int = N) -> tuple[Terms, np.ndarray]:
+        """The terms and the gradient of these pictures, each with its own noise whatever stands beside it."""
+        model = model or self.make()
+        model.zero_grad()
+        y = None if self.y is None else self.y[list(places)]
+        terms = model.loss(self.x[list(places)], y, **self.chance(NoiseOf(n, places, seed)))
+        model.backward()
+        return terms, model.grad.copy()
+
+    def chance(self, rng: Any) -> dict[str, Any]:
+        """What loss takes beside x and y."""
+        return {"rng": rng} if self.noise else {}
+
+
+def stir(model: Any, gain: float = 1.0) -> Any:
+    """Other values than those at birth: weights off their start, biases off zero."""
+    rng = np.random.default_rng(3)
+    for p in model.params:
+        p.value[...] = gain * p.value + 0.3 * rng.standard_normal(p.value.shape)
+    return model
+
+
+def nets(kernels: ModuleType, code: int, *, activation: str | None = "sigmoid", more: tuple[int, int] = (0, 0),
+         before: Sequence[Layer] = ()) -> tuple[Sequential, Sequential]:
+    """One dense layer down to a code and one up again; `more` inputs of both for labels."""
+    rng = np.random.default_rng(1)
+    on: dict[str, Any] = {"dtype": np.float64, "kernels": kernels}
+    encoder = Dense(D + more[0], code, activation=activation, rng=rng, **on)
+    decoder = Dense(UNITS + more[1], D, rng=rng, **on)
+    return Sequential([*before, Flatten(), encoder]), Sequential([decoder, Reshape(SHAPE)])
+
+
+def values(model: Any) -> dict[str, np.ndarray]:
+    """Copies of the parameters by name."""
+    return {p.name: p.value.copy() for p in model.params}
+
+
+def model_report(title: str, problem: Problem, lines: Sequence[Line] = ()) -> Report:
+    """The protocol of a model: gradient, reference, batch and state, and lines of its own."""
+    def check() -> Report:  # takes facts=problem.facts as soon as gradcheck.check does
+        rng = np.random.default_rng(7) if problem.noise else None
+        return gradcheck.check(problem.make(), problem.x, y=problem.y, rng=rng)
+
+    return report(title, check, [*_reference(problem), *lines, *_batch(problem), *_state(problem)])
+
+
+def _reference(problem: Problem) -> list[Line]:
+    lines = []
+    if problem.weights:
+        lines = [reference("the terms add up to the loss with their weights", lambda: _adds_up(problem))]
+    try:
+        names = [*problem.make().loss(problem.x, problem.y, **problem.chance(np.random.default_rng(7)))]
+    except Exception as error:
+        return [Line("FAIL", "the loss of a batch", f"raised {type(error).__name__}: {error}", "reference")]
+    return [*lines, *(reference(f"{name} is what its definition says", partial(_defined, problem, name))
+                      for name in names)]
+
+
+def _adds_up(problem: Problem) -> str:
+    terms, _ = problem.terms(range(N))
+    return differs("the value", terms["loss"], sum(weight * terms[name] for name, weight in problem.weights.items()))
+
+
+def _defined(problem: Problem, term: str) -> str:
+    """A term of batches of one picture, of two where it is no mean over pictures; then that of all together."""
+    size = 1 if problem.mean else 2
+    parts = [slice(i, i + size) for i in range(N + 1 - size)] if size < N else []
+    called = "the value" if term == "loss" else f"the value of {term}"
+    facts = Facts({**problem.facts.numbers, "the batch size": size})
+    model = problem.make()
+    for these in (parts, [slice(None)]):
+        found, want = [], []
+        for seed, part in enumerate(these):
+            y = None if problem.y is None else problem.y[part]
+            found.append(model.loss(problem.x[part], y, **problem.chance(np.random.default_rng(seed)))[term])
+            defined = problem.define(values(model), problem.x[part], y, np.random.default_rng(seed))
+            want.append(_total(problem, defined) if term == "loss" else defined[term])
+        wrong = differs(called, found, want, facts if these is parts else problem.facts)
+        if wrong:
+            return wrong
+    return ""
+
+
+def _total(problem: Problem, defined: Terms) -> float:
+    return defined["loss"] if not problem.weights else sum(w * defined[name] for name, w in problem.weights.items())
+
+
+def _batch(problem: Problem) -> list[Line]:
+    order = [2, 1, 0, 4, 3]
+    lines = [attempt("pictures in another order give the same loss and gradient",
+                     lambda: _same(problem, order, problem.terms(range(N))), "batch"),
+             attempt("a batch twice over gives the same loss and gradient",
+                     lambda: _same(problem, [*range(N), *range(N)], problem.terms(range(N))), "batch")]
+    if problem.mean:
+        lines.append(attempt("loss and gradient are the means of those of single pictures with the same noise",
+                             lambda: _mean_of_singles(problem), "batch"))
+    return lines
+
+
+def _same(problem: Problem, places: Sequence[int], want: tuple[Terms, np.ndarray]) -> str:
+    terms, grad = problem.terms(places)
+    wrong = differs("the value", terms["loss"], want[0]["loss"], rtol=REORDERED_RTOL)
+    return wrong or differs("the gradient", grad, want[1], rtol=REORDERED_RTOL)
+
+
+def _mean_of_singles(problem: Problem) -> str:
+    singles = [problem.terms([i]) for i in range(N)]
+    mean = {"loss": math.fsum(terms["loss"] for terms, _ in singles) / N}
+    return _same(problem, range(N), (mean, np.mean([grad for _, grad in singles], axis=0)))
+
+
+def _state(problem: Problem) -> list[Line]:
+    tests = {"pictures and parameters stay as they were": _leaves_arguments,
+             "gradients are added to what is there, in place": _adds_in_place,
+             "backward belongs to the latest loss": _latest,
+             "two models share nothing": _shares_nothing,
+             "encode and reconstruct are the same before and after a loss, and write nothing": _quiet,
+             "backward after encode is an error": _refuses,
+             "float32 in, float32 out, and the same loss": _keeps_float32}
+    if problem.noise:
+        tests["backward draws no noise, and equal generators give equal losses"] = _leaves_the_generator
+    return [attempt(claim, partial(test, problem)) for claim, test in tests.items()]
+
+
+def _leaves_arguments(problem: Problem) -> str:
+    model, x = problem.make(), problem.x
+    before = values(model)
+    model.loss(x, problem.y, **problem.chance(np.random.default_rng(0)))
+    model.backward()
+    wrong = [] if np.array_equal(x, problem.x) else ["writes into x"]
+    return ", ".join(wrong + [f"writes into {name}" for name, value in values(model).items()
+                              if not np.array_equal(value, before[name])])
+
+
+def _adds_in_place(problem: Problem) -> str:
+    _, want = problem.terms(range(N))
+    model = problem.make()
+    homes = {p.name: p.grad for p in model.params}
+    problem.terms(range(N), model=model)  # clears, and adds once
+    model.backward()
+    rebound = [p.name for p in model.params if p.grad is not homes[p.name]]
+    if rebound:
+        return f"the gradient of {rebound[0]} is another array afterwards: not in place"
+    if not differs("", model.grad, want):
+        return "the gradient is overwritten"
+    return differs("the gradient of two calls", model.grad, 2 * want)
+
+
+def _latest(problem: Problem) -> str:
+    """Another batch of the same size, then a smaller one."""
+    first, other, fewer = [0, 1, 2], [4, 3, 1], [2, 4]
+    for later in (other, fewer):
+        model = problem.make()
+        _, stale = problem.terms(first, model=model)
+        (_, got), (_, want) = problem.terms(later, model=model), problem.terms(later)
+        wrong = differs("the gradient", got, want)
+        if wrong:
+            return wrong if differs("", got, stale) else "the gradient belongs to an earlier forward"
+    return ""
+
+
+def _shares_nothing(problem: Problem) -> str:
+    a, b = problem.make(), problem.make()
+    _, want = problem.terms([0, 1, 2])
+    a.loss(problem.x[:3], None if problem.y is None else problem.y[:3], **problem.chance(NoiseOf(N, [0, 1, 2])))
+    problem.terms([4, 3], model=b)
+    a.backward()
+    return "shared between two instances" if differs("", a.grad, want) else ""
+
+
+def _quiet(problem: Problem) -> str:
+    model, y = problem.make(), problem.y
+    x = problem.x
+    before = model.encode(x, y), model.reconstruct(x, y)
+    model.loss(x, y, **problem.chance(np.random.default_rng(0)))
+    for name, want in zip(("encode", "reconstruct"), before, strict=True):
+        if not np.array_equal(getattr(model, name)(x, y), want):
+            return f"{name} gives something else after a loss"
+    return "" if np.array_equal(x, problem.x) else "writes into x"
+
+
+def _refuses(problem: Problem) -> str:
+    model = problem.make()
+    problem.terms(range(N), model=model)
+    model.encode(problem.x, problem.y)
+    try:
+        model.backward()
+    except ValueError:
+        return ""
+    return "backward gives a gradient"
+
+
+def _keeps_float32(problem: Problem) -> str:
+    model = problem.make().to(np.float32)
+    x, rng = problem.x.astype(np.float32), np.random.default_rng(0)
+    loss = model.loss(x, problem.y, **problem.chance(rng))["loss"]
+    model.backward()
+    arrays = {"the gradient": model.params[0].grad, "the code": model.encode(x, problem.y),
+              "the picture": model.reconstruct(x, problem.y)}
+    wrong = [f"{name} is float64: float64 comes out of float32" for name, a in arrays.items() if a.dtype == np.float64]
+    want = problem.make().loss(problem.x, problem.y, **problem.chance(np.random.default_rng(0)))["loss"]
+    return ", ".join(wrong) or differs("the value", loss, want, rtol=FLOAT32_RTOL)
+
+
+def _leaves_the_generator(problem: Problem) -> str:
+    losses = []
+    for _ in range(2):
+        model, rng = problem.make(), np.random.default_rng(0)
+        losses.append(model.loss(problem.x, problem.y, rng=rng)["loss"])
+        before = rng.bit_generator.state
+        model.backward()
+        if rng.bit_generator.state != before:
+            return "backward draws noise again"
+    return "" if losses[0] == losses[1] else f"equal generators give {losses[0]!r} and {losses[1]!r}"
+
+
+def limit(claim: str, problem: Problem, other: Callable[[], Any], **settings: Any) -> Line:
+    """With these settings the loss and the gradient are those of another model with the same parameters."""
+    def test() -> str:
+        model, plain = problem.make(), other()
+        for name, value in settings.items():
+            setattr(model, name, value)
+        plain.theta[...] = model.theta
+        terms, grad = problem.terms(range(N), model=model)
+        want, plain_grad = problem.terms(range(N), model=plain)
+        return differs("the value", terms["loss"], want["loss"]) or differs("the gradient", grad, plain_grad)
+
+    return reference(claim, test)

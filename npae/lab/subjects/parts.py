@@ -88,7 +88,10 @@ def off_the_mean(name: str, mean: float, expected: float, error: float) -> str:
 
 
 def gradient_report(f: Callable[[Arrays], Outcome], arrays: Arrays, facts: Facts, title: str) -> Report:
-    """f(arrays) -> (value, gradients) against differences, a row for each array: that of mu is called dmu."""
+    """f(arrays) -> (value, gradients) against differences, a row for each array: that of mu is called dmu.
+
+    Becomes `gradcheck.check_function(f, arrays, facts=facts)` as soon as that takes more than one array.
+    """
     def at() -> gradient.Scalar:
         value, gradients = f(copies(here))
         return gradient.Scalar({f"d{name}": a for name, a in here.items()},

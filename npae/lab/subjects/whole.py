@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,101 +15,10 @@ from npae.gradcheck.facts import Facts
 from npae.gradcheck.report import attempt
 from npae.gradcheck.specimen import REORDERED_RTOL
 from npae.lab.subjects.parts import differs, reference, report
-from npae.layers import Dense, Flatten, Layer, Reshape, Sequential
+from npae.lab.subjects.problem import N, NoiseOf, Problem, Terms, values
 
-N, SHAPE, D, UNITS = 5, (2, 3, 2), 12, 4
-NUMBERS = {"the batch size": N, "the number of pixels": 6, "the number of numbers a picture": D,
-           "the number of units": UNITS}
 FLOAT32_RTOL = 1e-4
 """A loss in float32 beside the same in float64: a hundred roundings of 6e-8, and room."""
-
-Terms = dict[str, float]
-Values = Mapping[str, np.ndarray]
-
-
-class NoiseOf:
-    """A generator that draws the noise of all n pictures of a batch, and hands out that of some, in some order.
-
-    k samples a picture stand sample by sample, as everywhere: rows 0 ... n - 1 are those of the first sample.
-    """
-
-    def __init__(self, n: int, places: Sequence[int], seed: int = 0) -> None:
-        self.rng, self.n, self.places = np.random.default_rng(seed), n, list(places)
-
-    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """As of a Generator."""
-        return self._handed(self.rng.standard_normal, shape)
-
-    def random(self, shape: tuple[int, ...]) -> np.ndarray:
-        """As of a Generator."""
-        return self._handed(self.rng.random, shape)
-
-    def _handed(self, draw: Callable[..., np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        drawn = draw((shape[0] // len(self.places), self.n, *shape[1:]))
-        return drawn[:, self.places].reshape(shape)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A model at one point, and what is known of its objective from elsewhere."""
-
-    make: Callable[[], Any]
-    """A fresh model in float64, with equal values each time."""
-    weights: Mapping[str, float]
-    """loss = the sum of the terms with these weights; none: the definition has a "loss" of its own."""
-    define: Callable[[Values, np.ndarray, Any, Any], Terms]
-    """(values of the parameters, x, y, rng) -> the terms, written independently."""
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    y: np.ndarray | None = None
-    noise: bool = True
-    mean: bool = True
-    """Whether the loss of a batch is the mean of those of its pictures."""
-
-    @property
-    def x(self) -> np.ndarray:
-        """Pictures of grey levels, none of them near 0 or 1."""
-        return np.random.default_rng(5).uniform(0.1, 0.9, (N, *SHAPE))
-
-    @property
-    def facts(self) -> Facts:
-        """Names of the numbers of the problem."""
-        return Facts({**NUMBERS, **self.numbers})
-
-    def terms(self, places: Sequence[int], seed: int = 0, model: Any = None, n: int = N) -> tuple[Terms, np.ndarray]:
-        """The terms and the gradient of these pictures, each with its own noise whatever stands beside it."""
-        model = model or self.make()
-        model.zero_grad()
-        y = None if self.y is None else self.y[list(places)]
-        terms = model.loss(self.x[list(places)], y, **self.chance(NoiseOf(n, places, seed)))
-        model.backward()
-        return terms, model.grad.copy()
-
-    def chance(self, rng: Any) -> dict[str, Any]:
-        """What loss takes beside x and y."""
-        return {"rng": rng} if self.noise else {}
-
-
-def stir(model: Any, gain: float = 1.0) -> Any:
-    """Other values than those at birth: weights off their start, biases off zero."""
-    rng = np.random.default_rng(3)
-    for p in model.params:
-        p.value[...] = gain * p.value + 0.3 * rng.standard_normal(p.value.shape)
-    return model
-
-
-def nets(kernels: ModuleType, code: int, *, activation: str | None = "sigmoid", more: tuple[int, int] = (0, 0),
-         before: Sequence[Layer] = ()) -> tuple[Sequential, Sequential]:
-    """One dense layer down to a code and one up again; `more` inputs of both for labels."""
-    rng = np.random.default_rng(1)
-    on: dict[str, Any] = {"dtype": np.float64, "kernels": kernels}
-    encoder = Dense(D + more[0], code, activation=activation, rng=rng, **on)
-    decoder = Dense(UNITS + more[1], D, rng=rng, **on)
-    return Sequential([*before, Flatten(), encoder]), Sequential([decoder, Reshape(SHAPE)])
-
-
-def values(model: Any) -> dict[str, np.ndarray]:
-    """Copies of the parameters by name."""
-    return {p.name: p.value.copy() for p in model.params}
 
 
 def model_report(title: str, problem: Problem, lines: Sequence[Line] = ()) -> Report:
@@ -222,6 +129,11 @@ def _adds_in_place(problem: Problem) -> str:
         return f"the gradient of {rebound[0]} is another array afterwards: not in place"
     if not differs("", model.grad, want):
         return "the gradient is overwritten"
+    once = problem.make()
+    problem.terms(range(N), model=once)
+    overwritten = [p.name for p, q in zip(model.params, once.params, strict=True) if not differs("", p.grad, q.grad)]
+    if overwritten:
+        return f"the gradient of {overwritten[0]} is overwritten"
     return differs("the gradient of two calls", model.grad, 2 * want)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -37,9 +38,14 @@ def _codes(seed: int = 0) -> dict[str, np.ndarray]:
     return {"mu": rng.standard_normal((N, D)), "logvar": rng.standard_normal((N, D))}
 
 
+@cache
+def _legendre() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(100)
+
+
 def quadrature(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
     """The integral of q log(q / p) over 12 sigma to both sides, by Gauss and Legendre, for each picture."""
-    nodes, weights = np.polynomial.legendre.leggauss(100)
+    nodes, weights = _legendre()
     sigma = np.sqrt(np.exp(logvar))[..., None]
     z = mu[..., None] + 12 * sigma * nodes
     log_q = stats.norm.logpdf(z, mu[..., None], sigma)
@@ -155,18 +161,19 @@ def contractive(kernels: ModuleType) -> Report:
         value, dh, dW = penalties.contractive(arrays["h"], arrays["W"], activation)
         return value, {"h": dh, "W": dW}
 
-    def jacobians() -> np.ndarray:
+    def jacobians(x: np.ndarray) -> np.ndarray:
         steps = x[:, None] + 1j * STEP * np.eye(6)
         return (1 / (1 + np.exp(-(steps @ W + b)))).imag / STEP
 
     def singles() -> str:
         h = special.expit(x @ W + b)
         got = [penalties.contractive(row[None], W, bend)[0] for row in h]
-        return differs("the value", got, np.square(jacobians()).sum((1, 2)), facts)
+        return differs("the value", got, np.square(jacobians(x)).sum((1, 2)), facts)
 
     def batch() -> str:
-        got = penalties.contractive(special.expit(x @ W + b), W, bend)[0]
-        return differs("the value", got, np.square(jacobians()).sum((1, 2)).mean(), facts)
+        sizes = 0.5, 1.0, 2.0
+        got = [penalties.contractive(special.expit(s * x @ W + b), W, bend)[0] for s in sizes]
+        return differs("the value", got, [np.square(jacobians(s * x)).sum((1, 2)).mean() for s in sizes], facts)
 
     def other(activation: Activation) -> str:
         found = gradient_report(lambda arrays: f(arrays, {}, activation), arrays, facts, "")
@@ -174,7 +181,7 @@ def contractive(kernels: ModuleType) -> Report:
 
     return function_report("Check of contractive", Function(f, arrays, {}, facts, shared=("W",)), [
         reference("pictures cost ‖J‖², J by complex steps", singles),
-        reference("a batch costs the mean of ‖J‖²", batch),
+        reference("three batches cost the mean of ‖J‖²", batch),
         reference("a linear layer costs the squared length of its weights", lambda: differs(
             "the value", penalties.contractive(x @ W, W, Identity())[0], np.linalg.norm(W) ** 2)),
         attempt("the gradient of a tanh layer's", lambda: other(Tanh()), "gradient"),

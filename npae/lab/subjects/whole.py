@@ -20,6 +20,8 @@ from npae.lab.subjects.problem import N, NoiseOf, Problem, Terms, values
 FLOAT32_RTOL = 1e-4
 """A loss in float32 beside the same in float64: a hundred roundings of 6e-8, and room."""
 
+Pairs = list[tuple[Terms, Terms]]
+
 
 def model_report(title: str, problem: Problem, lines: Sequence[Line] = ()) -> Report:
     """The protocol of a model: gradient, reference, batch and state, and lines of its own."""
@@ -31,44 +33,42 @@ def model_report(title: str, problem: Problem, lines: Sequence[Line] = ()) -> Re
 
 
 def _reference(problem: Problem) -> list[Line]:
-    lines = []
-    if problem.weights:
-        lines = [reference("the terms add up to the loss with their weights", lambda: _adds_up(problem))]
+    """Single pictures (pairs, where the loss is no mean over pictures), and three whole batches, term by term."""
+    size = 1 if problem.mean else 2
+    some = [(problem.x[i:i + size], None if problem.y is None else problem.y[i:i + size]) for i in range(N + 1 - size)]
+    whole = [(bent, problem.y) for bent in (problem.x, problem.x**2, np.sqrt(problem.x))]
+    few = Facts({**problem.facts.numbers, "the batch size": size})
     try:
-        names = [*problem.make().loss(problem.x, problem.y, **problem.chance(np.random.default_rng(7)))]
+        measured = [(_both(problem, some), few), (_both(problem, whole), problem.facts)]
     except Exception as error:
         return [Line("FAIL", "the loss of a batch", f"raised {type(error).__name__}: {error}", "reference")]
-    return [*lines, *(reference(f"{name} is what its definition says", partial(_defined, problem, name))
-                      for name in names)]
+    lines = [reference(f"{name} is what its definition says", partial(_as_defined, measured, name))
+             for name in measured[0][0][0][0]]
+    if problem.weights:
+        lines.append(reference("the terms add up to the loss with their weights", lambda: _adds_up(problem)))
+    return lines
+
+
+def _both(problem: Problem, batches: Sequence[tuple[np.ndarray, Any]]) -> Pairs:
+    """(what the model says, what the definition says) of each batch, from equal generators."""
+    model, pairs = problem.make(), []
+    for seed, (x, y) in enumerate(batches):
+        terms = model.loss(x.copy(), y, **problem.chance(np.random.default_rng(seed)))
+        defined = problem.define(values(model), x, y, np.random.default_rng(seed))
+        pairs.append((terms, {"loss": sum(w * defined[name] for name, w in problem.weights.items()), **defined}))
+    return pairs
+
+
+def _as_defined(measured: Sequence[tuple[Pairs, Facts]], term: str) -> str:
+    called = "the value" if term == "loss" else f"the value of {term}"
+    wrong = (differs(called, [terms[term] for terms, _ in pairs], [defined[term] for _, defined in pairs], facts)
+             for pairs, facts in measured)
+    return next(filter(None, wrong), "")
 
 
 def _adds_up(problem: Problem) -> str:
     terms, _ = problem.terms(range(N))
     return differs("the value", terms["loss"], sum(weight * terms[name] for name, weight in problem.weights.items()))
-
-
-def _defined(problem: Problem, term: str) -> str:
-    """A term of batches of one picture, of two where it is no mean over pictures; then that of all together."""
-    size = 1 if problem.mean else 2
-    parts = [slice(i, i + size) for i in range(N + 1 - size)] if size < N else []
-    called = "the value" if term == "loss" else f"the value of {term}"
-    facts = Facts({**problem.facts.numbers, "the batch size": size})
-    model = problem.make()
-    for these in (parts, [slice(None)]):
-        found, want = [], []
-        for seed, part in enumerate(these):
-            y = None if problem.y is None else problem.y[part]
-            found.append(model.loss(problem.x[part], y, **problem.chance(np.random.default_rng(seed)))[term])
-            defined = problem.define(values(model), problem.x[part], y, np.random.default_rng(seed))
-            want.append(_total(problem, defined) if term == "loss" else defined[term])
-        wrong = differs(called, found, want, facts if these is parts else problem.facts)
-        if wrong:
-            return wrong
-    return ""
-
-
-def _total(problem: Problem, defined: Terms) -> float:
-    return defined["loss"] if not problem.weights else sum(w * defined[name] for name, w in problem.weights.items())
 
 
 def _batch(problem: Problem) -> list[Line]:

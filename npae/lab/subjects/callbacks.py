@@ -76,7 +76,7 @@ def _callbacks(kernels: ModuleType) -> Report:
     ends = {"the first weights come back": lambda: 1, "the last weights come back": lambda: len(losses)}
     found.same("ModelCheckpoint gives back the best weights", lambda: _best_of(losses, kernels), lambda: 4, ends,
                "state")
-    nan = {} if found.explanations else {"a NaN counts as better": lambda: 2}  # where weights of the end do not come back
+    nan = {} if found.explanations else {"a NaN counts as better": lambda: 2}  # else it is the end's weights again
     found.same("a loss that is no number is not the best", lambda: _best_of([3.0, math.nan], kernels), lambda: 1, nan,
                "state")
     found.same("a restored ModelCheckpoint knows what was best", lambda: _best_of([2.0, 3.0, 2.5, 4.0], kernels, 2),

@@ -28,7 +28,7 @@ BUGS: tuple[Bug, ...] = (
          "below 0 wraps round"),
     _bug("fast_pool", "window_over_the_end", "Nothing holds the window inside the picture on the right.",
          "pool:_avg_pool_grad", "min(w, sw * j - left + kw)", "sw * j - left + kw", "S", "beyond the end"),
-    _bug("fast_pool", "height_for_width", "The columns are counted by the height of the picture.",
+    _bug("fast_upsampling", "height_for_width", "The columns are counted by the height of the picture.",
          "pool:_nearest", "for j in range(y.shape[2])", "for j in range(y.shape[1])", "S",
          "beyond the end|as np.empty left it"),
     _bug("fast_pool", "winner_in_int8", "The place of the winner is kept in 8 bits: of a window of 132 places the last "
@@ -40,7 +40,7 @@ BUGS: tuple[Bug, ...] = (
     _bug("fast_pool", "max_pool_swallows_nan", "x > best: a NaN never wins.",
          "pool:_max_pool", "(best == best and not x[n, a, b, c] <= best)", "x[n, a, b, c] > best", "S",
          "a NaN is swallowed"),
-    _bug("fast_activation", "fastmath", "fastmath=True: the compiler may assume that there are no NaNs.",
+    _bug("fast_pool", "fastmath", "fastmath=True: the compiler may assume that there are no NaNs.",
          "parallel:inner", "no_cfunc_wrapper=True, **OPTIONS", "no_cfunc_wrapper=True, fastmath=True, **OPTIONS", "S",
          "a NaN is swallowed"),
     _bug("fast_pool", "float64_from_float32", "The result is allocated without a dtype, so it is float64.",

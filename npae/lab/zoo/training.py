@@ -67,7 +67,7 @@ DATA: tuple[Bug, ...] = (
          BATCHES + "permutation", ('np.argsort(rng.bit_generator.random_raw(n), kind="stable")',
                                    "rng.bit_generator.random_raw(n) % np.uint64(n)"), "some rows come twice"),
     _bug("batches", "divided_by_255_twice", "Pictures that are numbers in [0, 1] already are divided again.",
-         BATCHES + "_walk", ("to_float(x[rows], dtype)", "to_float(x[rows], dtype) / dtype(255)"),
+         BATCHES + "_walk", ("to_float(x[rows], dtype)", "to_float(x[rows], dtype) / 255"),
          "divided by 255 twice", "R"),
     _bug("batches", "divided_by_256", "A white pixel is 255/256.",
          BATCHES + "to_float", (GREYS, "np.divide(x, 256, dtype=dtype)"), "divided by 256", "R"),

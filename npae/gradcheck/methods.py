@@ -1,12 +1,8 @@
 """Other ways to a derivative than Richardson's, each with its best step and what it can know of its own error.
 Differences sample phi beside t; the complex step samples it above t, subtracts nothing, and needs an analytic path."""
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +17,6 @@ from npae.gradcheck.estimate import (
     levels_agree,
     slopes,
 )
-from npae.gradcheck.specimen import Specimen, copy_as
-from npae.kernels import reference
 
 OBSERVED = 4.0
 """Two steps h and 2h tell the truncation left at h to leading order; it is allowed so many times over."""
@@ -35,32 +29,34 @@ COMPLEX_STEP = 1e-20
 
 
 class Formula(NamedTuple):
-    """The two errors of a difference with step h, where phi carries an error of at most `noise`.
+    """The two errors of a difference with step h, truncation and rounding.
 
     error(h) = a |phi^(p+1)| h^p + b noise / h,   least at   h* = (b noise / (p a |phi^(p+1)|))^(1/(p+1))
 
-    With noise = eps S, h* is about eps^(1/(p+1)), and eps^(p/(p+1)) is what is lost there.
+    b = bound where `noise` is the largest error that phi may carry (eps S), b = rms where it is its root mean square:
+    errors of samples then add up like random steps. h* is about eps^(1/(p+1)), and eps^(p/(p+1)) is lost there.
     Source: Gill, Murray and Wright 1981, 'Practical Optimization', section 8.6; Press et al. 2007, section 5.7
     """
 
     p: int
     a: float
-    b: float
+    bound: float
+    rms: float
 
-    def step(self, noise: float, bend: float) -> float:
-        """h*; `bend` is |phi^(p+1)|."""
-        return (self.b * noise / (self.p * self.a * bend)) ** (1 / (self.p + 1))
+    def step(self, rounding: float, bend: float) -> float:
+        """h*; `rounding` is b noise, `bend` is |phi^(p+1)|."""
+        return (rounding / (self.p * self.a * bend)) ** (1 / (self.p + 1))
 
-    def error(self, h: float, noise: float, bend: float) -> float:
+    def error(self, h: float, rounding: float, bend: float) -> float:
         """Truncation and rounding together."""
-        return self.a * bend * h**self.p + self.b * noise / h
+        return self.a * bend * h**self.p + rounding / h
 
 
 FORMULAS = {
-    "forward": Formula(1, 1 / 2, 2),
-    "central": Formula(2, 1 / 6, 1),
-    "five-point": Formula(4, 1 / 30, 3 / 2),
-    "richardson": Formula(6, 1 / (64 * 5040), 297 / 45),
+    "forward": Formula(1, 1 / 2, bound=2, rms=2**0.5),
+    "central": Formula(2, 1 / 6, bound=1, rms=0.5**0.5),
+    "five-point": Formula(4, 1 / 30, bound=18 / 12, rms=130**0.5 / 12),
+    "richardson": Formula(6, 1 / (64 * 5040), bound=297 / 45, rms=(67137 / 2) ** 0.5 / 45),
 }
 
 
@@ -150,7 +146,8 @@ def complex_step(evaluate_at: Callable[[complex], complex], t: float, scale: flo
 def _step(method: str, t: float, scale: float, size: float) -> float:
     """h* of a phi that bends as strongly over a length max(1, |t|) as it slopes: phi^(p+1) = size."""
     bend = size if size > 0 else scale
-    best = FORMULAS[method].step(EPS * scale, bend) if bend > 0 else STEP
+    formula = FORMULAS[method]
+    best = formula.step(formula.bound * EPS * scale, bend) if bend > 0 else STEP
     return min(best, WIDEST) * max(1.0, abs(t))
 
 
@@ -166,153 +163,3 @@ def _estimate(d: float, wide: float, p: int, h: float, scale: float, smooth: boo
         return Estimate(np.nan, np.inf, np.inf, h, smooth)
     rounding = SAFETY_ROUNDING * EPS * (scale / h + abs(d))
     return Estimate(float(d), OBSERVED * abs(wide - d) / (2**p - 1), rounding, h, smooth)
-
-
-@dataclass(frozen=True)
-class Path:
-    """phi of named arrays of one dtype, standing at a point; every sample moves an entry and puts it back."""
-
-    arrays: dict[str, np.ndarray]
-    evaluate: Callable[[], Any]
-    """() -> phi at what the arrays hold now; a complex number where they are complex."""
-
-    def at(self, name: str, index: tuple[int, ...], value: Any) -> Any:
-        """phi with another value in one place."""
-        array = self.arrays[name]
-        kept = array[index]
-        array[index] = value
-        try:
-            return self.evaluate()
-        finally:
-            array[index] = kept
-
-    def complex_step(self, name: str, index: tuple[int, ...], scale: float) -> Estimate:
-        """dphi of one entry, where the path is complex."""
-        return complex_step(partial(self.at, name, index), float(self.arrays[name][index].real), scale)
-
-
-def function_path(f: Callable[[np.ndarray], tuple[Any, np.ndarray]], theta: np.ndarray, dtype: Any,
-                  name: str = "theta") -> Path:
-    """phi = the value of f(theta) -> (value, gradient), theta in another dtype."""
-    theta = np.array(theta, dtype)
-    return Path({name: theta}, lambda: f(theta.copy())[0])
-
-
-def target_path(target: Any, x: np.ndarray, dtype: Any, *, y: np.ndarray | None = None,
-                rng: np.random.Generator | None = None, upstream: np.ndarray | None = None,
-                branch: Any = None) -> Path:
-    """phi = <upstream, f(x)> of a layer, or a model's loss, on a copy in another dtype, with the same noise each time.
-
-    complex128 goes through the reference kernels. A `branch` (of the same target in float64) is held, where given.
-    """
-    complex_ = np.dtype(dtype).kind == "c"
-    own = complex_ and hasattr(target, "walk")
-    specimen = Specimen(target.to(np.complex128, kernels=reference) if own else copy_as(target, dtype), rng)
-    if branch is not None:
-        specimen.hold(branch)
-    x = np.array(x, dtype, order="C")
-    arrays = {name: param.value for name, param in specimen.params.items()}
-    if hasattr(target, "loss"):
-        return Path(arrays, lambda: specimen.loss(x, y)["loss"])
-    return Path({"x": x, **arrays}, lambda: np.sum(upstream * specimen.forward(x)))
-
-
-def complex_function(f: Callable[[np.ndarray], tuple[Any, np.ndarray]], theta: np.ndarray, *, name: str = "theta",
-                     scale: float = 0.0, seed: int = 0) -> Path:
-    """f(theta) -> (value, gradient) as a path for complex steps.
-
-    `scale` is the sum of the absolute terms of the value (0: |value|).
-    Raises: ValueError where f is not analytic on complex numbers: a result that is not complex, an imaginary part that
-    is dropped (abs, astype(float)), an operation that takes no complex numbers, a step that differences refute.
-    """
-    return _proven(function_path(f, theta, np.complex128, name), getattr(f, "__name__", "the function"), scale, seed)
-
-
-def complex_scalar(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.random.Generator | None = None,
-                   upstream: np.ndarray | None = None, branch: Any = None, scale: float = 0.0,
-                   seed: int = 0) -> Path:
-    """A layer (with `upstream`) or a model as a path for complex steps; `path.complex_step(name, index, scale)`.
-
-    A layer with a kink is refused; on a `branch` that is held it is smooth, and taken.
-    Raises: ValueError, as `complex_function`; for a layer that has branches, by its name, where none is held.
-    """
-    name = type(target).__name__
-    with _sentences(name):
-        path = target_path(target, x, np.complex128, y=y, rng=rng, upstream=upstream, branch=branch)
-    if branch is None:
-        _refuse_branches(target, x, y, rng)
-    return _proven(path, name, scale, seed)
-
-
-def _refuse_branches(target: Any, x: np.ndarray, y: np.ndarray | None, rng: np.random.Generator | None) -> None:
-    """Ask a copy in float64, after one forward, which of its layers have a branch."""
-    specimen = Specimen(copy_as(target, np.float64), rng)
-    x = np.array(x, np.float64)
-    if hasattr(target, "loss"):
-        specimen.loss(x, y)
-    else:
-        specimen.forward(x)
-    made = specimen.target
-    for layer in made.walk() if hasattr(made, "walk") else (made,):
-        if hasattr(layer, "branch_signature") and _has_branch(layer.branch_signature(), top=hasattr(made, "walk")):
-            raise ValueError(f"the complex step needs an analytic path, and {layer} has branches: hold them, or use "
-                             "differences")
-
-
-def _has_branch(signature: Any, top: bool) -> bool:
-    """Does a layer tell of a branch? A net of npae's (a tuple) is asked child by child."""
-    if isinstance(signature, tuple | list):
-        return not top and any(_has_branch(inner, top) for inner in signature)
-    return signature is not None
-
-
-@contextmanager
-def _sentences(name: str) -> Iterator[None]:
-    """What complex numbers break on the way, as a ValueError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            yield
-    except (TypeError, np.exceptions.ComplexWarning) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"the complex step needs an analytic path in NumPy, and {name} raised {type(error).__name__} "
-                         f"({why}): use differences") from error
-
-
-def _proven(path: Path, name: str, scale: float, seed: int) -> Path:
-    """The path with refusals in words, after one look at whether Im phi(θ + i h d) / h is dphi/dd.
-
-    An abs, a maximum or an argmax on the way drops or bends imaginary parts silently; the values at real arguments
-    are right all the same, so differences of them in one random direction tell.
-    """
-    def evaluate() -> complex:
-        with _sentences(name):
-            phi = path.evaluate()
-        if not np.iscomplexobj(phi) or np.size(phi) != 1:
-            raise ValueError(f"the complex step needs an analytic path, and {name} turned complex numbers into "
-                             f"{np.asarray(phi).dtype}: use differences")
-        return complex(phi)
-
-    rng = np.random.default_rng([seed, 8])
-    start = {key: array.copy() for key, array in path.arrays.items()}
-    d = {key: rng.normal(size=array.shape) / np.sqrt(max(1, array.size)) for key, array in start.items()}
-
-    def along(s: complex) -> complex:
-        for key, array in path.arrays.items():
-            array[...] = start[key] + s * d[key]
-        return evaluate()
-
-    try:
-        with np.errstate(all="ignore"):
-            centre = along(0).real
-            size = max(scale, abs(centre))
-            difference = derivative(lambda s: (along(s).real, True), 0.0, centre, size)
-            step = complex_step(along, 0.0, size)
-    finally:
-        for key, array in path.arrays.items():
-            array[...] = start[key]
-    if difference.finite and difference.smooth and not abs(difference.value - step.value) <= difference.tol + step.tol:
-        raise ValueError(f"the complex step needs an analytic path, and along one direction {name} has the derivative "
-                         f"{difference.value:.6g} by differences but {step.value:.6g} by a complex step: use "
-                         "differences")
-    return Path(path.arrays, evaluate)

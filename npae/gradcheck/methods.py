@@ -9,7 +9,9 @@ import numpy as np
 from npae.gradcheck.estimate import (
     DOUBLINGS,
     EPS,
+    HALVINGS,
     SAFETY_ROUNDING,
+    SAFETY_TRUNCATION,
     STEP,
     Estimate,
     Sample,
@@ -19,7 +21,7 @@ from npae.gradcheck.estimate import (
 )
 
 OBSERVED = 4.0
-"""Two steps h and 2h tell the truncation left at h to leading order; it is allowed so many times over."""
+"""How many times over the difference between two complex steps is allowed: rounding, seen once."""
 WIDEST = STEP * 2**DOUBLINGS
 """No step is wider than Richardson's widest, in units of max(1, |t|)."""
 BEND = 0.25
@@ -68,9 +70,11 @@ def forward(sample: Sample, t: float, centre: float, scale: float, size: float =
     Truncation is seen from a second step: d(2h) - d(h) = h/2 phi''. A kink at t itself, or to its left, is not seen:
     only a sample that says that it left the branch tells of one.
     """
-    h = _step("forward", t, scale, size)
-    d, wide = (_right(sample, t, centre, step) for step in (h, 2 * h))
-    return _estimate(d[0], wide[0], 1, h, scale, smooth=d[1] and wide[1])
+    def at(h: float) -> Estimate:
+        d, wide = (_right(sample, t, centre, step) for step in (h, 2 * h))
+        return _estimate(d[0], wide[0], 1, h, scale, smooth=d[1] and wide[1])
+
+    return _smaller_until_smooth(at, _step("forward", t, scale, size))
 
 
 def central(sample: Sample, t: float, centre: float, scale: float, size: float = 0.0) -> Estimate:
@@ -81,11 +85,13 @@ def central(sample: Sample, t: float, centre: float, scale: float, size: float =
     Truncation: d(2h) - d(h) = 3 h²/6 phi'''. A kink leaves a corner: (right slope - left slope) / 2 goes to zero with
     h where phi is smooth, 2 corner(h) - corner(2h) faster still.
     """
-    h = _step("central", t, scale, size)
-    near, wide = (slopes(sample, t, centre, step) for step in (h, 2 * h))
-    found = _estimate(near.mean, wide.mean, 2, h, scale, smooth=near.same_branch and wide.same_branch)
-    vanishes = abs(2 * near.corner - wide.corner) <= BEND * abs(wide.mean - near.mean) + found.rounding
-    return found._replace(smooth=found.smooth and vanishes)
+    def at(h: float) -> Estimate:
+        near, wide = (slopes(sample, t, centre, step) for step in (h, 2 * h))
+        found = _estimate(near.mean, wide.mean, 2, h, scale, smooth=near.same_branch and wide.same_branch)
+        vanishes = abs(2 * near.corner - wide.corner) <= BEND * abs(wide.mean - near.mean) + found.rounding
+        return found._replace(smooth=found.smooth and vanishes)
+
+    return _smaller_until_smooth(at, _step("central", t, scale, size))
 
 
 def five_point(sample: Sample, t: float, centre: float, scale: float, size: float = 0.0) -> Estimate:
@@ -96,11 +102,13 @@ def five_point(sample: Sample, t: float, centre: float, scale: float, size: floa
 
     Truncation: d(2h) - d(h) = -15 h⁴/30 phi⁽⁵⁾. The steps h, 2h and 4h see a kink as Richardson's do.
     """
-    h = _step("five-point", t, scale, size)
-    levels = [slopes(sample, t, centre, step) for step in (4 * h, 2 * h, h)]
-    d4, d2, d1 = (level.mean for level in levels)
-    found = _estimate((4 * d1 - d2) / 3, (4 * d2 - d4) / 3, 4, h, scale, all(level.same_branch for level in levels))
-    return found._replace(smooth=found.smooth and levels_agree(levels, found.rounding))
+    def at(h: float) -> Estimate:
+        levels = [slopes(sample, t, centre, step) for step in (4 * h, 2 * h, h)]
+        d4, d2, d1 = (level.mean for level in levels)
+        found = _estimate((4 * d1 - d2) / 3, (4 * d2 - d4) / 3, 4, h, scale, all(level.same_branch for level in levels))
+        return found._replace(smooth=found.smooth and levels_agree(levels, found.rounding))
+
+    return _smaller_until_smooth(at, _step("five-point", t, scale, size))
 
 
 METHODS: dict[str, Callable[[Sample, float, float, float, float], Estimate]] = {
@@ -136,9 +144,10 @@ def complex_step(evaluate_at: Callable[[complex], complex], t: float, scale: flo
     """
     unit = max(1.0, abs(t))
     h = COMPLEX_STEP * unit
-    r, other = (complex(evaluate_at(complex(t, step))).imag / step for step in (h, 3 * h))
-    if not np.isfinite(r):
+    phi, more = (complex(evaluate_at(complex(t, step))) for step in (h, 3 * h))
+    if not np.isfinite(phi):
         return Estimate(np.nan, np.inf, np.inf, h, smooth=True)
+    r, other = phi.imag / h, more.imag / (3 * h)
     rounding = SAFETY_ROUNDING * EPS * (scale / unit + abs(r)) + OBSERVED * abs(r - other)
     return Estimate(r, 0.0, rounding, h, smooth=True)
 
@@ -151,6 +160,17 @@ def _step(method: str, t: float, scale: float, size: float) -> float:
     return min(best, WIDEST) * max(1.0, abs(t))
 
 
+def _smaller_until_smooth(at: Callable[[float], Estimate], h: float) -> Estimate:
+    """Halve a step that leaves the branch of the centre or the domain of phi, as often as Richardson's may be."""
+    found = at(h)
+    for _ in range(HALVINGS):
+        if found.finite and found.smooth:
+            break
+        h /= 2
+        found = at(h)
+    return found
+
+
 def _right(sample: Sample, t: float, centre: float, h: float) -> tuple[float, bool]:
     above = t + h
     up, same = sample(above)
@@ -158,8 +178,11 @@ def _right(sample: Sample, t: float, centre: float, h: float) -> tuple[float, bo
 
 
 def _estimate(d: float, wide: float, p: int, h: float, scale: float, smooth: bool) -> Estimate:
-    """d(h) and d(2h) of a formula of order p: what is left in d(h) is |d(2h) - d(h)| / (2^p - 1)."""
+    """d(h) and d(2h) of a formula of order p: |d(2h) - d(h)| / (2^p - 1) is left in d(h), and 16 times that allowed.
+
+    So much, because a kink between h and 2h that passes for a curve leaves up to 9 times as much.
+    """
     if not (np.isfinite(d) and np.isfinite(wide)):
         return Estimate(np.nan, np.inf, np.inf, h, smooth)
     rounding = SAFETY_ROUNDING * EPS * (scale / h + abs(d))
-    return Estimate(float(d), OBSERVED * abs(wide - d) / (2**p - 1), rounding, h, smooth)
+    return Estimate(float(d), SAFETY_TRUNCATION * abs(wide - d) / (2**p - 1), rounding, h, smooth)

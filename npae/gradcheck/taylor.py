@@ -41,12 +41,12 @@ class Remainder:
     @property
     def rates(self) -> np.ndarray:
         """log2(R(h) / R(h/2)) as far as R is above the floor: 2, 2, 2 ... where the gradient is right."""
-        return _rates(self.remainder, self.floor)
+        return _rates(self.remainder, self.floor, RATE)
 
     @property
     def odd_rates(self) -> np.ndarray:
         """The same of the odd part: 3, 3, 3 ..."""
-        return _rates(self.odd, 2 * self.floor)
+        return _rates(self.odd, 2 * self.floor, ODD_RATE)
 
     @property
     def linear(self) -> bool:
@@ -168,7 +168,8 @@ def _along(found: Claim, draw: np.random.Generator) -> Remainder:
             steps.append(h)
             remainder.append(abs(up - centre - h * slope))
             odd.append(abs(up - down - 2 * h * slope))
-            if not math.isfinite(remainder[-1]) or (len(steps) > RESOLVED and max(remainder[-2:]) <= floor):
+            nothing_left = max(remainder[-2:]) <= floor and max(odd[-2:]) <= 2 * floor
+            if not math.isfinite(remainder[-1]) or (len(steps) > RESOLVED and nothing_left):
                 break
             h /= 2
     finally:
@@ -182,11 +183,17 @@ def _unit(direction: np.ndarray) -> np.ndarray:
     return direction / float(np.linalg.norm(direction))
 
 
-def _rates(remainder: np.ndarray, floor: float) -> np.ndarray:
-    """Up to the first value that is not above the floor."""
+def _rates(remainder: np.ndarray, floor: float, least: float) -> np.ndarray:
+    """Up to the first value that is not above the floor.
+
+    A fall below the floor for good is a rate too where no power of h is so steep: past the last kink of a layer that
+    cannot hold its branches nothing may be left at once.
+    """
     under = np.flatnonzero(~(remainder > floor))
     resolved = remainder[:under[0] if len(under) else len(remainder)]
-    return np.log2(resolved[:-1] / resolved[1:])
+    rates = np.log2(resolved[:-1] / resolved[1:])
+    fall = np.log2(resolved[-1] / floor) if len(resolved) and 1 < len(under) == len(remainder) - len(resolved) else 0.0
+    return np.append(rates, fall) if fall >= least + 1 else rates
 
 
 def _cell(rates: np.ndarray, i: int) -> str:

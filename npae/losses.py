@@ -12,6 +12,7 @@ import numpy as np
 
 from npae import kernels as _kernels
 from npae.copying import deep_copy
+from npae.kernels import reference
 
 
 class Likelihood:
@@ -33,7 +34,7 @@ class Likelihood:
     def nll(self, output: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative log-likelihood, mean over pictures, and its gradient with respect to output."""
         values, doutput = self.nll_each(output, x)
-        return float(np.mean(values)), doutput
+        return np.mean(values).item(), doutput
 
     def per_image(self, output: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The negative log-likelihood of each picture, (N,) float64; `nll` is its mean."""
@@ -63,16 +64,18 @@ class Likelihood:
             raise ValueError(f"{name}: output has shape {output.shape} but x {x.shape}: they must be equal")
         if output.ndim == 0 or output.size == 0:
             raise ValueError(f"{name} needs at least 1 picture and 1 pixel, got shape {output.shape}")
-        if output.dtype not in (np.float32, np.float64):
-            raise ValueError(f"{name} computes in float32 or float64, got an output of {output.dtype}: convert it")
-        if x.dtype.kind != "f":
+        K = _kernels.resolve(self.kernels)
+        if output.dtype not in (np.float32, np.float64) and (output.dtype != np.complex128 or K is not reference):
+            raise ValueError(f"{name} computes in float32 or float64 (in complex128 on the reference kernels), "
+                             f"got an output of {output.dtype}: convert it")
+        if x.dtype.kind not in ("f", output.dtype.kind):
             raise ValueError(f"{name} wants pictures as floats like the output's {output.dtype}, got x of {x.dtype}: "
                              f"convert whole-number grey levels by x / 255")
         # a read-only array is another type to the compiler, which would compile anew: hence "W" (nobody writes)
         rows = np.require(output, None, ["C", "W"]).reshape(len(output), -1)
         pictures = np.require(x, output.dtype, ["C", "W"]).reshape(rows.shape)
-        values, doutput = np.empty(len(rows)), np.empty_like(rows)
-        self._compute(_kernels.resolve(self.kernels), rows, pictures, values, doutput)
+        values, doutput = np.empty(len(rows), np.result_type(rows, np.float64)), np.empty_like(rows)
+        self._compute(K, rows, pictures, values, doutput)
         return values + self.constant(rows.shape[1]), doutput.reshape(output.shape)
 
     def _compute(self, K: ModuleType, output: np.ndarray, x: np.ndarray, values: np.ndarray,
@@ -102,7 +105,7 @@ class Bernoulli(Likelihood):
 
     def _compute(self, K: ModuleType, output: np.ndarray, x: np.ndarray, values: np.ndarray,
                  doutput: np.ndarray) -> None:
-        low, high = x.min(), x.max()
+        low, high = x.real.min(), x.real.max()
         if low < 0 or high > 1:
             raise ValueError(f"Bernoulli wants pixels in [0, 1], got x from {low:g} to {high:g}: rescale the pictures")
         K.bernoulli_nll(output, x, values, doutput)

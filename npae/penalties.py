@@ -33,9 +33,9 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[float, np.ndarray, 
     """
     values = gaussian_kl_per_image(mu, logvar)
     with np.errstate(under="ignore", over="ignore"):
-        dmu = mu.astype(np.float64) / len(mu)
-        dlogvar = np.expm1(logvar.astype(np.float64)) / (2 * len(mu))
-        return float(np.mean(values)), dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)
+        dmu = _double(mu) / len(mu)
+        dlogvar = np.expm1(_double(logvar)) / (2 * len(mu))
+        return np.mean(values).item(), dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)
 
 
 def gaussian_kl_per_image(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def gaussian_kl_per_image(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
     KL_n = Σ_j  (mu² + expm1(logvar) - logvar) / 2
     """
     _check_pair(mu, logvar)
-    mu, logvar = mu.astype(np.float64), logvar.astype(np.float64)
+    mu, logvar = _double(mu), _double(logvar)
     with np.errstate(under="ignore", over="ignore"):
         return 0.5 * np.sum(mu * mu + (np.expm1(logvar) - logvar), axis=1)
 
@@ -65,15 +65,15 @@ def gaussian_kl_sampled(mu: np.ndarray, logvar: np.ndarray,
     n, d = mu.shape
     if eps.ndim != 2 or eps.shape[1] != d or len(eps) == 0 or len(eps) % n:
         raise ValueError(f"gaussian_kl_sampled needs eps of shape (k * {n}, {d}) for mu {mu.shape}, got {eps.shape}")
-    mu64, logvar64 = mu.astype(np.float64), logvar.astype(np.float64)
-    noise = eps.astype(np.float64).reshape(-1, n, d)
+    mu64, logvar64 = _double(mu), _double(logvar)
+    noise = _double(eps).reshape(-1, n, d)
     with np.errstate(under="ignore", over="ignore"):
         spread = np.exp(logvar64 / 2) * noise  # sigma eps = z - mu
         z = mu64 + spread
         value = 0.5 * np.sum(z * z - noise * noise - logvar64) / len(eps)
         dmu = np.mean(z, axis=0) / n
         dlogvar = np.mean(z * spread - 1, axis=0) / (2 * n)
-        return float(value), dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)
+        return value.item(), dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)
 
 
 def sparsity_kl(h: np.ndarray, rho: float) -> tuple[float, np.ndarray]:
@@ -98,14 +98,15 @@ def sparsity_kl(h: np.ndarray, rho: float) -> tuple[float, np.ndarray]:
         raise ValueError(f"sparsity_kl needs a target rho between 0 and 1, got {rho}")
     if h.ndim != 2 or len(h) == 0:
         raise ValueError(f"sparsity_kl needs activations h of shape (N, d) with N at least 1, got {h.shape}")
-    rho_hat = h.mean(axis=0, dtype=np.float64)
-    if rho_hat.min() < 0 or rho_hat.max() > 1:
-        raise ValueError(f"sparsity_kl needs mean activations in [0, 1], got {rho_hat.min():g} to {rho_hat.max():g}: "
-                         "give the code a sigmoid")
+    rho_hat = h.mean(axis=0, dtype=np.result_type(h, np.float64))
+    low, high = rho_hat.real.min(), rho_hat.real.max()
+    if low < 0 or high > 1:
+        raise ValueError(f"sparsity_kl needs mean activations in [0, 1], got {low:g} to {high:g}: give the code a "
+                         "sigmoid")
     r = rho_hat.clip(RHO_ROOM, 1 - RHO_ROOM)
     slope = (1 - rho) / (1 - r) - rho / r
     value = rho * np.log(rho / r) + (1 - rho) * np.log((1 - rho) / (1 - r)) + slope * (rho_hat - r)
-    return float(value.sum()), np.tile((slope / len(h)).astype(h.dtype), (len(h), 1))
+    return value.sum().item(), np.tile((slope / len(h)).astype(h.dtype), (len(h), 1))
 
 
 class Curve(Protocol):
@@ -129,11 +130,11 @@ def contractive(h: np.ndarray, W: np.ndarray, activation: Curve) -> tuple[float,
     if h.ndim != 2 or W.ndim != 2 or h.shape[1] != W.shape[1] or len(h) == 0:
         raise ValueError(f"contractive needs h (N, d) and W (D, d), got {h.shape} and {W.shape}: pass the weights of "
                          "the layer that made h")
-    s = activation.slope(h)
-    w2 = np.square(W).sum(axis=0, dtype=np.float64)
-    s2 = np.square(s).mean(axis=0, dtype=np.float64)
+    s, double = activation.slope(h), np.result_type(h, np.float64)
+    w2 = np.square(W).sum(axis=0, dtype=double)
+    s2 = np.square(s).mean(axis=0, dtype=double)
     dh = (2 / len(h)) * s * activation.bend(h) * w2
-    return float(s2 @ w2), dh.astype(h.dtype), 2 * W * s2.astype(W.dtype)
+    return (s2 @ w2).item(), dh.astype(h.dtype), 2 * W * s2.astype(W.dtype)
 
 
 def weight_decay(weights: Sequence[np.ndarray], kernels: ModuleType | None = None) -> tuple[float, list[np.ndarray]]:
@@ -154,10 +155,15 @@ def weight_decay(weights: Sequence[np.ndarray], kernels: ModuleType | None = Non
     return sum(K.sum_of_squares(np.ravel(W)) for W in weights), [2 * W for W in weights]
 
 
+def _double(a: np.ndarray) -> np.ndarray:
+    """In double precision: float64, or complex128 as it is (a complex step walks through)."""
+    return a.astype(np.result_type(a, np.float64))
+
+
 def _check_pair(mu: np.ndarray, logvar: np.ndarray) -> None:
     if mu.shape != logvar.shape:
         raise ValueError(f"mu has shape {mu.shape} but logvar {logvar.shape}: they must be equal")
     if mu.ndim != 2 or len(mu) == 0:
         raise ValueError(f"mu and logvar must be (N, d) with N at least 1, got shape {mu.shape}")
-    if mu.dtype.kind != "f" or mu.dtype != logvar.dtype:
+    if mu.dtype.kind not in "fc" or mu.dtype != logvar.dtype:
         raise ValueError(f"mu and logvar must be floats of one dtype, got {mu.dtype} and {logvar.dtype}")

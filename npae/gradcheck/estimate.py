@@ -96,10 +96,10 @@ def derivative(sample: Sample, t: float, centre: float, scale: float, size: floa
     False
     """
     h = STEP * max(1.0, abs(t))
-    levels = [_slopes(sample, t, centre, step) for step in (h, h / 2, h / 4)]
+    levels = [slopes(sample, t, centre, step) for step in (h, h / 2, h / 4)]
     tried = [richardson(levels, scale)]
     while not tried[-1].settled(size) and len(tried) <= HALVINGS:
-        levels = [*levels[1:], _slopes(sample, t, centre, levels[-1].h / 2)]
+        levels = [*levels[1:], slopes(sample, t, centre, levels[-1].h / 2)]
         tried.append(richardson(levels, scale))
     if len(tried) == 1 and tried[0].hidden(size):
         return _with_larger_steps(sample, t, centre, scale, size, levels, tried[0])
@@ -112,7 +112,7 @@ def _with_larger_steps(sample: Sample, t: float, centre: float, scale: float, si
                        best: Estimate) -> Estimate:
     """Double the step while that makes the tolerance smaller and something is still hidden."""
     for _ in range(DOUBLINGS):
-        levels = [_slopes(sample, t, centre, 2 * levels[0].h), *levels[:2]]
+        levels = [slopes(sample, t, centre, 2 * levels[0].h), *levels[:2]]
         wider = richardson(levels, scale)
         if not (wider.finite and wider.smooth and wider.tol < best.tol):
             break
@@ -136,11 +136,11 @@ def richardson(levels: Sequence[Slopes], scale: float) -> Estimate:
     if not math.isfinite(r):
         return Estimate(math.nan, math.inf, math.inf, h, smooth=all(level.same_branch for level in levels))
     rounding = SAFETY_ROUNDING * EPS * (scale / levels[2].h + abs(r))
-    smooth = all(level.same_branch for level in levels) and _levels_agree(levels, rounding)
+    smooth = all(level.same_branch for level in levels) and levels_agree(levels, rounding)
     return Estimate(r, SAFETY_TRUNCATION * abs(r - r2), rounding, h, smooth)
 
 
-def _levels_agree(levels: Sequence[Slopes], noise: float) -> bool:
+def levels_agree(levels: Sequence[Slopes], noise: float) -> bool:
     """Do the three levels approach their limits as those of a smooth function?
 
     A kink at distance s < h bends the right slope only (or the left one), by J (1 - s/h). The central differences are
@@ -155,7 +155,7 @@ def _levels_agree(levels: Sequence[Slopes], noise: float) -> bool:
     return means_agree and corner_vanishes
 
 
-def _slopes(sample: Sample, t: float, centre: float, h: float) -> Slopes:
+def slopes(sample: Sample, t: float, centre: float, h: float) -> Slopes:
     """Sample phi on both sides; each slope divides by the step really taken, since t + h is rounded."""
     above, below = t + h, t - h
     (up, up_same), (down, down_same) = sample(above), sample(below)

@@ -16,12 +16,13 @@ def bernoulli_nll(logits: np.ndarray, x: np.ndarray, nll: np.ndarray, dlogits: n
 
     An infinite logit gives what the formula's arithmetic gives: inf or NaN (inf - inf, 0 · inf), never a finite value.
 
-    Shapes: logits, x, dlogits (N, D); nll (N,) float64.
+    Shapes: logits, x, dlogits (N, D); nll (N,) float64 (complex logits: all complex; the sides are the real part's).
     """
-    z = np.exp(-np.abs(logits))
-    terms = np.maximum(logits, 0) - x * logits + np.log1p(z)
-    np.sum(terms, axis=1, dtype=np.float64, out=nll)
-    sigmoid = np.where(logits >= 0, np.ones_like(z), z) / (1 + z)
+    negative = logits.real < 0
+    z = np.exp(np.where(negative, logits, -logits))
+    terms = np.where(negative, np.zeros_like(z), logits) - x * logits + np.log1p(z)
+    np.sum(terms, axis=1, dtype=nll.dtype, out=nll)
+    sigmoid = np.where(negative, z, np.ones_like(z)) / (1 + z)
     dlogits[...] = (sigmoid - x) / len(logits)
 
 
@@ -31,10 +32,10 @@ def squared_error(y: np.ndarray, x: np.ndarray, scale: float, sse: np.ndarray, d
 
     sse_n = scale Σ_j (y - x)²,   dy = 2 scale (y - x) / N
 
-    Shapes: y, x, dy (N, D); sse (N,) float64.
+    Shapes: y, x, dy (N, D); sse (N,) float64 (complex y: all complex).
     """
     difference = y - x
-    sse[...] = scale * np.sum(np.square(difference, dtype=np.float64), axis=1)
+    sse[...] = scale * np.sum(np.square(difference, dtype=sse.dtype), axis=1)
     dy[...] = y.dtype.type(2 * scale / len(y)) * difference
 
 
@@ -82,8 +83,8 @@ def adam_step(theta: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray,
 
 @np.errstate(under="ignore", over="ignore")
 def sum_of_squares(g: np.ndarray) -> float:
-    """Σ g², summed in float64; inf where that overflows."""
-    return float(np.sum(np.square(g, dtype=np.float64)))
+    """Σ g², summed in float64 (complex128 for complex g, without a modulus); inf where that overflows."""
+    return np.sum(np.square(g, dtype=np.result_type(g, np.float64))).item()
 
 
 def _flush(moment: np.ndarray) -> np.ndarray:

@@ -39,7 +39,8 @@ class ContractiveAutoencoder(Model):
             jac, self.dh, self.dW = contractive(h, self.dense.W.value, self.dense.activation)
         else:
             h, t = self.tangent.forward(x, self._direction(x, rng))
-            jac, self.dt = float(np.square(t, dtype=np.float64).sum() / len(x)), 2 / len(x) * t
+            jac = np.square(t, dtype=np.result_type(t, np.float64)).sum().item() / len(x)
+            self.dt = 2 / len(x) * t
         recon, self.dy = self.likelihood.nll(self.decoder.forward(h), x)
         return {"loss": recon + self.lam * jac, "recon": recon, "jac": jac}
 

@@ -45,14 +45,15 @@ class IWAE(VAE):
         self.z = self.reparameterize.forward(np.hstack([mu, logvar]))
         output = self.decoder.forward(self._decoder_input(self.z, y))
         nll, self.dy = self.likelihood.nll_each(output, np.concatenate([x] * k))
-        z, eps = (a.reshape(k, n, -1).astype(np.float64) for a in (self.z, self.reparameterize.used_eps))
+        double = np.result_type(self.z, np.float64)
+        z, eps = (a.reshape(k, n, -1).astype(double) for a in (self.z, self.reparameterize.used_eps))
         kl = np.sum(z * z - eps * eps - logvar, axis=2) / 2  # log q(z|x) - log p(z)
         log_w = -nll.reshape(k, n) - kl
         most = log_w.max(axis=0)
         w = np.exp(log_w - most)
         self.w = w / w.sum(axis=0)
         bound = most + np.log(w.sum(axis=0)) - math.log(k)
-        return {"loss": -float(bound.mean()), "recon": float(nll.mean()), "kl": float(kl.mean())}
+        return {"loss": -bound.mean().item(), "recon": nll.mean().item(), "kl": kl.mean().item()}
 
     def backward(self) -> None:
         """Add dLoss/dtheta of the latest loss to `grad`."""

@@ -93,7 +93,7 @@ def hunt(room: str | None = None, seed: int = 0) -> Hunt:
 
 
 def play(question: Hunt, ask: Callable[[str], str], show: Callable[[str], None]) -> bool:
-    """Talk with the hunter until there is an answer; whether it is right. `ask` raises EOFError where nobody is there."""
+    """Talk with the hunter until there is an answer; whether it is right. `ask` raises EOFError if nobody is there."""
     show(f"{question.bug.subject} has one bug. Which?")
     for number, text in enumerate(question.choices, 1):
         show(f"  {number}  {text}")

@@ -3,6 +3,7 @@ Every file has its `SUBJECTS`: name -> check(kernels) -> Report.
 """
 from __future__ import annotations
 
+import difflib
 import importlib
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from types import ModuleType
 
 from npae.gradcheck import Line, Report
 
-FILES = ("layers", "losses", "penalties", "models", "optimizers", "training", "kernels")
+FILES = ("layers", "losses", "penalties", "models", "optimizers", "data", "training", "callbacks", "kernels")
 Check = Callable[[ModuleType], Report]
 
 
@@ -32,7 +33,8 @@ def check(name: str, kernels: ModuleType) -> Report:
     """
     known = subjects()
     if name not in known:
-        raise ValueError(f"nothing to check is called {name!r}: use one of {', '.join(known)}")
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise ValueError(f"none of the {len(known)} subjects is called {name!r}; near it are {', '.join(near)}")
     return attempted(name, partial(known[name], kernels))
 
 

@@ -4,12 +4,13 @@ a difference behind the figure, and what holds for every function of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from npae.gradcheck import Line, Report, gradient
+from npae import gradcheck
+from npae.gradcheck import Line, Report
 from npae.gradcheck.explain import explain
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.report import attempt
@@ -88,19 +89,8 @@ def off_the_mean(name: str, mean: float, expected: float, error: float) -> str:
 
 
 def gradient_report(f: Callable[[Arrays], Outcome], arrays: Arrays, facts: Facts, title: str) -> Report:
-    """f(arrays) -> (value, gradients) against differences, a row for each array: that of mu is called dmu.
-
-    Becomes `gradcheck.check_function(f, arrays, facts=facts)` as soon as that takes more than one array.
-    """
-    def at() -> gradient.Scalar:
-        value, gradients = f(copies(here))
-        return gradient.Scalar({f"d{name}": a for name, a in here.items()},
-                               {f"d{name}": np.array(gradients[name]) for name in here},
-                               lambda: (float(f(copies(here))[0]), True), lambda: None, float(value),
-                               abs(float(value)))
-
-    here = {name: np.array(a, np.float64) for name, a in arrays.items()}
-    return Report(title, gradient._rows(at(), at(), gradient.LAYER_ENTRIES, 0, ()))
+    """f(arrays) -> (value, gradients) against differences, a row for each array: that of mu is told as dmu."""
+    return replace(gradcheck.check_function(f, arrays, facts=facts), title=title)
 
 
 def report(title: str, check: Callable[[], Report], lines: Sequence[Line]) -> Report:

@@ -10,7 +10,7 @@ NLL = "npae.losses:Likelihood.nll"
 Pairs = tuple[tuple[str, str], ...]
 
 PIXELS = "the number of numbers a picture"
-LOGITS_VALUE = "np.maximum(logits, 0) - x * logits + np.log1p(z)"
+LOGITS_VALUE = "np.where(negative, np.zeros_like(z), logits) - x * logits + np.log1p(z)"
 LOGITS_GRADIENT = "(sigmoid - x) / len(logits)"
 SQUARED_GRADIENT = "2 * scale / len(y)"
 
@@ -52,16 +52,16 @@ BUGS: tuple[Bug, ...] = (
             (("np.log1p(z)", "np.log(1 + z)"),), "R"),
     _logits("probabilities_clipped", "clips probabilities at 1e-7 before the logarithm: no pixel costs more than 16.",
             ((f"terms = {LOGITS_VALUE}",
-              "p = np.clip(np.where(logits >= 0, np.ones_like(z), z) / (1 + z), 1e-7, 1 - 1e-7)\n"
+              "p = np.clip(np.where(negative, z, np.ones_like(z)) / (1 + z), 1e-7, 1 - 1e-7)\n"
               "    terms = -x * np.log(p) - (1 - x) * np.log(1 - p)"),), "R"),
     _logits("sigmoid_of_the_size", "forgets the branch of the stable sigmoid for negative logits.",
-            (("np.where(logits >= 0, np.ones_like(z), z) / (1 + z)", "1 / (1 + z)"),), "G"),
+            (("np.where(negative, z, np.ones_like(z)) / (1 + z)", "1 / (1 + z)"),), "G"),
     _logits("target_inverted_consistent", "takes 1 - x for the target, forward and backward alike.",
             (("x * logits", "(1 - x) * logits"), (LOGITS_GRADIENT, "(sigmoid - (1 - x)) / len(logits)")), "R"),
     _logits("softplus_forgotten", "leaves out log(1 + exp(-|l|)), in the value alone.",
             ((" + np.log1p(z)", ""),), "GR"),
     _bug("Bernoulli", NLL, "sum_over_batch_forward", "adds the pictures up in the value; the gradient is of the mean.",
-         (("float(np.mean(values))", "float(np.sum(values))"),), "GRB", "doutput", "×", "the batch size"),
+         (("np.mean(values).item()", "np.sum(values).item()"),), "GRB", "doutput", "×", "the batch size"),
     _bug("Bernoulli", "npae.losses:Bernoulli.mean", "mean_without_a_branch",
          "paints the sigmoid of |l|: dark pixels come out bright.",
          (("np.where(output >= 0, np.ones_like(z), z) / (1 + z)", "1 / (1 + z)"),), "R"),
@@ -81,12 +81,12 @@ BUGS: tuple[Bug, ...] = (
     _squared("sum_over_batch_backward", "forgets the 1/N in the gradient.",
              ((SQUARED_GRADIENT, "2 * scale"),), "GB", "doutput", "×", "the batch size"),
     _squared("distance_not_squared", "takes the root: the distance itself, forward and backward alike.",
-             (("scale * np.sum(np.square(difference, dtype=np.float64), axis=1)",
-               "scale * np.sqrt(np.sum(np.square(difference, dtype=np.float64), axis=1))"),
+             (("scale * np.sum(np.square(difference, dtype=sse.dtype), axis=1)",
+               "scale * np.sqrt(np.sum(np.square(difference, dtype=sse.dtype), axis=1))"),
               ("* difference", "* difference / (2 * np.sqrt(np.sum(np.square(difference), axis=1, keepdims=True)))")),
              "R"),
     _squared("computed_in_float32", "squares in float32 whatever comes in.",
-             (("np.square(difference, dtype=np.float64)", "np.square(difference.astype(np.float32))"),), "R",
+             (("np.square(difference, dtype=sse.dtype)", "np.square(difference.astype(np.float32))"),), "R",
              "the value", "computed in float32"),
     _squared("difference_in_place", "subtracts in place, in the array that the decoder gave.",
              (("difference = y - x", "difference = np.subtract(y, x, out=y)"),), "S", "writes into output"),

@@ -3,6 +3,7 @@ A layer is made a scalar by a random upstream gradient, phi = <g, f(x)>; a model
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from npae.gradcheck.diagnosis import diagnose_function, diagnose_layer, diagnose_model
 from npae.gradcheck.directions import along_directions
-from npae.gradcheck.estimate import EPS, SAFETY_ROUNDING, derivative
+from npae.gradcheck.estimate import EPS, RESOLUTION, SAFETY_ROUNDING
 from npae.gradcheck.facts import Facts
+from npae.gradcheck.methods import METHODS
+from npae.gradcheck.paths import Path, complex_function, complex_scalar
 from npae.gradcheck.report import Line, Report, attempt
 from npae.gradcheck.scalar import Scalar, at_arrays, at_layer, at_model
 from npae.gradcheck.specimen import REORDERED_RTOL, Specimen, copy_as, unlike
@@ -21,16 +24,34 @@ LAYER_ENTRIES = 2000
 """Entries checked per parameter of a layer unless asked otherwise: all of a small layer, a sample of a large one."""
 MODEL_ENTRIES = 40
 """Entries checked per parameter of a model unless asked otherwise; six losses each."""
+RESOLUTIONS = {"forward": 1e-2, "central": 1e-3}
+"""Part of the gradient's size below which these two must know it: rounding leaves them no more. They verify less."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How derivatives are found: by which estimate, along directions or not, and the path of complex steps."""
+
+    method: str
+    fast: bool
+    path: Path | None
+
+    def __post_init__(self) -> None:
+        if self.method != "complex" and self.method not in METHODS:
+            raise ValueError(f"no estimate is called {self.method!r}: use one of {', '.join(METHODS)}, complex")
+        if self.fast and self.method != "richardson":
+            raise ValueError(f"the fast mode takes Richardson's differences along directions, not {self.method}: leave "
+                             "one of the two out")
 
 
 def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Mapping[str, np.ndarray], *,
                    name: str = "theta", terms: float | None = None, entries: int | None = None, seed: int = 0,
-                   fast: bool = False, expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
+                   method: str = "richardson", fast: bool = False, expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
     """Check f(theta) -> (value, gradient) entry by entry, in float64.
 
     Shapes: theta any array, the gradient the same; or a dict of arrays, then the gradient a dict with the same names;
     value a number. `entries` is how many entries to sample of each (None: all, up to 2,000); `fast` looks at three
-    random directions instead; `terms` is the sum of the absolute terms of the value where they cancel (None: |value|);
+    random directions instead; `method` is richardson, five-point, central, forward or complex; `terms` is the sum of the absolute terms of the value where they cancel (None: |value|);
     `facts` are numbers and arrays that an explanation of a wrong gradient may name.
 
     >>> report = check_function(lambda t: (float((t**3).sum()), 3 * t**2), np.array([1.0, -2.0]))
@@ -43,26 +64,30 @@ def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Ma
     theta = {key: np.array(array, dtype=np.float64) for key, array in theta.items()} if isinstance(theta, Mapping) \
         else np.array(theta, dtype=np.float64)
     centre, again = (at_arrays(f, theta, name, terms) for _ in range(2))
-    rows = _rows(centre, again, LAYER_ENTRIES if entries is None else entries, seed, expect_zero, fast)
+    path = complex_function(f, theta, name=name, scale=centre.scale, seed=seed) if method == "complex" else None
+    way = Way(method, fast, path)
+    rows = _rows(centre, again, LAYER_ENTRIES if entries is None else entries, seed, expect_zero, way)
     told = diagnose_function(centre.claimed, centre.arrays, rows, facts or Facts())
     return Report(f"Gradient check of {getattr(f, '__name__', 'a function')}", rows, (), told)
 
 
 def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.random.Generator | None = None,
-          entries: int | None = None, seed: int = 0, upstream: np.ndarray | None = None, fast: bool = False,
-          hold_branches: bool | None = None, expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
+          entries: int | None = None, seed: int = 0, upstream: np.ndarray | None = None,
+          method: str = "richardson", fast: bool = False, hold_branches: bool | None = None, expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
     """Check the backward pass of a layer (forward, backward, params) or of a model (loss, backward, params).
 
     The check works on a float64 copy; target, x and rng stay as they are. rng is handed to noise layers (give_rng)
     or to the model's loss, and rewound before each forward. Of each parameter, and of a layer's input, `entries`
     entries are looked at (None: up to 2,000 of a layer's, 40 of a model's); with `fast` all of them at once, along
-    three random directions, and where these disagree the wrong entries are searched for. With `hold_branches` the masks
+    three random directions, and where these disagree the wrong entries are searched for. `method` is how a derivative
+    is estimated: richardson, five-point, central, forward, or complex (on the reference kernels). With `hold_branches` the masks
     and winners of the centre point are held while differencing, which leaves the gradient as it is and makes phi smooth
-    (None: for models, and along directions). `expect_zero` names parameters whose gradient is zero by design. Beside
+    (None: for models, along directions and complex steps). `expect_zero` names parameters whose gradient is zero by design. Beside
     the differences a second backward is made, which has to add the same gradients again. What is wrong is explained
     in words; `facts` are numbers and arrays that an explanation may name, beside those that the target tells of itself.
 
-    Raises: ValueError if x is not real-valued, if an argument does not belong to the kind of target.
+    Raises: ValueError if x is not real-valued, if an argument does not belong to the kind of target, for a method that
+    does not exist, or a complex step on a path that is not analytic.
     """
     x = np.asarray(x)
     if not np.issubdtype(x.dtype, np.floating):
@@ -74,7 +99,7 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
     if is_model:
         if upstream is not None:
             raise ValueError("a model's loss is a scalar and has no upstream gradient; leave upstream out")
-        measure, cap, lines = partial(at_model, specimen, x, y), MODEL_ENTRIES, []
+        measure, cap, lines, g = partial(at_model, specimen, x, y), MODEL_ENTRIES, [], None
     else:
         if y is not None:
             raise ValueError("a layer takes no y; leave it out, or check the model")
@@ -85,12 +110,15 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
     if specimen.params:
         lines.append(attempt("a second backward adds the same gradients again", partial(_adds, specimen, centre)))
     if hold_branches is None:
-        hold_branches = (is_model or fast) and hasattr(target, "hold")
+        hold_branches = (is_model or fast or method == "complex") and hasattr(target, "hold")
     if hold_branches:
         lines.append(_hold(specimen, centre))
-    rows = _rows(centre, again, cap if entries is None else entries, seed, expect_zero, fast)
+    way = Way(method, fast, complex_scalar(
+        target, x, y=y, rng=rng, upstream=g, branch=specimen.branch() if hold_branches else None, scale=centre.scale,
+        seed=seed) if method == "complex" else None)
+    rows = _rows(centre, again, cap if entries is None else entries, seed, expect_zero, way)
     told = diagnose_model(specimen, x, y, centre.claimed, rows, facts) if is_model else \
-        diagnose_layer(specimen, x, g, centre.claimed, rows, facts)
+        diagnose_layer(specimen, x, np.asarray(g), centre.claimed, rows, facts)
     return Report(title, rows, tuple(lines), told)
 
 
@@ -125,7 +153,7 @@ def _hold(specimen: Specimen, centre: Scalar) -> Line:
 
 
 def _rows(scalar: Scalar, again: Scalar, entries: int, seed: int, expect_zero: Collection[str],
-          fast: bool) -> tuple[Row, ...]:
+          way: Way) -> tuple[Row, ...]:
     """One row for each array. `again` is the same measured a second time, and has to have the same bits."""
     unknown = sorted(set(expect_zero) - set(scalar.arrays))
     if unknown:
@@ -138,9 +166,9 @@ def _rows(scalar: Scalar, again: Scalar, entries: int, seed: int, expect_zero: C
     for name, array in scalar.arrays.items():
         indices = _choose(array.shape, entries, picker)
         row = _refuse(name, scalar, again)
-        if row is None and fast:
+        if row is None and way.fast:
             row = along_directions(name, scalar, centre, np.random.default_rng([seed, 8]), name in expect_zero)
-        rows.append(row or _differentiate(name, scalar, centre, indices, name in expect_zero))
+        rows.append(row or _differentiate(name, scalar, centre, indices, name in expect_zero, way))
     return tuple(rows)
 
 
@@ -168,7 +196,8 @@ def _choose(shape: tuple[int, ...], entries: int, picker: np.random.Generator) -
     return [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
 
 
-def _differentiate(name: str, scalar: Scalar, centre: float, indices: list[tuple[int, ...]], expect_zero: bool) -> Row:
+def _differentiate(name: str, scalar: Scalar, centre: float, indices: list[tuple[int, ...]], expect_zero: bool,
+                   way: Way) -> Row:
     """Move one entry at a time, in place, and put it back whatever happens."""
     array, claimed = scalar.arrays[name], scalar.claimed[name]
     found = []
@@ -176,6 +205,9 @@ def _differentiate(name: str, scalar: Scalar, centre: float, indices: list[tuple
         scale = scalar.scale
         size = float(np.sqrt(np.mean(np.square(claimed))))
         for index in indices:
+            if way.path is not None:
+                found.append((index, float(claimed[index]), way.path.complex_step(name, index, scale)))
+                continue
             t = float(array[index])
 
             def sample(value: float, index: tuple[int, ...] = index) -> tuple[float, bool]:
@@ -183,8 +215,8 @@ def _differentiate(name: str, scalar: Scalar, centre: float, indices: list[tuple
                 return scalar.evaluate()
 
             try:
-                estimate = derivative(sample, t, centre, scale, size)
+                estimate = METHODS[way.method](sample, t, centre, scale, size)
             finally:
                 array[index] = t
             found.append((index, float(claimed[index]), estimate))
-    return judge(name, array.shape, found, expect_zero)
+    return judge(name, array.shape, found, expect_zero, RESOLUTIONS.get(way.method, RESOLUTION))

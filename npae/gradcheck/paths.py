@@ -3,7 +3,7 @@ A complex path is proved analytic, or refused in a sentence, before a complex st
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,11 +40,16 @@ class Path:
         return complex_step(partial(self.at, name, index), float(self.arrays[name][index].real), scale)
 
 
-def function_path(f: Callable[[np.ndarray], tuple[Any, np.ndarray]], theta: np.ndarray, dtype: Any,
+def function_path(f: Callable[[Any], tuple[Any, Any]], theta: np.ndarray | Mapping[str, np.ndarray], dtype: Any,
                   name: str = "theta") -> Path:
-    """phi = the value of f(theta) -> (value, gradient), theta in another dtype."""
-    theta = np.array(theta, dtype)
-    return Path({name: theta}, lambda: f(theta.copy())[0])
+    """phi = the value of f(theta) -> (value, gradient), theta (an array, or arrays by name) in another dtype."""
+    several = isinstance(theta, Mapping)
+    arrays = {key: np.array(array, dtype) for key, array in (dict(theta) if several else {name: theta}).items()}
+
+    def evaluate() -> Any:
+        return f({key: array.copy() for key, array in arrays.items()} if several else arrays[name].copy())[0]
+
+    return Path(arrays, evaluate)
 
 
 def target_path(target: Any, x: np.ndarray, dtype: Any, *, y: np.ndarray | None = None,
@@ -109,8 +114,8 @@ def claim(target: Any, x: np.ndarray, y: np.ndarray | None, rng: np.random.Gener
     return Claim(Path(arrays, evaluate), claimed, g, max(size, moved), branch, specimen)
 
 
-def complex_function(f: Callable[[np.ndarray], tuple[Any, np.ndarray]], theta: np.ndarray, *, name: str = "theta",
-                     scale: float = 0.0, seed: int = 0) -> Path:
+def complex_function(f: Callable[[Any], tuple[Any, Any]], theta: np.ndarray | Mapping[str, np.ndarray], *,
+                     name: str = "theta", scale: float = 0.0, seed: int = 0) -> Path:
     """f(theta) -> (value, gradient) as a path for complex steps.
 
     `scale` is the sum of the absolute terms of the value (0: |value|).

@@ -13,7 +13,7 @@ from npae import gradcheck, losses, models
 from npae.gradcheck import Line, Report
 from npae.gradcheck.report import attempt
 from npae.kernels import reference as textbook
-from npae.lab.subjects.parts import moments, off_the_mean
+from npae.lab.subjects.parts import differs, moments, off_the_mean, reference
 from npae.lab.subjects.problem import (
     SHAPE,
     UNITS,
@@ -30,7 +30,18 @@ from npae.lab.subjects.problem import (
     stir,
 )
 from npae.lab.subjects.whole import limit, model_report
-from npae.layers import Conv2d, Dense, Flatten, Reshape, Sequential
+from npae.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    Reshape,
+    Sequential,
+    Shift,
+    Softplus,
+    Upsample2d,
+)
+from npae.layers.tangent import Tangent
 
 LAM = 0.3
 STEP = 1e-20  # a complex step subtracts nothing: it may be as small as it likes
@@ -62,7 +73,7 @@ def contractive(kernels: ModuleType) -> Report:
 
 
 def contractive_deep(kernels: ModuleType) -> Report:
-    """Two smooth layers, by one random direction a picture; second derivatives are symmetric."""
+    """Two smooth layers by one random direction a picture; beside them a tangent through all other kinds of layers."""
     def make(lam: float = LAM, factor: float = 1.0) -> Any:
         rng = np.random.default_rng(1)
         on: dict[str, Any] = {"dtype": np.float64, "kernels": kernels}
@@ -85,7 +96,34 @@ def contractive_deep(kernels: ModuleType) -> Report:
     problem = Problem(make, {"recon": 1, "jac": LAM}, define, {"lam": LAM})
     return model_report("Check of ContractiveAutoencoder, deep", problem, [
         moments("the mean of ‖J v‖² is ‖J‖², J by complex steps", average),
+        reference("a tangent through every kind of layer is J v", lambda: _walk(kernels, problem.x)[0]),
+        attempt("... and its gradient that of J v", lambda: _walk(kernels, problem.x)[1], "gradient"),
         *_penalty_alone(problem, lambda: make(1.0, 1e-30))])
+
+
+def _walk(kernels: ModuleType, x: np.ndarray) -> tuple[str, str]:
+    """What is wrong with t = J v, and with the gradient of <g, y> + <h, t> along a random step of all parameters."""
+    rng = np.random.default_rng(1)
+    net = Sequential([Shift(rng.standard_normal(SHAPE)), Conv2d(2, 3, 2, rng=rng), Softplus(),
+                      Upsample2d(2, mode="bilinear"), AvgPool2d(3, stride=2), Flatten(),
+                      Dense(6, 5, activation="tanh", rng=rng)]).to(np.float64, kernels)
+    v, g, h = rng.standard_normal(x.shape), rng.standard_normal((N, 5)), rng.standard_normal((N, 5))
+    tangent, steps = Tangent(net), [rng.standard_normal(p.value.shape) for p in net.params]
+    start = [p.value.copy() for p in net.params]
+
+    def phi(s: float) -> float:
+        for p, value, step in zip(net.params, start, steps, strict=True):
+            p.value[...] = value + s * step
+        y, t = tangent.forward(x, v)
+        return float(np.sum(g * y) + np.sum(h * t))
+
+    s = 1e-3
+    want = (8 * (phi(s) - phi(-s)) - (phi(2 * s) - phi(-2 * s))) / (12 * s)
+    phi(0)
+    tangent.backward(g, h)
+    got = sum(float(np.sum(p.grad * step)) for p, step in zip(net.params, steps, strict=True))
+    t = (v.reshape(N, 1, -1) @ jacobians(net, x))[:, 0]
+    return differs("t", tangent.forward(x, v)[1], t), differs("the derivative", got, want, rtol=1e-8)
 
 
 def _penalty_alone(problem: Problem, make: Callable[[], Any]) -> list[Line]:

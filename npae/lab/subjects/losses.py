@@ -69,8 +69,9 @@ def bernoulli(kernels: ModuleType) -> Report:
             np.full(3, 7 * math.log(2)))),
         reference("confident logits cost a finite number, to all digits", lambda: _confident(likelihood)),
         reference("... in float32 too", lambda: _confident(likelihood, np.float32)),
-        reference("the mean is expit(l)", lambda: differs(
-            "y", likelihood.mean(arrays["output"]), special.expit(arrays["output"]))),
+        reference("the mean is expit(l), at confident logits too", lambda: differs(
+            "y", likelihood.mean(np.append(arrays["output"], CONFIDENT)),
+            special.expit(np.append(arrays["output"], CONFIDENT)))),
         reference("the gradient at confident logits is expit(l) - x", lambda: _confident_gradient(likelihood))])
 
 

@@ -49,16 +49,30 @@ def _recon(v: Values, x: np.ndarray, y: Any, rng: Any) -> Terms:
 
 def autoencoder(kernels: ModuleType) -> Report:
     """Squared error behind one layer down and one up; beside it a net with dropout, which is quiet when asked."""
+    def noisy() -> tuple[Any, np.ndarray]:
+        pair, likelihood = nets(kernels, UNITS, before=[Dropout(0.5)]), losses.SquaredError(kernels=kernels)
+        return models.Autoencoder(*pair, likelihood=likelihood), problem.x
+
     def quiet() -> str:
-        encoder, decoder = nets(kernels, UNITS, before=[Dropout(0.5)])
-        model = models.Autoencoder(encoder, decoder, likelihood=losses.SquaredError(kernels=kernels))
-        x = problem.x
+        model, x = noisy()
         before = model.encode(x)
         model.loss(x, rng=np.random.default_rng(0))
         return "" if np.array_equal(model.encode(x), before) else "dropout is still noisy after a loss"
 
+    def door() -> str:
+        """Noisy with a generator, quiet without one, and inside `without_noise` in spite of it."""
+        model, x = noisy()
+        clean, spoilt = model.loss(x)["loss"], model.loss(x, rng=np.random.default_rng(0))["loss"]
+        with model.without_noise():
+            inside = model.loss(x, rng=np.random.default_rng(0))["loss"]
+        if spoilt == clean:
+            return "a generator makes no noise"
+        return "" if inside == model.loss(x)["loss"] == clean else "there is noise where none was asked for"
+
     problem = Problem(lambda: plain(kernels), {"recon": 1}, _recon, noise=False)
-    return model_report("Check of Autoencoder", problem, [attempt("noise layers are quiet when encoding", quiet)])
+    return model_report("Check of Autoencoder", problem, [
+        attempt("noise layers are quiet when encoding", quiet),
+        attempt("a loss hands its generator to noise layers, or none", door)])
 
 
 def autoencoder_tied(kernels: ModuleType) -> Report:
@@ -127,6 +141,10 @@ def denoising(kernels: ModuleType) -> Report:
         want = np.where(np.random.default_rng(3).random(problem.x.shape) < p, 0, problem.x)
         return differs("x_noisy", got, want, problem.facts)
 
+    def shifted() -> str:
+        got = make("gaussian").corrupt(problem.x, np.random.default_rng(3))
+        return differs("x_noisy - x", got - problem.x, p * np.random.default_rng(3).standard_normal(problem.x.shape))
+
     def share(corruption: str, value: float, expected: float) -> str:
         """Over pictures too: a mask that they share has all of its numbers wrong together."""
         each = np.mean(corrupted(corruption) == value, axis=(1, 2, 3))
@@ -153,6 +171,7 @@ def denoising(kernels: ModuleType) -> Report:
     return model_report("Check of DenoisingAutoencoder", problem, [
         limit("nothing masked gives the plain autoencoder", problem, lambda: plain(kernels), amount=0.0),
         reference("x_noisy is x with the masked numbers set to 0", masked),
+        reference("Gaussian noise is the amount times eps", shifted),
         moments("a share p of the numbers is masked", lambda: share("masking", 0, p)),
         moments("the mean of masked pictures is 1 - p of theirs", lambda: average("masking", (1 - p) * 0.8)),
         moments("salt and pepper are half a share each", lambda: (share("salt_and_pepper", 0, p / 2)

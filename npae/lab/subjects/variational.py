@@ -97,11 +97,13 @@ def vae(kernels: ModuleType) -> Report:
 
 
 def vae_clamped(kernels: ModuleType) -> Report:
-    """Two units whose logvar lies beyond the range, one at each end; what they cost is the clamped one's."""
+    """Two units whose logvar lies beyond the range, one at each end, and one just inside."""
     def make() -> Any:
         pair, likelihood = nets(kernels, 2 * UNITS, activation=None), losses.SquaredError(kernels=kernels)
         model = stir(models.VAE(*pair, likelihood=likelihood, beta=BETA))
-        model.encoder.params[1].value[UNITS:] += 0, -60, 40, 0
+        W, b = (p.value for p in model.encoder.params)
+        b[UNITS:] += 0, -60, 40, 0
+        W[:, -1], b[-1] = 0, 20 - 1e-6  # inside, and nearer to the end than differences step
         return model
 
     def define(v: Values, x: np.ndarray, y: Any, rng: Any) -> Terms:
@@ -117,17 +119,17 @@ def vae_clamped(kernels: ModuleType) -> Report:
         want = np.minimum(np.maximum(heads(values(model), x)[1], -30), 20)
         return differs("logvar", model.encode_stats(x)[1], want)
 
-    def no_gradient() -> str:
-        clamped = [UNITS + 1, UNITS + 2]
-        model = make()
-        problem.terms(range(N), model=model)
-        dW, db = (p.grad for p in model.encoder.params)
-        return "a clamped logvar is given a gradient" if dW[:, clamped].any() or db[clamped].any() else ""
-
     problem = Problem(make, {"recon": 1, "kl": BETA}, define, {"beta": BETA})
     return model_report("Check of VAE, clamped", problem, [
         reference("encode_stats gives the clamped logvar", stats_are_clamped),
-        attempt("a clamped logvar has no gradient, to the bit", no_gradient, "gradient")])
+        attempt("a clamped logvar has no gradient, to the bit",
+                lambda: _passes_the_clamp(problem, make(), [UNITS + 1, UNITS + 2]), "gradient")])
+
+
+def _passes_the_clamp(problem: Problem, model: Any, clamped: list[int]) -> str:
+    problem.terms(range(N), model=model)
+    dW, db = (p.grad for p in model.encoder.params)
+    return "a clamped logvar is given a gradient" if dW[:, clamped].any() or db[clamped].any() else ""
 
 
 def log_weights(v: Values, x: np.ndarray, eps: np.ndarray, logits: Callable[[np.ndarray], np.ndarray]
@@ -181,15 +183,17 @@ def conditional(kernels: ModuleType) -> Report:
         recon = cross_entropy(_painted(bare)(z) + to_picture, x)
         return {"recon": float(recon.mean()), "kl": float(quadrature(mu, logvar).mean())}
 
-    def decoded() -> str:
+    def decoded(labels: Any = None) -> str:
         """Without labels, each class in turn."""
         model = make()
-        bare, _, to_picture = rows(values(model), np.arange(8) % CLASSES)
+        bare, _, to_picture = rows(values(model), np.arange(8) % CLASSES if labels is None else labels)
         want = special.expit(_painted(bare)(np.random.default_rng(4).standard_normal((8, UNITS))) + to_picture)
-        return differs("y", model.sample(8, rng=np.random.default_rng(4)).reshape(8, D), want)
+        return differs("y", model.sample(8, rng=np.random.default_rng(4), y=labels).reshape(8, D), want)
 
     problem = Problem(make, {"recon": 1, "kl": BETA}, define, {"beta": BETA}, y=np.array([3, 0, 5, 1, 2]))
-    return model_report("Check of ConditionalVAE", problem, [reference("samples have each label in turn", decoded)])
+    return model_report("Check of ConditionalVAE", problem, [
+        reference("samples have each label in turn", decoded),
+        reference("... or those that were asked for", lambda: decoded(np.array([2, 2, 0, 5, 1, 1, 4, 3])))])
 
 
 def iwae(kernels: ModuleType) -> Report:
@@ -214,6 +218,7 @@ def iwae(kernels: ModuleType) -> Report:
         """One picture costs some 2,000 nats and one next to nothing: exp(-2000) is 0, and far below the other's."""
         model = make()
         model.decoder.params[1].value += 170
+        model.encoder.params[1].value[UNITS:] += 8  # the samples of one picture are thousands of nats apart too
         x = np.stack([np.zeros_like(problem.x[0]), np.ones_like(problem.x[0])])
         terms = model.loss(x, rng=np.random.default_rng(0))
         model.backward()
@@ -221,10 +226,16 @@ def iwae(kernels: ModuleType) -> Report:
             return "the gradient is not finite"
         return differs("the value", terms["loss"], define(values(model), x, None, np.random.default_rng(0))["loss"])
 
+    def clamped() -> str:
+        model = make()
+        model.encoder.params[1].value[UNITS] -= 60
+        return _passes_the_clamp(problem, model, [UNITS])
+
     problem = Problem(make, {}, define, {"the number of samples": SAMPLES})
     return model_report("Check of IWAE", problem, [
         reference("k = 1 gives the VAE's sampled bound", one_sample),
-        reference("pictures of 2,000 nats have a bound too", faint)])
+        reference("pictures of 2,000 nats have a bound too", faint),
+        attempt("a clamped logvar has no gradient, to the bit", clamped, "gradient")])
 
 
 SUBJECTS: dict[str, Callable[[ModuleType], Report]] = {

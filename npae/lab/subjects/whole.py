@@ -16,6 +16,7 @@ from npae.gradcheck.report import attempt
 from npae.gradcheck.specimen import REORDERED_RTOL
 from npae.lab.subjects.parts import differs, reference, report
 from npae.lab.subjects.problem import N, NoiseOf, Problem, Terms, values
+from npae.models.base import BATCH
 
 FLOAT32_RTOL = 1e-4
 """A loss in float32 beside the same in float64: a hundred roundings of 6e-8, and room."""
@@ -77,10 +78,19 @@ def _batch(problem: Problem) -> list[Line]:
                      lambda: _same(problem, order, problem.terms(range(N))), "batch"),
              attempt("a batch twice over gives the same loss and gradient",
                      lambda: _same(problem, [*range(N), *range(N)], problem.terms(range(N))), "batch")]
+    lines.append(attempt("more pictures than go through at a time get the codes that few get",
+                         lambda: _many(problem), "batch"))
     if problem.mean:
         lines.append(attempt("loss and gradient are the means of those of single pictures with the same noise",
                              lambda: _mean_of_singles(problem), "batch"))
     return lines
+
+
+def _many(problem: Problem) -> str:
+    model, times = problem.make(), 2 * BATCH // N + 1
+    labels = None if problem.y is None else np.tile(problem.y, times)
+    got = model.encode(np.tile(problem.x, (times, 1, 1, 1)), labels)
+    return differs("the code", got, np.tile(model.encode(problem.x, problem.y), (times, 1)))
 
 
 def _same(problem: Problem, places: Sequence[int], want: tuple[Terms, np.ndarray]) -> str:
@@ -101,7 +111,8 @@ def _state(problem: Problem) -> list[Line]:
              "backward belongs to the latest loss": _latest,
              "two models share nothing": _shares_nothing,
              "encode and reconstruct are the same before and after a loss, and write nothing": _quiet,
-             "backward after encode is an error": _refuses,
+             "backward after encode is an error that speaks of the loss, and adds nothing": _refuses,
+             "a loss that fails leaves nothing to go back from": _forgets,
              "float32 in, float32 out, and the same loss": _keeps_float32}
     if problem.noise:
         tests["backward draws no noise, and equal generators give equal losses"] = _leaves_the_generator
@@ -174,10 +185,26 @@ def _refuses(problem: Problem) -> str:
     model = problem.make()
     problem.terms(range(N), model=model)
     model.encode(problem.x, problem.y)
+    return _no_backward(model)
+
+
+def _forgets(problem: Problem) -> str:
+    model = problem.make()
+    problem.terms(range(N), model=model)
+    try:
+        model.loss(problem.x.astype(np.float32), problem.y, **problem.chance(np.random.default_rng(0)))
+    except ValueError:
+        return _no_backward(model)
+    return "float32 pictures are taken by a float64 model"
+
+
+def _no_backward(model: Any) -> str:
+    before = model.grad.copy()
     try:
         model.backward()
-    except ValueError:
-        return ""
+    except ValueError as error:
+        said = "" if "latest loss" in str(error) else f"the error says {error}"
+        return said if np.array_equal(model.grad, before) else "the gradient is added to before the error"
     return "backward gives a gradient"
 
 

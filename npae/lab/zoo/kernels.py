@@ -1,0 +1,71 @@
+"""Bugs of compiled kernels, where nothing looks at bounds, empty arrays hold what was there before, and threads meet.
+The words of a bug are those of the lines of `npae.lab.subjects.kernels`, which says how such a bug can be planted.
+"""
+from __future__ import annotations
+
+from npae.lab.planting import Bug, Edit
+
+FAST = "npae.kernels.fast_"
+
+
+def _bug(subject: str, name: str, did: str, where: str, old: str, new: str, killed_by: str, *says: str) -> Bug:
+    return Bug(subject, name, did, subject, (Edit(FAST + where, old, new),), killed_by, says)
+
+
+BUGS: tuple[Bug, ...] = (
+    _bug("fast_dense", "race_on_db", "All tasks add to the same partial sum, in whatever order they come.",
+         "dense:_backward_rows", "add_column_sums(dz[lo:hi], db[k])", "add_column_sums(dz[lo:hi], db[0])", "S",
+         "two tasks write to the same place"),
+    _bug("fast_conv", "scratch_shared_by_tasks", "Every task pads its picture in the scratch of task 0.",
+         "conv:_conv_forward_chunk", "xp, z = xp[k], z[k]", "xp, z = xp[0], z[0]", "S",
+         "two tasks write to the same place"),
+    _bug("fast_pool", "empty_used_with_plus", "dx comes from np.empty and is added to, never cleared.",
+         "pool:_max_pool_grad", "    dx[n] = 0\n", "", "S", "as np.empty left it"),
+    _bug("fast_conv", "padding_never_cleared", "The border of the padded picture is what np.empty left there.",
+         "conv:_conv_forward_chunk", "    xp[:] = 0\n", "", "S", "as np.empty left it"),
+    _bug("fast_pool", "negative_index_wraps", "Nothing holds the window inside the picture on the top: row -1 is the "
+         "last row.", "pool:_avg_pool", "range(max(0, sh * i - top), ", "range(sh * i - top, ", "RS",
+         "below 0 wraps round"),
+    _bug("fast_pool", "window_over_the_end", "Nothing holds the window inside the picture on the right.",
+         "pool:_avg_pool_grad", "min(w, sw * j - left + kw)", "sw * j - left + kw", "S", "beyond the end"),
+    _bug("fast_upsampling", "height_for_width", "The columns are counted by the height of the picture.",
+         "pool:_nearest", "for j in range(y.shape[2])", "for j in range(y.shape[1])", "S",
+         "beyond the end|as np.empty left it"),
+    _bug("fast_pool", "winner_in_int8", "The place of the winner is kept in 8 bits: of a window of 132 places the last "
+         "ones become negative (with 32 bits it takes an array of 2^31 numbers).",
+         "pool:max_pool2d", "np.empty(shape, np.int32)", "np.empty(shape, np.int8)", "R"),
+    _bug("fast_activation", "relu_swallows_nan", "z if z > 0 else 0: a NaN is not above 0.",
+         "activation:apply", "z[i] = zero if z[i] <= zero else z[i]", "z[i] = z[i] if z[i] > zero else zero", "S",
+         "a NaN is swallowed"),
+    _bug("fast_pool", "max_pool_swallows_nan", "x > best: a NaN never wins.",
+         "pool:_max_pool", "(best == best and not x[n, a, b, c] <= best)", "x[n, a, b, c] > best", "S",
+         "a NaN is swallowed"),
+    _bug("fast_pool", "fastmath", "fastmath=True: the compiler may assume that there are no NaNs.",
+         "parallel:inner", "no_cfunc_wrapper=True, **OPTIONS", "no_cfunc_wrapper=True, fastmath=True, **OPTIONS", "S",
+         "a NaN is swallowed"),
+    _bug("fast_pool", "float64_from_float32", "The result is allocated without a dtype, so it is float64.",
+         "pool:avg_pool2d", "x.shape[3]), x.dtype)", "x.shape[3]))", "S", "float64 comes out of float32"),
+    _bug("fast_activation", "memory_order", "x is laid flat in the order of the memory, and y in that of C.",
+         "activation:activate", "x.reshape(-1), code", 'x.ravel("K"), code', "S", "the order in memory"),
+    _bug("fast_dense", "chunks_by_threads", "As many blocks as threads: the order of the sums hangs on the machine.",
+         "dense:_chunks", "return max(1, min(CHUNKS, rows // LEAST_ROWS))",
+         "import numba\n    return max(1, min(numba.get_num_threads(), rows // LEAST_ROWS))", "S",
+         "the number of threads"),
+    _bug("fast_training", "tail_of_the_sum", "Numbers left over by the steps of four are left out.",
+         "training:_sum", "for i in range(whole, terms.size):", "for i in range(whole, whole):", "R"),
+    _bug("fast_training", "last_block_left_out", "The number of blocks is rounded down.",
+         "training:_blocks", "-(-vector.size // BLOCK)", "vector.size // BLOCK", "R"),
+    _bug("fast_training", "scale_by_the_pixels", "dlogits is divided by the length of a picture.",
+         "training:bernoulli_nll", "1 / len(logits)", "1 / logits.shape[1]", "R"),
+    _bug("fast_conv", "partial_sums_lost", "Only the first chunk's partial weight gradient is added.",
+         "conv:add_partials", "range(partial.shape[0])", "range(1)", "R"),
+    _bug("compiled cache", "stale_cache", "The cache asks one file alone whether its sources have changed.",
+         "parallel:_cache_folder", "for path in SOURCES)", "for path in SOURCES[:1])", "S",
+         "compiled code of before"),
+)
+
+NOT_HERE: dict[str, str] = {
+    "int32_index_overflow": "it takes an array of 2^31 numbers, 8 GB in float32; winner_in_int8 is its twin",
+    "called_from_two_threads": "what happens then is up to the machine's threading layer, and may end the process: no "
+                               "line of a report comes back from it",
+}

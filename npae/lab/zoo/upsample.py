@@ -18,15 +18,18 @@ def _bug(name: str, did: str, subject: str, killed_by: str, says: tuple[str, ...
 
 
 BUGS = (
-    _bug("gradient_of_the_first_pixel", "Of each block only the first pixel's gradient comes back.", PLAIN, "GA", (),
+    _bug("gradient_of_the_first_pixel", "Of each block only the first pixel's gradient comes back.", PLAIN, "GA",
+         ("dx", "the first of every 2 output"),
          Edit(NEAREST_BACK, DX, "dy[:, ::fh, ::fw]")),
     _bug("mean_of_the_block", "The gradients of a block are averaged instead of added.", PLAIN, "GA",
          ("dx", "1/4 ×|¼ ×"), Edit(NEAREST_BACK, "sum(", "mean(")),
     _bug("rows_and_columns_swapped", "dx comes back with rows and columns swapped, which fits a square picture.", WIDE,
          "GA", ("dx", "rows and columns swapped"), Edit(NEAREST_BACK, DX, f"{DX}.swapaxes(1, 2)")),
-    _bug("rows_only", "dx adds up the rows of a block, and takes its first column.", OBLONG, "GA", (),
+    _bug("rows_only", "dx adds up the rows of a block, and takes its first column.", OBLONG, "GA",
+         ("dx", "the first of every 3 output columns"),
          Edit(NEAREST_BACK, "fw, c).sum((2, 4))", "fw, c).sum(2)[:, :, :, 0]")),
-    _bug("tiled_not_repeated_consistent", "The picture is repeated as a whole, np.tile for np.repeat.", OBLONG, "R", (),
+    _bug("tiled_not_repeated_consistent", "The picture is repeated as a whole, np.tile for np.repeat.", OBLONG, "R",
+         ("y", "reshaped where a transpose belongs"),
          Edit(NEAREST, X, "np.tile(x, (1, factor[0], factor[1], 1))"),
          Edit(NEAREST_BACK, DX, "dy.reshape(n, fh, oh // fh, fw, ow // fw, c).sum((1, 3))")),
     _bug("corners_aligned_consistent", "The corners of both pictures are laid on each other.", BILINEAR, "R", (),
@@ -37,7 +40,7 @@ BUGS = (
          Edit(MATRIX, "+= 1 - share", "+= share"),
          Edit(MATRIX, "A[rows, high] += share", "A[rows, high] += 1 - share")),
     _bug("second_tap_overwrites_consistent", "At the edge, where both taps are the same pixel, = loses one.", BILINEAR,
-         "R", (), Edit(MATRIX, "A[rows, high] +=", "A[rows, high] =")),
+         "R", ("y", "= stands where += belongs"), Edit(MATRIX, "A[rows, high] +=", "A[rows, high] =")),
     _bug("gradient_of_nearest", "The gradient is that of the other mode.", BILINEAR, "GA", (),
          Edit(BACKWARD, 'if self.mode == "nearest"', "if self.mode")),
 )

@@ -53,7 +53,7 @@ BUGS: tuple[Bug, ...] = (
             (("np.log1p(z)", "np.log(1 + z)"),), "R", "confident logits cost a finite number"),
     _logits("probabilities_clipped", "clips probabilities at 1e-7 before the logarithm: no pixel costs more than 16.",
             ((f"terms = {LOGITS_VALUE}",
-              "p = np.clip(np.where(logits >= 0, np.ones_like(z), z) / (1 + z), 1e-7, 1 - 1e-7)\n"
+              "p = np.clip(np.where(negative, z, np.ones_like(z)) / (1 + z), 1e-7, 1 - 1e-7)\n"
               "    terms = -x * np.log(p) - (1 - x) * np.log(1 - p)"),), "R", "confident logits cost a finite number"),
     _logits("sigmoid_of_the_size", "forgets the branch of the stable sigmoid for negative logits.",
             (("np.where(negative, z, np.ones_like(z)) / (1 + z)", "1 / (1 + z)"),), "G"),

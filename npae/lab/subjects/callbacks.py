@@ -72,7 +72,7 @@ def patience(losses: list[float], *, longer: int = 0, in_a_row: bool = True, bef
 
 def _callbacks(kernels: ModuleType) -> Report:
     """Best weights, patience and rows of a history."""
-    found, losses = Findings(), [5.0, 3.0, 4.0, 2.0, 2.5, 2.2]
+    found, losses = Findings(), [5.0, 3.0, 4.0, 2.0, 2.0, 2.2]  # of two alike the first is the best
     ends = {"the first weights come back": lambda: 1, "the last weights come back": lambda: len(losses)}
     found.same("ModelCheckpoint gives back the best weights", lambda: _best_of(losses, kernels), lambda: 4, ends,
                "state")
@@ -83,6 +83,7 @@ def _callbacks(kernels: ModuleType) -> Report:
                lambda: 1, {"the best value is lost": lambda: 3}, "state")
     rng = np.random.default_rng(6)
     runs = [(np.linspace(2, 1, 9) + 0.2 * rng.standard_normal(9)).tolist() for _ in range(12)]  # down, with setbacks
+    runs.append([3.0, 2.0, 2.0, 2.0, 1.0])
 
     def ways(**mistake: Any) -> Callable[[], list[int]]:
         return lambda: [patience(run, **mistake) for run in runs]
@@ -96,11 +97,25 @@ def _callbacks(kernels: ModuleType) -> Report:
                lambda: [_stop(r, kernels) for r in runs],
                {"the count is lost": ways(pause=2, forget="count"),
                 "the best value is lost": ways(pause=2, forget="best")}, "state")
+    found.same("in a second fit nothing of the first is remembered", lambda: _second_fit(kernels), lambda: [2, 2, 4, 4],
+               {}, "state")
     found.same("a new fit begins a new history", lambda: _history_rows(kernels, [3, 2]), lambda: 2,
                {"rows of the fit before stay": lambda: 5}, "state")
     found.same("a history takes over the rows of another", lambda: _restored_rows(kernels), lambda: 3,
                {"rows stand twice": lambda: 6}, "state")
     return found.report("Callbacks: epochs with losses of one's own")
+
+
+def _second_fit(kernels: ModuleType) -> list[int]:
+    """Where a second, worse fit ends, and the epoch of the weights that it gives back; again with one more epoch."""
+    ends: list[int] = []
+    for losses in ([9.0, 8.0], [9.0, 8.0, 7.0, 6.0]):
+        model, keep, wait = make(Plain, kernels), ModelCheckpoint(), EarlyStopping(2)
+        for callback in (wait, keep):
+            _told(callback, [3.0, 2.0, 2.5], model)
+            ends.append(_told(callback, losses, model))
+        ends[-1] = int(weights(model)[0])
+    return ends
 
 
 def _history_rows(kernels: ModuleType, fits: list[int]) -> int:

@@ -96,6 +96,8 @@ def _binarisation(kernels: ModuleType) -> Report:
                 "nothing is made a bit": lambda: grey})
     found.same("1/2 itself is black", lambda: binarize_threshold(np.array([0.5, 0.25])), lambda: [0, 0], {})
     x = np.tile(np.arange(1, 10) / 10, (4000, 1))
+    found.test("black is 0, and not -0", lambda: "-0" if any(
+        np.signbit(f(x, np.random.default_rng(0))).any() for f in (binarize_threshold, binarize_sample)) else "")
 
     def draw(seed: int = 0) -> np.ndarray:
         return binarize_sample(x, np.random.default_rng(seed))

@@ -99,7 +99,8 @@ def _memory(found: Findings, make: Callable[..., optim.Optimizer], rule: Rule, s
 
 def _in_place(optimizer: optim.Optimizer) -> str:
     whole, grad = np.concatenate([start(), start()]), np.ones(5)
-    optimizer.step(whole[:5], grad)  # a view, as a model's parameters are of theta
+    with np.errstate(all="ignore"):
+        optimizer.step(whole[:5], grad)  # a view, as a model's parameters are of theta
     wrong = [] if not np.array_equal(whole[:5], start()) else ["theta has not moved"]
     wrong += [] if np.array_equal(grad, np.ones(5)) else ["grad has been changed"]
     wrong += [] if np.array_equal(whole[5:], start()) else ["what stands behind theta has been changed"]
@@ -153,10 +154,10 @@ SCHEDULES: dict[str, tuple[Rate, Rate, dict[str, Rate]]] = {
                     lambda s: 0.45 + 0.35 * math.cos(math.pi * s / 12) if s < 12 else 0.1, {
         "rises again": lambda s: 0.45 + 0.35 * math.cos(math.pi * s / 12),
         "forgets its end": lambda s: 0.4 + 0.4 * math.cos(math.pi * s / 12) if s < 12 else 0.0}),
-    "LinearWarmup": (optim.LinearWarmup(5, optim.StepDecay(0.8, 0.5, 6)),
-                     lambda s: 0.16 * (s + 1) if s < 5 else 0.8 * 0.5**((s - 5) // 6), {
-        "begins at 0": lambda s: 0.16 * s if s < 5 else 0.8 * 0.5**((s - 5) // 6),
-        "counts the warm-up's steps too": lambda s: (0.16 * (s + 1) if s < 5 else 0.8) * 0.5**(s // 6)}),
+    "LinearWarmup": (optim.LinearWarmup(5, optim.ExponentialDecay(0.8, 0.5, 6)),
+                     lambda s: 0.16 * (s + 1) if s < 5 else 0.8 * 0.5**((s - 5) / 6), {
+        "begins at 0": lambda s: 0.16 * s if s < 5 else 0.8 * 0.5**((s - 5) / 6),
+        "counts the warm-up's steps too": lambda s: (0.16 * (s + 1) if s < 5 else 0.8) * 0.5**(s / 6)}),
 }
 
 

@@ -53,10 +53,11 @@ class Greedy(Sampled):
 
 
 class Weights(Callback):
-    """The parameters before the fit and after each batch."""
+    """The parameters before the fit and after each batch, and what callbacks are told of the place."""
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
+        self.places: list[tuple[int, ...]] = []
 
     def on_fit_begin(self, state: State) -> None:
         """Before the first step."""
@@ -65,6 +66,7 @@ class Weights(Callback):
     def on_batch_end(self, state: State) -> None:
         """After each one."""
         self.kept.append(weights(state.model))
+        self.places.append((state.epoch, state.step, state.images, state.steps))
 
 
 def weights(model: Any) -> np.ndarray:
@@ -126,6 +128,9 @@ def _fit(kernels: ModuleType) -> Report:
                                                                         lambda step: step % a_epoch == 0)})
     found.test("the parameters are views of theta afterwards", lambda: _views(model, found))
     found.test("callbacks see the weights of after the step", lambda: _callbacks_in_time(watch.kept, model, found))
+    found.same("callbacks are told how far the epoch has come", lambda: watch.places,
+               lambda: [(epoch, step, min(step * BATCH, PICTURES), a_epoch)
+                        for epoch in range(EPOCHS) for step in range(1, a_epoch + 1)], {}, "state")
     sizes = np.array([[len(x) for x, _, _ in model.seen[:a_epoch]]] * EPOCHS)
     losses = np.array([loss for _, _, loss in model.seen]).reshape(EPOCHS, -1)
     found.same("the reported loss is a mean over pictures", lambda: history["loss"],
@@ -165,6 +170,8 @@ def _seeds(kernels: ModuleType, found: Findings) -> str:
     one, two, other = (weights(fit(Sampled, kernels, seed=seed)[0]) for seed in (7, 7, 8))
     if not np.array_equal(one, two):
         return found.say("the same seed gives other bits")
+    if np.array_equal(one, weights(make(Sampled, kernels))):
+        return "the weights have not moved"
     return found.say("another seed gives the same bits") if np.array_equal(one, other) else ""
 
 

@@ -151,6 +151,13 @@ def test_a_learner_sees_every_stage_and_the_question_of_the_one_that_failed(tmp_
     assert "<--" not in good and "Look again" not in good
 
 
+def test_no_submission_waits_for_numba(tmp_path):
+    text = (DEMOS / "solutions" / "3_conv2d.py").read_text()
+    asks = "        assert 'numba' not in __import__('sys').modules\n"
+    write(tmp_path, {"conv": text.replace(BACKWARD, BACKWARD + asks)})
+    assert grade.grade([tmp_path])[0].points == 10
+
+
 def test_a_file_may_hold_several_exercises_and_half_of_one(tmp_path):
     two = (DEMOS / "solutions" / "2_relu_sigmoid.py").read_text()
     write(tmp_path, {"all": DENSE + two[:two.index("class Sigmoid:")]})

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +138,22 @@ class Grading:
                 if grad.shape != value.shape:
                     raise Wrong(f"{name} has the shape {grad.shape} for N = {len(x)}, {value.shape} belongs there.")
 
+    @cached_property
+    def report(self) -> Report:
+        """The gradient check, in which a backward that raises is one that returns None."""
+        return check(Guarded(self.float64().target), self.x, rng=self.rng)
+
     def _gradient(self, stage: str) -> None:
         specimen = self.float64()
         guarded = Guarded(specimen.target)
-        report = check(guarded, self.x, rng=self.rng)  # of a copy: what is raised there is lost, so once more
         guarded.backward(np.ones_like(np.array(specimen.forward(self.x))))
-        for row in report.rows:
+        for row in self.report.rows:
             if _stage_of(row.name) == stage and not row.ok:
                 if not self.passed["shapes"] and (guarded.raised or row.refused):
                     raise Wrong(FOLLOWS)
                 if guarded.raised:
                     raise Wrong(f"backward raised {said(guarded.raised[0], self.file)}.")
-                raise Wrong(_looks(row, report, Facts(self.part.numbers)))
+                raise Wrong(_looks(row, self.report, Facts(self.part.numbers)))
 
     def _composition(self) -> None:
         """Of the layers above and below, and of the two themselves as far as they are right alone."""
@@ -164,6 +169,7 @@ class Grading:
                 raise Wrong(f"In a net with two of them, in {row.explain()}.")
 
     def _state(self) -> None:
+        """Where not even the shapes are right, that is why."""
         try:
             self._keeps_state()
         except BaseException:
@@ -175,9 +181,8 @@ class Grading:
         specimen = self.float64()
         if not any(np.any(grad) for grad in specimen.pull(np.ones_like(specimen.forward(self.x))).values()):
             raise Wrong("This counts as soon as one gradient is not zero.")
-        report = check(self.float64().target, self.x, rng=self.rng)
         maker, draw = Maker(self.make, self.rng, 0), np.random.default_rng(3)
-        lines = [*report.lines, *state_lines(maker, lambda shape: spread(draw, shape), self.x, 0)]
+        lines = [*self.report.lines, *state_lines(maker, lambda shape: spread(draw, shape), self.x, 0)]
         wrong = [line for line in lines if line.status == "FAIL"]
         if wrong:
             raise Wrong(f"Not so: {wrong[0].claim} ({wrong[0].figure}).")
@@ -193,9 +198,9 @@ def _looks(row: Row, report: Report, facts: Facts) -> str:
     name = f"d{row.name}"
     if row.refused:
         return f"{name}: {row.reason}."
-    told = [text for text in report.explanations if name in text.replace(",", " ").split()]
     got, want = (np.reshape([getattr(e, of) for e in row.entries], row.shape) for of in ("analytic", "numeric"))
-    told += [text for text in [explain(name, got, want, facts)] if text and not told]
+    told = [text for text in report.explanations if name in text.replace(",", " ").split()]
+    told = told or [text for text in [explain(name, got, want, facts)] if text]
     if told:
         return f"{'; '.join(told)}."
     wrong = [entry for entry in row.entries if entry.verdict is Verdict.FAIL]

@@ -59,6 +59,12 @@ def test_an_untouched_exercise_gets_nothing_and_the_place_to_begin(stem, graded)
         assert f"backward of {part.kind} is still blank: begin with the derivation" in remark
 
 
+def test_a_backward_that_does_nothing_is_blank_too(graded):
+    text = solution("1_dense")
+    _, hints, remarks = graded("1_dense", text[:text.index("        self.b.grad +=")] + "        pass\n")
+    assert not hints and remarks[0].startswith("backward of Dense is still blank")
+
+
 def functions(text):
     """Name -> source of every function; a class's are called Class.name."""
     tree = ast.parse(text)

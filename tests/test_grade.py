@@ -3,6 +3,9 @@ import contextlib
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from npae.cli import main
 from npae.lab import grade, gradebook
 from npae.lab.exercises import EXERCISES
+from npae.lab.stages import FOLLOWS
 
 DEMOS = Path(__file__).resolve().parent.parent / "demos"
 DENSE = (DEMOS / "solutions" / "1_dense.py").read_text()
@@ -93,6 +97,7 @@ def test_the_table_has_a_row_for_each_student_and_what_to_talk_about(graded):
     talk = " ".join(graded[1][graded[1].index("What to talk about:"):].split())
     assert talk.startswith("What to talk about: 2 x Dense, bias: db is wrong in 3 of 3 entries")
     assert "(bert, karla/1_dense)" in talk and "Look again" not in talk
+    assert " ".join(FOLLOWS.split()) not in talk  # jan has it five times
     assert max(map(len, graded[1].splitlines())) <= gradebook.WIDTH
 
 
@@ -138,6 +143,31 @@ def test_the_facts_of_a_process_that_was_ended_are_read_as_far_as_they_go(tmp_pa
     assert list(grade._facts(told)) == []
     told.write_text('{"part": "Dense"}\n5\n{"part": "De')
     assert list(grade._facts(told)) == [{"part": "Dense"}]
+
+
+@pytest.mark.parametrize(("printed", "lines"), [(b"", 0), (b"one", 1), (b"one\n", 1), (b"one\ntwo", 2), (b"\n\n", 2)])
+def test_lines_that_are_printed_are_counted(printed, lines):
+    out, into = os.pipe()
+    os.write(into, printed)
+    os.close(into)
+    count = [0]
+    grade._count_lines(os.fdopen(out, "rb"), count)
+    assert count == [lines]
+
+
+def test_a_submission_does_not_get_what_is_typed_at_the_terminal(tmp_path):
+    write(tmp_path, {"asks": CLASS["lea"]})
+    done = subprocess.run([sys.executable, "-m", "npae", "grade", str(tmp_path / "asks.py")], input="lea\n", text=True,
+                          capture_output=True, cwd=DEMOS.parent)
+    assert done.returncode == 1 and "EOFError" in done.stdout
+
+
+def test_the_table_of_layers_without_weights_has_no_column_for_them():
+    told = [{"part": kind, "stage": stage, "ok": True, "hint": ""} for kind in ("ReLU", "Sigmoid")
+            for stage in ("shapes", "input", "composition", "state")]
+    g = grade._as_grade("anna", Path("anna.py"), EXERCISES[1], told, [])
+    assert gradebook.table([g]).splitlines()[1].split() == [
+        "student", "shapes", "input", "composition", "state", "total"]
 
 
 def test_a_learner_sees_every_stage_and_the_question_of_the_one_that_failed(tmp_path, capsys):

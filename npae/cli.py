@@ -78,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("target", nargs="?", default="all", metavar="TARGET", help="a layer, a recipe, or all")
     p.set_defaults(run=_gradcheck)
 
+    p = commands.add_parser("grade", help="grade layers that learners have written (demos/exercises); runs their code")
+    p.add_argument("paths", nargs="+", metavar="FILE", help="a .py file, or a folder of them, which gives a table")
+    p.add_argument("--json", metavar="FILE", help="write the grades with all hints")
+    p.add_argument("--csv", metavar="FILE", help="write the table")
+    p.add_argument("--seconds", type=float, default=60, metavar="S", help="end a submission then (default: 60)")
+    p.set_defaults(run=_grade)
+
     p = commands.add_parser("data", help="what there is of a data set, and a sheet of its pictures")
     p.add_argument("name", nargs="?", default="strokes", metavar="DATA", help="strokes, mnist, or a path")
     p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
@@ -212,6 +219,22 @@ def _gradcheck(args: argparse.Namespace) -> int:
     verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {'; '.join(wrong)}"
     print(f"{count} report{'s' * (count != 1)} in {seconds:.0f} s: {verdict}")
     return 1 if wrong else 0
+
+
+def _grade(args: argparse.Namespace) -> int:
+    from npae import store
+    from npae.lab import grade, gradebook
+
+    grades = grade.grade(args.paths, seconds=args.seconds)
+    if any(os.path.isdir(path) for path in args.paths):
+        print(gradebook.table(grades))
+    else:
+        print("\n\n".join(map(gradebook.sheet, grades)))
+    if args.json is not None:
+        store.write_json(args.json, gradebook.as_json(grades))
+    if args.csv is not None:
+        store.write_text(args.csv, gradebook.as_csv(grades))
+    return 0 if all(g.ok for g in grades) else 1
 
 
 def _data(args: argparse.Namespace) -> int:

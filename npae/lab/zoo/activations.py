@@ -68,6 +68,8 @@ KINKS = (
          Edit(f"{ROOM}ReLU.on_branch", "self.alpha", "0.01")),
     _bug("leaky_held_as_relu", "A held branch is continued with slope 0 on the left.", LEAKY, "G", (),
          Edit(f"{ROOM}ReLU.on_branch", "self.alpha", "0")),
+    _bug("relu_branch_not_told", "The layer does not say on which side of its kink it is.", "ReLU()", "G", (),
+         Edit(f"{ROOM}ReLU.branch", "return y > 0", "return None")),
     _bug("relu_branch_with_0", "The signature of the branch is y >= 0, which holds everywhere.", "ReLU()", "G", (),
          Edit(f"{ROOM}ReLU.branch", "y > 0", "y >= 0")),
 )

@@ -91,7 +91,7 @@ def swapped_code(function: FunctionType, source: str) -> Iterator[None]:
     """
     path = inspect.getsourcefile(function) or "?"
     kept = function.__code__
-    function.__code__ = _code_in(compile(source, path, "exec"), kept.co_qualname)
+    function.__code__ = _code_in(compile(source, path, "exec", dont_inherit=True), kept.co_qualname)
     try:
         yield
     finally:

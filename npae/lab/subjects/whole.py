@@ -26,9 +26,9 @@ Pairs = list[tuple[Terms, Terms]]
 
 def model_report(title: str, problem: Problem, lines: Sequence[Line] = ()) -> Report:
     """The protocol of a model: gradient, reference, batch and state, and lines of its own."""
-    def check() -> Report:  # takes facts=problem.facts as soon as gradcheck.check does
+    def check() -> Report:
         rng = np.random.default_rng(7) if problem.noise else None
-        return gradcheck.check(problem.make(), problem.x, y=problem.y, rng=rng)
+        return gradcheck.check(problem.make(), problem.x, y=problem.y, rng=rng, facts=problem.facts)
 
     return report(title, check, [*_reference(problem), *lines, *_batch(problem), *_state(problem)])
 

@@ -83,6 +83,8 @@ INPUT = (
          _back(DX, "(dz - dz.mean(0)) @ W.T")),
     _bug("dy_zeroed", "Backward clears the gradient that it was given.", PLAIN, "S",
          ("writes into dy",), _back(DZ, "dy * activation.slope(y)\n    dy[...] = 0")),
+    _bug("dx_not_asked_for", "dx is computed and given where nobody asked for it.", PLAIN, "S", (),
+         Edit("npae.layers.affine:Affine._backward", " if need_dx else None", "")),
     _bug("gradients_only_with_dx", "Without dx nothing is done: a net's first layer never learns.", PLAIN, "S",
          ("is zero",), Edit("npae.layers.affine:Affine._backward", "x, y = self.saved",
                             "x, y = self.saved\n        if not need_dx:\n            return None")),

@@ -40,6 +40,8 @@ DROPOUTS = (
           "rng.random(x.shape)", "rng.random(x.shape[1:])"),
     _draw(DROPOUT, "same_mask_every_time", "The generator is made anew in each forward.", "RM", ("the mean is",),
           "rng.random(x.shape)", "np.random.default_rng(0).random(x.shape)"),
+    _bug("x_itself_without_a_generator", "Without a generator y is x itself, not a copy.", DROPOUT, "S", (),
+         Edit(f"{NOISE}_Noise._forward", "x.copy() if scale", "x if scale")),
     _bug("noise_without_a_generator", "Without a generator the layer draws from one of its own, in evaluation too.",
          DROPOUT, "R", ("without a generator",),
          Edit(f"{NOISE}_Noise._forward", "if self.rng is None or self.amount == 0",

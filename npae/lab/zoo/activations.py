@@ -76,14 +76,10 @@ KINKS = (
     _bug("leaky_held_as_relu", "A held branch is continued with slope 0 on the left.", LEAKY, "G",
          ("on held branches",),
          Edit(f"{ROOM}ReLU.on_branch", "self.alpha", "0")),
-<<<<<<< HEAD
-    _bug("relu_branch_with_0", "The signature of the branch is y >= 0, which holds everywhere.", "ReLU()", "G",
-         ("on held branches",),
-=======
     _bug("relu_branch_not_told", "The layer does not say on which side of its kink it is.", "ReLU()", "G", (),
          Edit(f"{ROOM}ReLU.branch", "return y > 0", "return None")),
-    _bug("relu_branch_with_0", "The signature of the branch is y >= 0, which holds everywhere.", "ReLU()", "G", (),
->>>>>>> bfb3b86e1f1a29d8f4bdff2042a57b300dfd11a4
+    _bug("relu_branch_with_0", "The signature of the branch is y >= 0, which holds everywhere.", "ReLU()", "G",
+         ("on held branches",),
          Edit(f"{ROOM}ReLU.branch", "y > 0", "y >= 0")),
 )
 VALUES = (

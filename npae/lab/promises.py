@@ -215,9 +215,10 @@ def _zero_units(case: Case, make: Make) -> str:
 
 
 def _ties(case: Case, make: Make) -> str:
-    """Pictures of -1, 0 and 1, and then of zeros alone; the gradients are of whole numbers, exact."""
+    """Pictures of -1, 0 and 1, of zeros alone, of -inf alone; the gradients are of whole numbers, exact."""
     rng, layer = np.random.default_rng(4), make(np.float64)
-    for x in (rng.integers(-1, 2, case.input_shapes[0]) * 1.0, np.zeros(case.input_shapes[0])):
+    shape = case.input_shapes[0]
+    for x in (rng.integers(-1, 2, shape) * 1.0, np.zeros(shape), np.full(shape, -np.inf)):
         y = layer.forward(x)
         dy = rng.integers(1, 100, y.shape) * 1.0
         wrong = _differ(layer.backward(dy), oracles.max_pool2d_input_grad(x, dy, layer), 0, "dx")

@@ -101,7 +101,7 @@ def scaled(pair: Pair, facts: Facts) -> str:
     if abs(c + 1) < NEAR:
         return f"{name} has the wrong sign in all {n} entries"
     meant = called(c, facts)
-    if n < FEW and not meant and "." in show(c):
+    if n < FEW and not meant and not simple(c):
         return ""  # one number is always some multiple of another
     return f"{name} is {show(c)} × {pair.right} in all {n} entries{meant}"
 
@@ -116,14 +116,23 @@ def factor(pair: Pair) -> float | None:
 
 
 def show(c: float) -> str:
-    """A factor as people write it: 3, 1/3, -½, 0.731."""
+    """A factor as people write it: 3, 1/3, -½, 0.3, 2/3, 0.731059."""
     near = Fraction(c).limit_denominator(10_000)
-    simple = 1 in (abs(near.numerator), near.denominator) or max(abs(near.numerator), near.denominator) <= 12
-    if near and simple and abs(c - near) <= NEAR * abs(c):
-        if near.denominator == 2:
+    if near and abs(c - near) <= NEAR * abs(c):
+        if abs(near) == Fraction(1, 2):
             return "½" if near > 0 else "-½"
-        return str(near)
+        if 1 in (abs(near.numerator), near.denominator):
+            return str(near)
+        if abs(c - round(c, 3)) <= NEAR * abs(c):
+            return f"{round(c, 3):g}"
+        if max(abs(near.numerator), near.denominator) <= 12:
+            return str(near)
     return f"{c:.6g}"
+
+
+def simple(c: float) -> bool:
+    """Is it a number that people write, and no accident?"""
+    return "." not in show(c) or abs(c - round(c, 3)) <= NEAR * abs(c)
 
 
 def called(c: float, facts: Facts) -> str:
@@ -150,7 +159,7 @@ def called(c: float, facts: Facts) -> str:
 
 def rearranged(pair: Pair, facts: Facts) -> str:
     """Transposed, turned, swapped, shifted: the same numbers elsewhere."""
-    for words, candidate, known in chain(_arrangements(pair), _sums(pair)):
+    for words, candidate, known in chain(_arrangements(pair), _sums(pair), _by_sample(pair, facts)):
         moved = Pair(pair.name, pair.got[known], candidate[known], np.full(pair.got[known].shape, _coarse(pair)),
                      pair.right)
         if not np.any(np.abs(moved.want) > 100 * moved.tol) or not _says_something(pair):
@@ -158,7 +167,7 @@ def rearranged(pair: Pair, facts: Facts) -> str:
         if moved.fits(moved.want):
             return f"{pair.name} {words.format(right=pair.right)}"
         c = factor(moved)
-        if c is not None:
+        if c is not None and (simple(c) or called(c, facts)):
             return f"{pair.name} {words.format(right=pair.right)}, times {show(c)}{called(c, facts)}"
     return ""
 
@@ -225,6 +234,17 @@ def _reshaped(want: Array) -> Iterator[tuple[str, Array]]:
                    inner.transpose(0, 3, 2, 1).reshape(want.shape))
 
 
+def _by_sample(pair: Pair, facts: Facts) -> Iterator[tuple[str, Array, tuple]]:
+    """Rows of several samples an image: sample by sample, or image by image?"""
+    k = int(facts.numbers.get("the number of samples", 0))
+    n, odd = divmod(len(pair.want), k) if k > 1 and pair.want.ndim else (0, 1)
+    if odd or n < 2:
+        return
+    for words, shape in (("image by image instead of sample by sample", (k, n)), ("sample by sample", (n, k))):
+        moved = pair.want.reshape(*shape, -1).swapaxes(0, 1).reshape(pair.want.shape)
+        yield f"is {{right}} {words}, reshaped where a transpose belongs", moved, (slice(None),) * pair.want.ndim
+
+
 def _sums(pair: Pair) -> Iterator[tuple[str, Array, tuple]]:
     """Summed over one axis too many, and spread out over it again."""
     want = pair.want
@@ -259,7 +279,8 @@ def in_part(pair: Pair, facts: Facts) -> str:
     for where, words in _regions(wrong, pair.axes):
         there = pair.part(where)
         if there.fits(np.zeros_like(there.want)):
-            return f"{words} of {pair.name} is missing: {there.want.size} entries are zero, the others are right"
+            return (f"{words} of {pair.name} {_is(words)} missing: {there.want.size} entries are zero, "
+                    "the others are right")
         sentence = scaled(there, facts)
         if sentence:
             return f"in {words}, {sentence}; elsewhere it is right"
@@ -268,6 +289,10 @@ def in_part(pair: Pair, facts: Facts) -> str:
             return f"the border of {pair.name} is missing: it is zero there, and right inside"
         return f"of the {wrong.size} entries of {pair.name}, {int(wrong.sum())} are zero and the others are right"
     return ""
+
+
+def _is(words: str) -> str:
+    return "are" if words.endswith("s") else "is"
 
 
 def _is_border(wrong: Array, pair: Pair) -> bool:
@@ -323,9 +348,9 @@ def multiplied(pair: Pair, facts: Facts) -> str:
 def offset(pair: Pair, facts: Facts) -> str:
     """got = want + c q, with a constant, or with an array that is known."""
     gap = Pair(pair.name, pair.got - pair.want, np.ones_like(pair.want), pair.tol)
-    if gap.got.size > 2 or gap.got.ndim == 0:
-        c = float(np.mean(gap.got))
-        if gap.fits(c * gap.want):
+    c = float(np.mean(gap.got))
+    if (gap.got.size >= FEW or _named(c, facts)) and gap.fits(c * gap.want):
+        if c:
             return f"{pair.name} is off by a constant: {show(c)}{_named(c, facts)} is added to {pair.right}"
     for what, array in facts.arrays.items():
         q = _broadcast(array, pair.want)

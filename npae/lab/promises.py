@@ -12,6 +12,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Line
+from npae.gradcheck.explain import show
 from npae.gradcheck.report import attempt
 from npae.gradcheck.specimen import same_branch
 from npae.lab import oracles
@@ -44,7 +45,7 @@ def promises(case: Case, make: Make) -> Iterator[Line]:
     layer = make(np.float64)
     bends = [getattr(part, "activation", part) for part in layer.walk()]
     if any(isinstance(bend, ReLU | MaxPool2d) for bend in bends):
-        yield ask("branches can be told, held and let go, and the gradient is the same", "gradient", _held)
+        yield ask("branches can be told and let go, and on held branches the gradient is the same", "gradient", _held)
     if isinstance(bends[0], ReLU):
         yield ask("at exactly 0 the slope is that of the left side", "reference",
                   _zero_units if isinstance(layer, Affine) else _zeros)
@@ -130,7 +131,7 @@ def _kept(case: Case, make: Make) -> str:
     kept.forward(small)
     other.forward(large)
     wrong = _differ(kept.backward(dy), fresh.backward(dy), 0, "dx")
-    return f"{wrong}, after the forward of another layer" if wrong else ""
+    return f"{wrong} after the forward of another layer: something is shared between two instances" if wrong else ""
 
 
 def _fresh(case: Case, make: Make) -> str:
@@ -200,7 +201,12 @@ def _zeros(case: Case, make: Make) -> str:
     layer, x = make(np.float64), np.resize([0.0, 1.5, -0.0, -2.0, 0.0], (3, 7))
     layer.forward(x)
     dy = _draw(case, shape=x.shape)
-    return _differ(layer.backward(dy), np.where(x > 0, dy, layer.alpha * dy), 0, "dx")
+    dx = layer.backward(dy)
+    wrong = _differ(dx, np.where(x > 0, dy, layer.alpha * dy), 0, "dx")
+    slopes = (dx / dy)[x == 0]
+    if wrong and np.ptp(slopes) < ROUNDING:
+        return f"{wrong}: at x = 0, dx / dy is {show(slopes[0]) if slopes[0] else 0} where {layer.alpha:g} belongs"
+    return wrong
 
 
 def _zero_units(case: Case, make: Make) -> str:
@@ -221,9 +227,11 @@ def _ties(case: Case, make: Make) -> str:
     for x in (rng.integers(-1, 2, shape) * 1.0, np.zeros(shape), np.full(shape, -np.inf)):
         y = layer.forward(x)
         dy = rng.integers(1, 100, y.shape) * 1.0
-        wrong = _differ(layer.backward(dy), oracles.max_pool2d_input_grad(x, dy, layer), 0, "dx")
+        dx = layer.backward(dy)
+        wrong = _differ(dx, oracles.max_pool2d_input_grad(x, dy, layer), 0, "dx")
         if wrong:
-            return wrong
+            whole = np.sum(dx) > np.sum(dy) + 0.5
+            return f"{wrong}: the gradient goes to every maximum, each gets all of it" if whole else wrong
     return ""
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from npae.gradcheck.diagnosis.jacobian import alike
-from npae.gradcheck.diagnosis.rows import NOTHING, call, explain_row, wrong_rows
+from npae.gradcheck.diagnosis.rows import NOTHING, wrong_of, wrong_rows
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.verdicts import Row
 
@@ -29,4 +29,5 @@ def diagnose_function(claimed: dict[str, Array], arrays: dict[str, Array], rows:
 
 
 def _told(row: Row, claimed: dict[str, Array], facts: Facts) -> str:
-    return explain_row(row, claimed[row.name], facts) or NOTHING.format(call(row.name))
+    wrong = wrong_of(row, claimed[row.name])
+    return wrong.explain(facts) or NOTHING.format(wrong.name)

@@ -11,13 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
+from npae.gradcheck.diagnosis.rows import CLOSE
 from npae.gradcheck.diagnosis.shares import differences
 from npae.gradcheck.specimen import Specimen
 
 MOST = 600
 """Outputs, and entries of an array, up to which whole Jacobians are made: a sample shape of a lesson, not MNIST."""
-CLOSE = 1e-7
-"""Of the largest entry: how well differences without a tolerance of their own are trusted here."""
 
 Array = np.ndarray
 
@@ -64,6 +63,10 @@ class Pullback:
         if name not in self._numeric:
             self._numeric[name] = self._held(lambda: differences(self.again, self.arrays[name]))
         return self._numeric[name]
+
+    def right(self, name: str) -> Array:
+        """The right gradient as a whole, J^T g."""
+        return (self.numeric(name).T @ np.ravel(self.g)).reshape(self.arrays[name].shape)
 
     @cached_property
     def _claimed(self) -> dict[str, Array]:
@@ -157,14 +160,17 @@ class Pullback:
             self._last.activation = kept
 
     def _held(self, measure: Callable[[], Array]) -> Array:
-        """With the branches of this point held, where the layer can."""
-        if self.branch is None or not hasattr(self.specimen.target, "hold"):
+        """With the branches of this point held, where the layer can and where that changes nothing."""
+        target = self.specimen.target
+        if self.branch is None or not hasattr(target, "hold"):
             return measure()
-        self.specimen.target.hold(self.branch)
+        target.hold(self.branch)
         try:
-            return measure()
+            if np.array_equal(self.again(), self.y):
+                return measure()
         finally:
-            self.specimen.target.hold(None)
+            target.hold(None)
+        return measure()
 
 
 def alike(a: Array, b: Array, size: float | None = None) -> bool:

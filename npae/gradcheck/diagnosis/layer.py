@@ -11,7 +11,7 @@ import numpy as np
 
 from npae.gradcheck.diagnosis import outputs
 from npae.gradcheck.diagnosis.jacobian import Pullback, alike
-from npae.gradcheck.diagnosis.rows import NOTHING, axes_of, call, explain_row, wrong_rows
+from npae.gradcheck.diagnosis.rows import NOTHING, Wrong, call, wrong_of, wrong_rows
 from npae.gradcheck.diagnosis.shares import shares_of_uses
 from npae.gradcheck.diagnosis.slope import of_slope
 from npae.gradcheck.diagnosis.substitutes import substituted
@@ -34,12 +34,13 @@ def diagnose_layer(specimen: Specimen, x: Array, g: Array, claimed: dict[str, Ar
     found = _of_all(pull, claimed)
     if found:
         return found
-    plain = {row.name: explain_row(row, claimed[row.name], facts, axes_of(row.name, claimed[row.name]))
-             for row in wrong}
-    open_ = [row.name for row in wrong if not _is_number(plain[row.name])]
-    slopes = of_slope(pull, open_, claimed) if pull.small and open_ else {}
-    told = [slopes.get(row.name) or _of_row(pull, row, claimed[row.name], plain[row.name], facts)
-            or NOTHING.format(call(row.name)) for row in wrong]
+    small = pull.small and not any(claimed[row.name].dtype == object for row in wrong)
+    found_rows = [wrong_of(row, claimed[row.name], pull.right(row.name) if small else None) for row in wrong]
+    plain = {w.row.name: w.explain(facts) for w in found_rows}
+    open_ = [name for name, words in plain.items() if not _is_number(words)]
+    slopes = of_slope(pull, open_, claimed) if small and open_ else {}
+    told = [slopes.get(w.row.name) or _of_row(pull, w, plain[w.row.name], facts) or NOTHING.format(w.name)
+            for w in found_rows]
     return tuple(dict.fromkeys(told))
 
 
@@ -128,42 +129,39 @@ def _draws(pull: Pullback) -> bool:
     return before != str(rng.bit_generator.state)
 
 
-def _of_row(pull: Pullback, row: Row, claimed: Array, plain: str, facts: Facts) -> str:
+def _of_row(pull: Pullback, wrong: Wrong, plain: str, facts: Facts) -> str:
     """By the entries alone where that says all; then by the outputs that are counted; then by another x or W."""
-    name, whole = call(row.name), len(row.entries) == row.size and not row.directions
-    parts = getattr(pull.specimen.target, "input_parts", ()) if row.name == "x" else ()
-    weak = plain.startswith("of the")
-    if parts and whole and (not plain or plain.startswith("in ")):
-        said = _of_parts(row, parts, facts)
+    name, claimed = wrong.name, wrong.got
+    parts = getattr(pull.specimen.target, "input_parts", ()) if wrong.row.name == "x" and wrong.whole else ()
+    if parts and (not plain or plain.startswith("in ")):
+        said = _of_parts(wrong, parts, facts)
         if said:
             return said
-    if (plain and not weak) or not pull.small or not whole:
+    if (plain and not plain.startswith("of the")) or not wrong.whole or not pull.small:
         return plain
-    J, B = pull.numeric(row.name), pull.claimed(row.name)
+    J, B = pull.numeric(wrong.row.name), pull.claimed(wrong.row.name)
     said = ""
-    if pull.linear(row.name, claimed):
+    if pull.linear(wrong.row.name, claimed):
         said = outputs.counted(name, J, B, pull) or outputs.transposed(name, J, B, pull)
         said = said or outputs.of_first_image(name, J, B, pull) or outputs.of_winners(name, J, B, pull)
         said = said or outputs.displaced(name, J, B, pull)
-    if not said and row.name != "x":
-        used = shares_of_uses(pull.specimen.target, pull.specimen.params[row.name], pull.again, pull.g,
+    if not said and wrong.row.name != "x":
+        used = shares_of_uses(pull.specimen.target, pull.specimen.params[wrong.row.name], pull.again, pull.g,
                               np.ravel(claimed), list(np.ndindex(claimed.shape)))
         said = f"{name}: {used}" if used else ""
-    said = said or substituted(pull, row, claimed) or outputs.of_other_dy(pull, name, J, claimed)
+    said = said or substituted(pull, wrong.row, claimed) or outputs.of_other_dy(pull, name, J, claimed)
     return said or outputs.kept_one(name, J, claimed, pull) or plain
 
 
-def _of_parts(row: Row, parts: tuple[str, ...], facts: Facts) -> str:
+def _of_parts(wrong: Wrong, parts: tuple[str, ...], facts: Facts) -> str:
     """x = [mu | logvar]: the columns of each part, by its own name."""
-    got, want, tol = (np.array([getattr(e, field) for e in row.entries]).reshape(row.shape)
-                      for field in ("analytic", "numeric", "tol"))
-    d = row.shape[1] // len(parts)
-    cut = [slice(i * d, (i + 1) * d) for i in range(len(parts))]
-    if len(parts) == 2 and Pair("", got, np.hstack([want[:, cut[1]], want[:, cut[0]]]), tol).fits(
-            np.hstack([want[:, cut[1]], want[:, cut[0]]])):
+    d = wrong.got.shape[1] // len(parts)
+    columns = [np.s_[:, i * d:(i + 1) * d] for i in range(len(parts))]
+    got, want = ([array[at] for at in columns] for array in (wrong.got, wrong.want))
+    if len(parts) == 2 and alike(got[0], want[1]) and alike(got[1], want[0]):
         return f"the gradients of {parts[0]} and {parts[1]} are swapped"
-    said = []
-    for part, columns in zip(parts, cut, strict=True):
-        if np.any(Pair("", got[:, columns], want[:, columns], tol[:, columns]).wrong):
-            said.append(explain(f"d{part}", got[:, columns], want[:, columns], facts, tol=tol[:, columns]))
+    pairs = {part: Pair(f"d{part}", got[i], want[i], wrong.tol[at]) for i, (part, at) in
+             enumerate(zip(parts, columns, strict=True))}
+    said = [explain(pair.name, pair.got, pair.want, facts, tol=pair.tol) for pair in pairs.values()
+            if np.any(pair.wrong)]
     return "; ".join(said) if all(said) else ""

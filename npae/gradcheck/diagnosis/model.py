@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from npae.gradcheck.diagnosis.jacobian import alike
+from npae.gradcheck.diagnosis.jacobian import MOST, alike
 from npae.gradcheck.diagnosis.layer import layer_facts
-from npae.gradcheck.diagnosis.rows import axes_of, call, explain_row, wrong_rows
+from npae.gradcheck.diagnosis.rows import Wrong, wrong_of, wrong_rows
 from npae.gradcheck.diagnosis.shares import differences, shares_of_terms, shares_of_uses
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.specimen import Specimen
@@ -28,12 +28,29 @@ def diagnose_model(specimen: Specimen, x: Array, y: Array | None, claimed: dict[
     for row in wrong_rows(rows):
         said = _of_terms(specimen, x, y, row)
         if not said:
-            plain = explain_row(row, claimed[row.name], facts, axes_of(row.name, claimed[row.name]))
-            said = [plain.removeprefix(call(row.name)).strip()] if plain else []
+            wrong = wrong_of(row, claimed[row.name], _whole(specimen, x, y, row))
+            plain = wrong.explain(facts) or _of_halves(wrong)
+            said = [plain.removeprefix(wrong.name).strip()] if plain else []
         said = said or _of_uses(specimen, x, y, row) or _of_images(specimen, x, y, row)
         for words in said or ["nothing that is known explains it"]:
             told.setdefault(words, []).append(row.name)
     return tuple(f"{_listed(names)}: {words}" for words, names in told.items())
+
+
+def _whole(specimen: Specimen, x: Array, y: Array | None, row: Row) -> Array | None:
+    """The right gradient of all entries of a small parameter, not only of those that were looked at."""
+    if row.size > MOST:
+        return None
+    value = specimen.params[row.name].value
+    return differences(lambda: np.array([specimen.loss(x, y)["loss"]]), value).reshape(row.shape)
+
+
+def _of_halves(wrong: Wrong) -> str:
+    """Two heads are one layer: mu is the first half of its units, logvar the second."""
+    d, odd = divmod(wrong.got.shape[-1], 2)
+    if not wrong.whole or odd or not alike(wrong.got, np.concatenate([wrong.want[..., d:], wrong.want[..., :d]], -1)):
+        return ""
+    return "the first half of the units and the second are swapped"
 
 
 def _listed(names: list[str]) -> str:

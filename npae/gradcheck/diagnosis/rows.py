@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from npae.gradcheck.verdicts import Row, Verdict
 
 Array = np.ndarray
 NOTHING = "nothing that is known explains {}: its worst entries are above"
+CLOSE = 1e-7
+"""Of the largest entry: how well differences without a tolerance of their own are trusted in an explanation."""
 
 
 def call(name: str) -> str:
@@ -23,15 +26,50 @@ def wrong_rows(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.refused is None and row.count(Verdict.FAIL)]
 
 
-def explain_row(row: Row, claimed: Array, facts: Facts, axes: tuple[str, ...] = ()) -> str:
-    """By the entries alone; in their places where all were looked at."""
-    got, want, tol = (np.array([getattr(e, field) for e in row.entries]) for field in ("analytic", "numeric", "tol"))
+@dataclass(frozen=True)
+class Wrong:
+    """A gradient as claimed (got) beside the right one (want): whole arrays, or the entries that were looked at."""
+
+    row: Row
+    got: Array
+    want: Array
+    tol: Array
+    whole: bool
+
+    @property
+    def name(self) -> str:
+        """dW, say."""
+        return call(self.row.name)
+
+    def explain(self, facts: Facts) -> str:
+        """By the numbers alone."""
+        if self.whole:
+            return explain(self.name, self.got, self.want, facts, tol=self.tol, axes=axes_of(self.row.name, self.got))
+        pair = Pair(self.name, self.got, self.want, self.tol)
+        what = "directions" if self.row.directions else "checked entries"
+        said = scaled(pair, facts).replace("entries", what) if np.any(pair.wrong) else ""
+        return said or self._single()
+
+    def _single(self) -> str:
+        """What the wrong entries have in common that the fast mode has found."""
+        found = self.row.wrong_entries
+        if not found or any(entry.analytic for entry in found):
+            return ""
+        return f"the wrong entries of {self.name} that were found are zero, and belong not to be"
+
+    def part(self, where: tuple) -> Wrong:
+        """Some of the columns, say."""
+        return Wrong(self.row, self.got[where], self.want[where], self.tol[where], self.whole)
+
+
+def wrong_of(row: Row, claimed: Array, want: Array | None = None) -> Wrong:
+    """The whole arrays where all entries were looked at, or where somebody has the right gradient as a whole."""
+    got, right, tol = (np.array([getattr(e, field) for e in row.entries]) for field in ("analytic", "numeric", "tol"))
     if len(row.entries) == row.size and not row.directions:
-        return explain(call(row.name), got.reshape(row.shape), want.reshape(row.shape), facts,
-                       tol=tol.reshape(row.shape), axes=axes)
-    what = "directions" if row.directions else "checked entries"
-    pair = Pair(call(row.name), got, want, tol)
-    return scaled(pair, facts).replace("entries", what) if np.any(pair.wrong) else ""
+        return Wrong(row, got.reshape(row.shape), right.reshape(row.shape), tol.reshape(row.shape), True)
+    if want is not None:
+        return Wrong(row, claimed, want, np.full(row.shape, CLOSE * float(np.max(np.abs(want), initial=0))), True)
+    return Wrong(row, got, right, tol, False)
 
 
 def axes_of(name: str, array: Array) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ def stand_ins(name: str, value: Array, y: Array) -> Iterator[tuple[str, Array]]:
         yield "x²", value * value
         if value.ndim == 4:
             yield "x with rows and columns swapped", value.swapaxes(1, 2).reshape(value.shape)
+            yield "x as (N, C, H, W)", value.transpose(0, 3, 1, 2).reshape(value.shape)
             for axis, what in ((1, "row"), (2, "column")):
                 for at, place in ((0, "first"), (-1, "last")):
                     without = value.copy()

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npae.gradcheck.diagnosis.formulas import formula
+from npae.gradcheck.diagnosis.formulas import OF_ONE, formula
+from npae.gradcheck.diagnosis.jacobian import alike
 from npae.gradcheck.diagnosis.substitutes import stand_ins
-from npae.gradcheck.explain import AXES, explain
+from npae.gradcheck.explain import AXES, Pair, explain, factor, show
 from npae.gradcheck.facts import Facts
 
 Array = np.ndarray
@@ -18,8 +19,8 @@ def explain_values(y: Array, expected: Array, arrays: dict[str, Array], referenc
                    facts: Facts) -> str:
     """y beside the reference's; then the reference once more, for another x or W than the one that was handed in."""
     axes = AXES["picture"] if y.ndim == 4 else AXES["features"] if y.ndim == 2 else ()
-    arrays_of_y = Facts(arrays={name: array for name, array in arrays.items() if array.shape == y.shape})
-    said = explain("y", y, expected, arrays_of_y.with_(facts), right="the reference", axes=axes)
+    facts = Facts(arrays=arrays).with_(facts)
+    said = explain("y", y, expected, facts, right="the reference", axes=axes)
     return said or _with_another(y, arrays, reference) or _as_formula(y, expected, arrays["x"])
 
 
@@ -38,8 +39,14 @@ def _with_another(y: Array, arrays: dict[str, Array], reference: Callable[..., A
 
 
 def _as_formula(y: Array, expected: Array, x: Array) -> str:
-    if x.shape != y.shape:
-        return ""
+    twice = next((f"y is {text.format(t='y')} where y belongs" for text, f in OF_ONE.items()
+                  if alike(y, f(expected)) and not alike(expected, f(expected))), "")
+    if twice or x.shape != y.shape:
+        return twice
+    for side, words in ((x < 0, "x < 0"), (x > 0, "x > 0")):
+        c = factor(Pair("y", y[side], expected[side], np.zeros(int(side.sum()))))
+        if c is not None and alike(y[~side], expected[~side]):
+            return f"for {words}, y is {show(c)} × the reference; elsewhere it is right"
     stands, _ = formula(np.ravel(y), {"x": np.ravel(x)})
     belongs, _ = formula(np.ravel(expected), {"x": np.ravel(x)})
     return f"y is {stands.format(t='x')} where {belongs.format(t='x')} belongs" if stands and belongs else ""

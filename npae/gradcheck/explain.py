@@ -121,7 +121,8 @@ def show(c: float) -> str:
     if near and abs(c - near) <= NEAR * abs(c):
         if abs(near) == Fraction(1, 2):
             return "½" if near > 0 else "-½"
-        if 1 in (abs(near.numerator), near.denominator):
+        round_ = near.denominator > 9 and abs(c - round(c, 2)) <= NEAR * abs(c)  # 0.01 is no hundredth
+        if 1 in (abs(near.numerator), near.denominator) and not round_:
             return str(near)
         if abs(c - round(c, 3)) <= NEAR * abs(c):
             return f"{round(c, 3):g}"
@@ -280,7 +281,7 @@ def in_part(pair: Pair, facts: Facts) -> str:
         there = pair.part(where)
         if there.fits(np.zeros_like(there.want)):
             return (f"{words} of {pair.name} {_is(words)} missing: {there.want.size} entries are zero, "
-                    "the others are right")
+                    f"it counts only the other {pair.want.size - there.want.size}, and they are right")
         sentence = scaled(there, facts)
         if sentence:
             return f"in {words}, {sentence}; elsewhere it is right"

@@ -74,8 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("recipe", nargs="?", metavar="RECIPE", help="its name (default: what there is)")
     p.set_defaults(run=_list)
 
-    p = commands.add_parser("gradcheck", help="check gradients against finite differences")
-    p.add_argument("target", nargs="?", default="all", metavar="TARGET", help="a layer, a recipe, or all")
+    p = commands.add_parser("gradcheck", help="check gradients against finite differences, and say what is wrong")
+    p.add_argument("target", nargs="?", default="all", metavar="TARGET",
+                   help="a layer, loss, penalty, model or recipe; 'my_layers.py:MyDense(5, 3)'; or all")
+    p.add_argument("--method", default="richardson", metavar="M",
+                   help="richardson (default), five-point, central, forward or complex: the gradient alone")
+    p.add_argument("--fast", action="store_true", help="three random directions a parameter: the gradient alone")
+    p.add_argument("--shape", metavar="N,...", help="shape of a batch, for a class of your own (default: found by trying)")
+    p.add_argument("--plot", metavar="FILE", help="draw the V-curve, and the Taylor plot beside it (FILE-taylor.png)")
+    p.add_argument("--json", metavar="FILE", help="write the reports as JSON")
+    p.add_argument("--markdown", metavar="FILE", help="write the reports in Markdown")
     p.set_defaults(run=_gradcheck)
 
     p = commands.add_parser("grade", help="grade layers that learners have written (demos/exercises); runs their code")
@@ -206,19 +214,36 @@ def _list(args: argparse.Namespace) -> int:
 
 def _gradcheck(args: argparse.Namespace) -> int:
     import npae.lab.gradients as gradients
+    from npae import store
 
-    start, wrong, count = time.perf_counter(), [], 0
-    for name, report in gradients.reports(args.target):
-        count += 1
-        wrong += [] if report.ok else [name]
+    start, found = time.perf_counter(), {}
+    for name, report in gradients.reports(args.target, args.method, args.fast, _shape(args.shape)):
+        found[name] = report
         if args.target == "all" and report.ok:
             print(f"ok  {name}: {gradients.line(report)}", flush=True)
         else:
             print(f"{name}\n{report}\n", flush=True)
+    wrong = [name for name, report in found.items() if not report.ok]
     seconds = time.perf_counter() - start
     verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {'; '.join(wrong)}"
-    print(f"{count} report{'s' * (count != 1)} in {seconds:.0f} s: {verdict}")
+    print(f"{len(found)} report{'s' * (len(found) != 1)} in {seconds:.0f} s: {verdict}")
+    if args.json is not None:
+        store.write_json(args.json, {name: report.to_dict() for name, report in found.items()})
+    if args.markdown is not None:
+        store.write_text(args.markdown, "\n".join(report.to_markdown() for report in found.values()))
+    if args.plot is not None:
+        print("\n".join(map(str, gradients.plot(args.target, args.plot, _shape(args.shape)))))
     return 1 if wrong else 0
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    """"4,5" -> (4, 5)"""
+    if text is None:
+        return None
+    sizes = text.strip("()[] ").split(",")
+    if not all(size.strip().isdigit() and int(size) for size in sizes if size.strip()):
+        raise ValueError(f"--shape takes whole numbers above 0 with commas, such as 4,5, got {text!r}")
+    return tuple(int(size) for size in sizes if size.strip())
 
 
 def _grade(args: argparse.Namespace) -> int:

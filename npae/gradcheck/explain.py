@@ -82,9 +82,12 @@ def explain(name: str, got: Array, want: Array, facts: Facts | None = None, righ
     if not np.any(pair.wrong):
         return ""
     facts = facts or Facts()
+    if not np.any(np.abs(want) > pair.tol) and right == "the numeric gradient":
+        return (f"{right} is zero where {name} is not: forward does not depend on {name.removeprefix('d')} "
+                "(it may use a copy)")
     candidates: tuple[Callable[[], str], ...] = (
         lambda: scaled(pair, facts), lambda: rearranged(pair, facts), lambda: in_part(pair, facts),
-        lambda: multiplied(pair, facts), lambda: rounded(pair), lambda: offset(pair, facts))
+        lambda: multiplied(pair, facts), lambda: rounded(pair), lambda: offset(pair, facts), lambda: clipped(pair))
     return next((sentence for candidate in candidates if (sentence := candidate())), "")
 
 
@@ -361,6 +364,15 @@ def offset(pair: Pair, facts: Facts) -> str:
         if c:
             verb = "has an extra" if c > 0 else "lacks"
             return f"{pair.name} {verb} {show(abs(c))} × {what}{called(abs(c), facts)}"
+    return ""
+
+
+def clipped(pair: Pair) -> str:
+    """Cut off at some size, which several entries then have."""
+    size = float(np.max(np.abs(pair.got), initial=0))
+    several = int(np.sum(np.abs(np.abs(pair.got) - size) <= RTOL * size))
+    if size and several > 1 and pair.fits(np.clip(pair.want, -size, size)):
+        return f"{pair.name} is clipped at {show(size)}: {several} of {pair.got.size} entries have that size"
     return ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npae.gradcheck.diagnosis import diagnose_function, diagnose_layer, diagnose_model
+from npae.gradcheck.diagnosis.rows import call
 from npae.gradcheck.directions import along_directions
 from npae.gradcheck.estimate import EPS, RESOLUTION, SAFETY_ROUNDING
 from npae.gradcheck.facts import Facts
@@ -139,7 +140,7 @@ def _adds(specimen: Specimen, centre: Scalar) -> str:
     kept = [name for name in specimen.params if np.any(twice[name]) and not unlike(
         {name: twice[name]}, {name: centre.claimed[name]}, REORDERED_RTOL)]
     if kept:
-        return f"{wrong}: the gradient is overwritten in {', '.join(kept)}, after two backward passes it is that of " \
+        return f"{wrong}: {', '.join(map(call, kept))}: the gradient is overwritten, after two backward passes it is that of " \
                "one; = stands where += belongs"
     return wrong
 

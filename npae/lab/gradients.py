@@ -1,12 +1,13 @@
-"""What `npae gradcheck` walks: every layer of the catalogue, every loss, penalty and model under the whole protocol, and
-every recipe's net with differences and Taylor remainders. Whatever has kernels is walked twice, on the textbook and on
-the fast ones. A backward pass that raises is a report too, and the walk goes on.
+"""What `npae gradcheck` walks: every layer of the catalogue, every loss, penalty and model under the whole protocol,
+and every recipe's net with differences and Taylor remainders. Whatever has kernels is walked twice, on the textbook and
+on the fast ones. A backward pass that raises is a report too, and the walk goes on.
 """
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 from npae import gradcheck, recipes
@@ -37,6 +38,30 @@ def reports(target: str = "all", method: str = "richardson", along: bool = False
     for name, check in _walks(target, _protocol if whole else partial(_gradient_alone, method=method, along=along)):
         for label, kernels in KERNELS.items():
             yield f"{name}, {label} kernels", attempted(name, partial(check, kernels))
+
+
+def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) -> list[Path]:
+    """Draw how wrong each estimate is at each step, and of a layer or model what its gradient leaves of phi.
+
+    Of a layer with several cases the first is drawn. Gives the files: FILE, and FILE-taylor beside it.
+    Raises ValueError: all at once, or a name that is not known.
+    """
+    from npae.figures.gradients import taylor_plot, v_curves
+
+    point: points.Point
+    if own.is_own(target):
+        name, point = target, own.point(target, shape)
+    elif target == "all" or target not in kinds():
+        raise ValueError(f"a plot is of one target, got {target!r}: name a layer, loss, penalty, model or recipe")
+    else:
+        name, point = next(points.points(target, reference))
+    path = Path(path)
+    files = [path]
+    v_curves(point.v_curve(), title=f"{name}: how wrong is a difference?").savefig(path)
+    if isinstance(point, points.Target):
+        files.append(path.with_stem(f"{path.stem}-taylor"))
+        taylor_plot(point.taylor(), title=f"{name}: what its gradient leaves of φ").savefig(files[-1])
+    return files
 
 
 def kinds() -> tuple[str, ...]:

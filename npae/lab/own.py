@@ -14,6 +14,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Report
+from npae.lab.points import Target
 
 TARGET = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)\s*(?P<call>\(.*\))?", re.DOTALL)
 ROWS = 3
@@ -36,6 +37,12 @@ def check(target: str, shape: tuple[int, ...] | None, method: str, along: bool) 
         return target, gradcheck.check_layer(make, shape)
     x = np.random.default_rng(1).standard_normal(shape)
     return target, gradcheck.check(make(), x, method=method, fast=along)
+
+
+def point(target: str, shape: tuple[int, ...] | None) -> Target:
+    """The layer with a batch, to draw curves of."""
+    make = maker(target)
+    return Target(make(), np.random.default_rng(1).standard_normal(shape or _shape_of(make, target)))
 
 
 def maker(target: str) -> Callable[[], Any]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 
@@ -48,6 +49,37 @@ OF_ONE: dict[str, Callable[[Array], Array]] = {
     "max({t}, 0)": lambda t: np.maximum(t, 0),
 }
 """Every formula of one variable; {t} is its name."""
+
+
+OF_TWO: dict[str, Callable[[Array, Array], Array]] = {
+    "{s} - {t}": lambda s, t: s - t,
+    "2 ({s} - {t})": lambda s, t: 2 * (s - t),
+    "{s} + {t}": lambda s, t: s + t,
+    "{s} {t}": lambda s, t: s * t,
+    "{s} (1 - {t})": lambda s, t: s * (1 - t),
+    "|{s} - {t}|": lambda s, t: np.abs(s - t),
+    "sign({s} - {t})": lambda s, t: np.sign(s - t),
+    "({s} - {t})²": lambda s, t: (s - t) ** 2,
+    "sigmoid({s}) - {t}": lambda s, t: _sigmoid(s) - t,
+    "sigmoid({s}) - (1 - {t})": lambda s, t: _sigmoid(s) - (1 - t),
+    "sigmoid(|{s}|) - {t}": lambda s, t: _sigmoid(np.abs(s)) - t,
+    "(sigmoid({s}) - {t}) sigmoid({s}) (1 - sigmoid({s}))": lambda s, t: (_sigmoid(s) - t) * _sigmoid(s) * _sigmoid(-s),
+    "[{s} > 0] - {t}": lambda s, t: (s > 0) - t,
+    "({s} - {t}) / ({s} (1 - {s}))": lambda s, t: (s - t) / (s * (1 - s)),
+}
+"""Formulas of two variables: an output and its target, a weight and its input."""
+
+
+def formula_of_two(values: Array, variables: dict[str, Array]) -> str:
+    """The first of OF_TWO that gives these values, with its names; empty if none does."""
+    if values.size < 6:
+        return ""
+    with np.errstate(all="ignore"):
+        for text, f in OF_TWO.items():
+            for (a, s), (b, t) in permutations(variables.items(), 2):
+                if alike(values, f(s, t)):
+                    return text.format(s=a, t=b)
+    return ""
 
 
 def formula(values: Array, variables: dict[str, Array]) -> tuple[str, str]:

@@ -71,6 +71,9 @@ def layer_facts(target: Any, x: Array, y: Array, params: dict[str, Any]) -> Fact
     for layer in target.walk() if hasattr(target, "walk") else (target,):
         for attribute, value in list(vars(layer).items()):
             _note(numbers, arrays, attribute, value)
+    if getattr(target, "input_parts", ()) == ("mu", "logvar"):
+        mu, logvar = np.split(x, 2, axis=1)
+        arrays |= {"mu": mu, "logvar": logvar, "sigma": np.exp(logvar / 2)}
     return Facts(numbers, arrays)
 
 

@@ -183,6 +183,11 @@ def of_other_dy(pull: Pullback, name: str, J: Array, claimed: Array) -> str:
                    ("with each image in the place of its neighbour", np.roll(g, 1, 0)),
                    ("averaged over the batch", np.broadcast_to(g.mean(0), g.shape)),
                    ("of the first image for all images", np.broadcast_to(g[:1], g.shape))]
+    k, odd = divmod(len(g), len(pull.x)) if g.ndim else (1, 1)
+    if k > 1 and not odd:
+        for shape in ((k, len(pull.x)), (len(pull.x), k)):
+            moved = g.reshape(*shape, -1).swapaxes(0, 1).reshape(g.shape)
+            orders.append(("image by image instead of sample by sample, reshaped where a transpose belongs", moved))
     for words, order in orders:
         if not np.array_equal(order, g) and alike(np.ravel(claimed), J.T @ np.ravel(order)):
             return f"{name} is right for dy {words}: dy is read in another order"

@@ -1,5 +1,6 @@
 """What one kind of layer promises beyond what every layer does: limits, twins, conventions, moments.
 """
+import json
 import math
 
 import numpy as np
@@ -488,3 +489,50 @@ def test_a_mask_is_drawn_for_each_number_alone():
     kept = layer.forward(np.ones((50, 400), np.float32))
     for axis, n in ((1, 400), (0, 50)):
         assert abs(kept.mean(axis) - 0.5).max() < 5 * 0.5 / np.sqrt(n)
+
+
+def test_a_subclass_keeps_the_compiled_loop_of_its_parent_only_where_it_changes_nothing():
+    class Same(Tanh):
+        pass
+
+    class Bent(Tanh):
+        def bend(self, y):
+            return 0 * y
+
+    class Other(Tanh):
+        def f(self, x):
+            return x
+
+    class Own(Tanh):
+        code = 3
+
+        def slope(self, y):
+            return y * (1 - y)
+
+    assert [(kind.code, kind.label) for kind in (Same, Bent, Other, Own)] == [
+        (4, "tanh"), (4, "tanh"), (-1, ""), (3, "tanh")]
+
+
+def test_the_alpha_of_leaky_relu_is_a_number_of_pythons_own():
+    assert LeakyReLU().alpha == 0.01
+    assert json.loads(json.dumps(LeakyReLU(np.float32(0.25)).config())) == {"layer": "LeakyReLU", "alpha": 0.25}
+
+
+@pytest.mark.parametrize("make", [ReLU, LeakyReLU])
+def test_a_held_layer_keeps_its_dtype(make):
+    layer, x = make(kernels=reference), np.array([[1, -1]], np.float32)
+    layer.forward(x)
+    layer.hold(layer.branch_signature())
+    assert layer.forward(x).dtype == np.float32
+
+
+@pytest.mark.parametrize("bend", [Sigmoid(), Tanh()], ids=lambda a: a.label)
+def test_a_complex_step_from_zero_itself_gives_the_slope_there(bend):
+    y = bend.f(np.array([1e-30j]))
+    np.testing.assert_allclose(y.imag / 1e-30, bend.slope(y.real), rtol=1e-15)
+
+
+def test_pictures_of_whole_numbers_are_to_be_divided_and_others_converted():
+    for dtype, hint in ((np.uint8, "divide uint8 pictures by 255 first"), (np.float16, "convert it first")):
+        with pytest.raises(ValueError, match=f"got {np.dtype(dtype)}: {hint}"):
+            Dense(2, 3).forward(np.ones((1, 2), dtype))

@@ -758,3 +758,53 @@ def test_the_summary_shows_both_nets():
         head, *_, last = model.summary(SHAPE).splitlines()
         assert head == "encoder" and "\ndecoder\n" in model.summary(SHAPE)
         assert last.startswith("total") and "(4, 6, 2)" in last
+
+
+def test_a_sigmoid_is_found_before_a_net_that_only_changes_the_shape():
+    encoder, decoder = dense_nets()
+    with pytest.raises(ValueError, match="the decoder ends in one more"):
+        VAE(encoder, Sequential([*decoder.layers[:2], Sigmoid(), Sequential([Reshape(SHAPE), Identity()])]))
+
+
+def test_of_two_parameters_of_one_name_it_is_the_name_that_is_told():
+    class Twice(Dense):
+        def set_name(self, name):
+            super().set_name(name)
+            self.W.name = "encoder.1.W"
+
+    encoder, decoder = dense_nets()
+    encoder.layers.append(Twice(2, 2, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference))
+    encoder = Sequential(encoder.layers)
+    with pytest.raises(ValueError, match=r"2 parameters are called 'encoder\.1\.W'"):
+        Autoencoder(Sequential([Flatten(), Dense(PIXELS, PIXELS, dtype=np.float64), *encoder.layers[1:]]), decoder)
+
+
+def test_what_a_model_takes_from_a_caller_may_be_a_list():
+    model, x = autoencoder(*dense_nets()), pictures(2)
+    assert np.array_equal(model.encode(list(x)), model.encode(x))
+    assert np.array_equal(model.decode([[0.5, -0.5]]), model.decode(np.array([[0.5, -0.5]])))
+
+
+def test_a_way_has_eight_pictures_unless_another_number_is_asked_for():
+    model, (a, b) = autoencoder(*dense_nets()), pictures(2)
+    assert len(model.interpolate(a, b)) == 8 and len(model.interpolate(a, b, 3)) == 3
+
+
+def test_both_nets_are_walked_and_a_branch_has_two_halves():
+    model = autoencoder(*dense_nets())
+    assert [layer.name for layer in model.walk()] == [
+        "encoder", "encoder.0", "encoder.1", "encoder.2", "decoder", "decoder.0", "decoder.1", "decoder.2"]
+    model.loss(pictures())
+    with pytest.raises(ValueError):
+        model.hold(model.branch_signature()[:1])
+
+
+def test_a_summary_of_pictures_of_unknown_size_asks_for_it():
+    with pytest.raises(ValueError, match="summary needs the shape of one input"):
+        autoencoder(*dense_nets()).summary()
+
+
+def test_a_copy_keeps_the_kernels_of_its_likelihood_unless_others_are_given():
+    model = autoencoder(*dense_nets())
+    assert model.to(np.float32).likelihood.kernels is model.likelihood.kernels is reference
+    assert model.to(kernels=fast).likelihood.kernels is fast

@@ -808,3 +808,36 @@ def test_a_copy_keeps_the_kernels_of_its_likelihood_unless_others_are_given():
     model = autoencoder(*dense_nets())
     assert model.to(np.float32).likelihood.kernels is model.likelihood.kernels is reference
     assert model.to(kernels=fast).likelihood.kernels is fast
+
+
+def test_an_encoder_whose_numbers_are_no_pairs_is_refused():
+    decoder = Sequential([Reshape((1,)), Dense(1, PIXELS, dtype=np.float64, kernels=reference), Reshape(SHAPE)])
+    odd = Sequential([Flatten(), Dense(PIXELS, 3, dtype=np.float64, kernels=reference), Identity(reference)])
+    with pytest.raises(ValueError, match=r"must give \[mu \| logvar\] of shape \(N, 2 d\), got \(3, 3\)"):
+        VAE(odd, decoder).loss(pictures(), rng=np.random.default_rng(0))
+    flat = Sequential([Conv2d(2, 2, 1, dtype=np.float64, kernels=reference)])
+    with pytest.raises(ValueError, match=r"must give \[mu \| logvar\] of shape .*, got \(3, 4, 6, 2\)"):
+        VAE(flat, decoder.to()).loss(pictures(), rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("edge", [-30.0, 20.0])
+def test_on_the_edge_of_its_range_logvar_still_learns(edge):
+    model = dense_vae()
+    head = model.encoder.layers[-1]
+    head.W.value[:, 2:], head.b.value[2:] = 0, edge
+    model.loss(pictures(), rng=np.random.default_rng(0))
+    assert not model.clamped.any()
+    model.backward()
+    assert head.b.grad[2:].all()
+
+
+def test_codes_and_branches_are_the_callers_own():
+    model, x = dense_vae(), pictures()
+    code = model.encode(x)
+    assert code.flags.c_contiguous and code.flags.owndata
+    _, expected = gradient(model, x)
+    model.zero_grad()
+    model.loss(x, rng=np.random.default_rng(0))
+    model.branch_signature()[2][...] = 1
+    model.backward()
+    assert np.array_equal(model.grad, expected)

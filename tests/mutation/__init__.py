@@ -5,7 +5,7 @@
     python -m tests.mutation --only losses.py      of the files whose path contains this
     python -m tests.mutation --list | --report     the mutants without results, the table | what survived so far
     python -m tests.mutation --show ID             the mutant as a diff
-    python -m tests.mutation --again               run those again that survived (after a new test)
+    python -m tests.mutation --again               also those that survived (after new tests)
 
 Results stand in a JSON-lines file (--results), one line a mutant; a run that was stopped goes on where it was.
 `operators` makes the mutants from the syntax tree, `planted` puts one into the running process, `workers` runs the

@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="mutants of the compiled kernels")
     parser.add_argument("--tests", default="", help="only the test files tests/test_NAME.py: losses,penalties")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default 2)")
-    parser.add_argument("--again", action="store_true", help="run those again that survived")
+    parser.add_argument("--again", action="store_true", help="also those that survived")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutation" / "results.jsonl")
     parser.add_argument("--list", action="store_true", help="the ids of mutants without a result")
     parser.add_argument("--show", metavar="ID", help="a mutant as a diff")
@@ -48,15 +48,13 @@ def main() -> int:
         done = {row["id"] for row in rows(args.results)}
         print("\n".join(m.id for m in chosen if m.id not in done))
     else:
-        alive = {row["id"] for row in rows(args.results) if row["result"] == "survived"}
-        chosen = [m for m in chosen if not args.again or m.id in alive]
         tests = [str(path) for path in sorted((ROOT / "tests").glob("test_*.py"))
                  if path.stem.removeprefix("test_") not in ELSEWHERE]
         tests = [*tests, *files(FILES)]  # those for their doctests
         if args.tests:
             tests = [str(ROOT / "tests" / f"test_{name}.py") for name in args.tests.split(",")]
         os.chdir(ROOT)
-        harness = Harness(chosen, args.results, args.jobs, compiled=args.fast, every=args.again)
+        harness = Harness(chosen, args.results, args.jobs, compiled=args.fast, again=args.again)
         return pytest.main([*tests, "-q", "-s", "--tb=native", "--assert=plain",
                             "-p", "no:cacheprovider"], [harness])
     return 0

@@ -30,6 +30,7 @@ from .operators import ROOT, Mutant
 LIMIT = 30.0  # seconds for one test, and FACTOR times as long as without a mutant: then it is a hang
 FACTOR = 20
 FIRST = 8.0  # seconds of the quickest tests for a first stage; who lives through it meets all the others at the end
+WAIT = {"test_catalogue.py": 10}  # thousands of tests much like each other: first those that know one thing well
 MEMORY = 12 * 2**30  # bytes of address space: a mutant that asks for more fails
 
 
@@ -61,8 +62,8 @@ class Harness:
     results: Path
     jobs: int = 2
     compiled: bool = False
-    every: bool = False
-    """Also those that have a result."""
+    again: bool = False
+    """Also those that survived before."""
     failed: str = ""
     killers: dict[str, list[str]] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ class Harness:
         gc.collect()
         gc.freeze()  # forked processes share what is never looked at again
         order = sorted((item for item in items if measured[item.nodeid].ok),
-                       key=lambda item: measured[item.nodeid].seconds)
+                       key=lambda item: measured[item.nodeid].seconds * WAIT.get(item.path.name, 1))
         self._all(order, measured)
         return True
 
@@ -124,8 +125,8 @@ class Harness:
     # ---- with one
 
     def _all(self, order: list[pytest.Item], measured: dict[str, Timed]) -> None:
-        done = {row["id"] for row in rows(self.results)}
-        waiting = [(m, False) for m in self.mutants if self.every or m.id not in done]
+        done = {row["id"] for row in rows(self.results) if not (self.again and row["result"] == "survived")}
+        waiting = [(m, False) for m in self.mutants if m.id not in done]
         running: list[Job] = []
         began, total, count = time.perf_counter(), len(waiting), 0
         while waiting or running:

@@ -184,7 +184,8 @@ def test_without_a_likelihood_it_is_squares(kind):
 
 def test_a_sparse_model_needs_a_target_that_a_mean_can_reach():
     for settings, words in (({"rho": 0}, "between 0 and 1, got 0"), ({"rho": 1}, "between 0 and 1, got 1"),
-                            ({"rho": 1.5}, "between 0 and 1, got 1.5"), ({"beta": -1}, "beta must be finite and at least"),
+                            ({"rho": 1.5}, "between 0 and 1, got 1.5"),
+                            ({"beta": -1}, "beta must be finite and at least"),
                             ({"lam": math.nan}, "lam must be finite and at least 0, got nan")):
         with pytest.raises(ValueError, match=words):
             SparseAutoencoder(*nets(), likelihood=SQUARE, **settings)

@@ -770,18 +770,19 @@ def test_of_two_parameters_of_one_name_it_is_the_name_that_is_told():
     class Twice(Dense):
         def set_name(self, name):
             super().set_name(name)
-            self.W.name = "encoder.1.W"
+            self.W.name = "encoder.2.W"
 
     encoder, decoder = dense_nets()
-    encoder.layers.append(Twice(2, 2, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference))
-    encoder = Sequential(encoder.layers)
-    with pytest.raises(ValueError, match=r"2 parameters are called 'encoder\.1\.W'"):
-        Autoencoder(Sequential([Flatten(), Dense(PIXELS, PIXELS, dtype=np.float64), *encoder.layers[1:]]), decoder)
+    twice = Twice(2, 2, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference)
+    with pytest.raises(ValueError, match=r"2 parameters are called 'encoder\.2\.W'"):
+        Autoencoder(Sequential([*encoder.layers, twice]), decoder)
 
 
 def test_what_a_model_takes_from_a_caller_may_be_a_list():
     model, x = autoencoder(*dense_nets()), pictures(2)
     assert np.array_equal(model.encode(list(x)), model.encode(x))
+    with pytest.raises(ValueError, match=r"needs at least 1 row, got x of shape \(0,\)"):
+        model.encode([])
     assert np.array_equal(model.decode([[0.5, -0.5]]), model.decode(np.array([[0.5, -0.5]])))
 
 

@@ -124,3 +124,10 @@ def test_ten_mutants_from_one_end_to_the_other(tmp_path, capsys):
     (_, total, killed, equivalent, alive, to_run), = [line.split() for line in said.splitlines() if FILE in line][:1]
     assert [int(n) for n in (killed, equivalent, alive)] == [len(rows), 0, 1]
     assert int(total) - int(to_run) == len(rows) + 1 and f"\n{done}\n@@" in said
+
+
+def test_an_edit_that_changes_nothing_survives(tmp_path):
+    run("--control", "--only", "losses.py", "--id", "Gaussian.constant", "--tests", "losses",
+        "--results", str(tmp_path / "results.jsonl"))
+    row, = [json.loads(line) for line in (tmp_path / "control.jsonl").read_text().splitlines()]
+    assert row["result"] == "survived" and row["tests"] > 5

@@ -174,6 +174,7 @@ def test_config_shows_a_schedule():
     assert config["lr"] == {"schedule": "LinearWarmup", "steps": 5,
                             "then": {"schedule": "CosineDecay", "lr": 0.01, "steps": 30, "end": 0.0}}
     assert SGD(abs).config()["lr"] == {"schedule": "abs"}
+    assert SGD(CosineDecay).config()["lr"] == {"schedule": "CosineDecay"}  # the class: any callable is a schedule
     assert json.dumps(config)
 
 
@@ -195,6 +196,7 @@ def test_schedules_have_the_values_of_their_formulas():
     cosine = CosineDecay(3.0, 12, end=1.0)
     assert [cosine(s) for s in (0, 4, 6, 8, 12, 99)] == pytest.approx([3, 2.5, 2, 1.5, 1, 1])
     warm = LinearWarmup(4, StepDecay(1.0, 0.5, 2))
+    assert LinearWarmup(1, ExponentialDecay(1.0, 0.5, 1))(1) == 1  # `then` counts from 0
     assert [warm(s) for s in range(8)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5])
 
 

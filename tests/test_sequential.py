@@ -1,4 +1,6 @@
 """Nets of layers: names, refusals, the way back, the summary, and how a net is copied and built."""
+import json
+
 import numpy as np
 import pytest
 
@@ -235,3 +237,10 @@ def test_the_summary_is_a_table_in_which_inner_nets_stand_further_in():
     net = Sequential([Conv2d(1, 3, 3, stride=2, activation="relu"),
                       Sequential([Flatten(), Sequential([Dense(18, 4)])])])
     assert net.summary((5, 4, 1)) == TABLE
+
+
+def test_a_copy_takes_the_name_of_a_dtype_and_keeps_its_kernels():
+    net = Sequential([Dense(3, 2, kernels=reference)], input_shape=(np.int64(3),))
+    twin = net.to("float64")
+    assert twin.dtype == np.float64 and twin.layers[0].kernels is reference
+    assert net.to().dtype == np.float32 and json.loads(json.dumps(net.config())) == net.config()

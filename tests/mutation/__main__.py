@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--tests", default="", help="only the test files tests/test_NAME.py: losses,penalties")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default 2)")
     parser.add_argument("--again", action="store_true", help="also those that survived")
+    parser.add_argument("--control", action="store_true", help="edits that change nothing: all have to survive")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutation" / "results.jsonl")
     parser.add_argument("--list", action="store_true", help="the ids of mutants without a result")
     parser.add_argument("--show", metavar="ID", help="a mutant as a diff")
@@ -40,6 +42,8 @@ def main() -> int:
     args = parser.parse_args()
     args.results.parent.mkdir(parents=True, exist_ok=True)
     chosen = [m for m in chosen_mutants(args.fast) if args.only in m.file and args.id in m.id]
+    if args.control:
+        chosen, args.results = unchanged(chosen), args.results.with_name("control.jsonl")
     if args.show:
         print("\n\n".join(m.diff() for m in [*chosen_mutants(False), *chosen_mutants(True)] if m.id == args.show))
     elif args.report:
@@ -68,6 +72,13 @@ def chosen_mutants(fast: bool) -> list[Mutant]:
     total = sum(map(len, found.values()))
     return [m for ms in found.values()
             for m in sorted(ms, key=lambda m: hashlib.sha1(m.id.encode()).digest())[:-(-SAMPLE * len(ms) // total)]]
+
+
+def unchanged(chosen: list[Mutant]) -> list[Mutant]:
+    """For each function an edit that puts there what stands there: a test that fails says nothing of mutants."""
+    first = {(m.file, m.function): m for m in reversed(chosen)}
+    return [replace(m, id=f"{m.id}:control", text=(ROOT / m.file).read_bytes()[m.start:m.end].decode())
+            for m in first.values()]
 
 
 def report(known: list[Mutant], results: Path) -> None:

@@ -46,7 +46,7 @@ def forget_compiled(mutant: Mutant) -> None:
     from numba import cfunc
     from numba.core.caching import NullCache
 
-    stale = _users(mutant.function.split(".")[0])
+    stale = users(mutant.function.split(".")[0])
     for name, module in list(sys.modules.items()):
         if name.startswith("npae.kernels.fast"):
             for door in [value for key, value in vars(module).items() if key in stale and hasattr(value, "_cache")]:
@@ -140,7 +140,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def _users(name: str) -> set[str]:
+def users(name: str) -> set[str]:
     """Everything in the fast kernels that mentions a name, or something that mentions it, and so on."""
     mentions: dict[str, set[str]] = {}
     for file in files(FAST_FILES):
@@ -154,7 +154,7 @@ def _users(name: str) -> set[str]:
                 for argument in getattr(decorator, "args", []):
                     if isinstance(argument, ast.Name):
                         mentions.setdefault(argument.id, set()).add(node.name)
-    users = {name}
-    while more := {user for user, names in mentions.items() if names & users} - users:
-        users |= more
-    return users
+    found = {name}
+    while more := {user for user, names in mentions.items() if names & found} - found:
+        found |= more
+    return found

@@ -3,6 +3,7 @@ A pytest plugin: pytest collects the tests once, and instead of running them han
 """
 from __future__ import annotations
 
+import ast
 import bisect
 import gc
 import hashlib
@@ -154,7 +155,7 @@ class Harness:
             spots = {(mutant.file, line) for line in mutant.lines}
             chosen = [item for item in order if measured[item.nodeid].lines & spots]
         else:
-            names = planting._users(mutant.function.split(".")[0]) if self.compiled else set()
+            names = planting.users(mutant.function.split(".")[0]) if self.compiled else set()
             chosen = [item for item in order
                       if any(_concerns(file, line, mutant.file, names) for file, line in measured[item.nodeid].lines)]
         first = self.killers.get(f"{mutant.file}:{mutant.function}", [])[:30]
@@ -270,8 +271,6 @@ _owners: dict[str, dict[int, str]] = {}
 
 def _owner(file: str, line: int) -> str:
     """The function of the fast kernels that a line stands in; "" elsewhere."""
-    import ast
-
     if "kernels/fast" not in file:
         return ""
     if file not in _owners:

@@ -29,7 +29,7 @@ ELSEWHERE = ("callbacks", "cli", "data", "demos", "explore", "explore_page", "fi
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=guide.splitlines()[0])
     parser.add_argument("--only", default="", help="files whose path contains this")
-    parser.add_argument("--id", default="", help="mutants whose id contains this")
+    parser.add_argument("--id", default="", help="mutants whose id contains this, or one of these: a,b")
     parser.add_argument("--fast", action="store_true", help="mutants of the compiled kernels")
     parser.add_argument("--tests", default="", help="only the test files tests/test_NAME.py: losses,penalties")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default 2)")
@@ -41,7 +41,8 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="the table, and what survived")
     args = parser.parse_args()
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [m for m in chosen_mutants(args.fast) if args.only in m.file and args.id in m.id]
+    chosen = [m for m in chosen_mutants(args.fast) if args.only in m.file
+              and any(part in m.id for part in args.id.split(","))]
     if args.control:
         chosen, args.results = unchanged(chosen), args.results.with_name("control.jsonl")
     if args.show:
@@ -60,7 +61,7 @@ def main() -> int:
         os.chdir(ROOT)
         harness = Harness(chosen, args.results, args.jobs, compiled=args.fast, again=args.again)
         return pytest.main([*tests, "-q", "-s", "--tb=native", "--assert=plain",
-                            "-p", "no:cacheprovider"], [harness])
+                            "-p", "no:cacheprovider", "-p", "no:faulthandler"], [harness])
     return 0
 
 

@@ -42,11 +42,17 @@ def plant(mutant: Mutant, known: Functions) -> None:
 
 
 def forget_compiled(mutant: Mutant) -> None:
-    """Let all doors that a changed kernel is compiled into be compiled anew, away from the cache on the disk."""
+    """Let all doors that a changed kernel is compiled into be compiled anew, away from the cache on the disk.
+
+    Raises Stillborn: what is compiled, or has run, when npae is imported.
+    """
     from numba import cfunc
     from numba.core.caching import NullCache
 
-    stale = users(mutant.function.split(".")[0])
+    function = mutant.function.split(".")[0]
+    if mutant.file.endswith("fast_parallel.py") and function not in ("launch", "share"):
+        raise Stillborn(f"{function} has run before anything can be planted")
+    stale = users(function)
     for name, module in list(sys.modules.items()):
         if name.startswith("npae.kernels.fast"):
             for door in [value for key, value in vars(module).items() if key in stale and hasattr(value, "_cache")]:

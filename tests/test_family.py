@@ -1,4 +1,5 @@
 """The family beside the plain autoencoder and the VAE: each objective against its equation, limits and differences."""
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from npae import gradcheck, losses, models
 from npae.corruption import CORRUPTIONS
 from npae.kernels import reference
 from npae.layers import Conv2d, Dense, Flatten, GaussianNoise, Identity, Reshape, Sequential, TiedDense
+from npae.layers.tangent import Tangent
 from npae.losses import Bernoulli, Gaussian, SquaredError
 from npae.models import (
     IWAE,
@@ -181,7 +183,9 @@ def test_without_a_likelihood_it_is_squares(kind):
 
 
 def test_a_sparse_model_needs_a_target_that_a_mean_can_reach():
-    for settings, words in (({"rho": 0}, "between 0 and 1, got 0"), ({"beta": -1}, "beta must be finite and at least"),
+    for settings, words in (({"rho": 0}, "between 0 and 1, got 0"), ({"rho": 1}, "between 0 and 1, got 1"),
+                            ({"rho": 1.5}, "between 0 and 1, got 1.5"),
+                            ({"beta": -1}, "beta must be finite and at least"),
                             ({"lam": math.nan}, "lam must be finite and at least 0, got nan")):
         with pytest.raises(ValueError, match=words):
             SparseAutoencoder(*nets(), likelihood=SQUARE, **settings)
@@ -338,3 +342,103 @@ def test_a_conditional_model_may_have_a_convolution_behind_its_door():
                           Conv2d(1, 1, 3, rng=rng(), **ON), Flatten(), Dense(PIXELS, 4, rng=rng(), **ON)])
     model = ConditionalVAE(encoder, nets(2, 2, classes=3)[1], classes=3, likelihood=losses.Bernoulli(kernels=reference))
     assert model.reconstruct(pictures(), np.array([0, 1, 2, 0])).shape == (4, *SHAPE)
+
+
+def deep_contractive():
+    return ContractiveAutoencoder(*nets(bend="tanh"), likelihood=SQUARE, lam=0.7)
+
+
+EVERY = {**MODELS, "plain": lambda: Autoencoder(*nets(), likelihood=SQUARE),
+         "vae": lambda: VAE(*nets(2, 2), likelihood=BERNOULLI),
+         "contractive": lambda: ContractiveAutoencoder(Sequential([Flatten(), Dense(PIXELS, 3, rng=rng(1), **ON)]),
+                                                       nets()[1], likelihood=SQUARE),
+         "deep contractive": deep_contractive}
+every_one = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+
+
+@every_one
+def test_no_model_asks_for_the_gradient_of_its_pictures(make, monkeypatch):
+    model, asked = make(), []
+    first = next(layer for layer in model.encoder.walk() if isinstance(layer, Dense))
+    backward = first._backward
+    monkeypatch.setattr(first, "_backward", lambda dy, need_dx: asked.append(need_dx) or backward(dy, need_dx))
+    model.loss(pictures(), np.array([0, 2, 1, 2]), rng(7))
+    model.backward()
+    assert asked == ([True] if make is deep_contractive else [False])  # a tangent's steps do not know who is first
+
+
+def test_weights_of_terms_are_finite_numbers_of_pythons_own():
+    for kind, name in ((WeightDecayAutoencoder, "lam"), (SparseAutoencoder, "beta"), (SparseAutoencoder, "lam"),
+                       (ContractiveAutoencoder, "lam"), (VAE, "beta")):
+        heads = 2 if kind is VAE else 1
+        config = kind(*nets(heads=heads), likelihood=SQUARE, **{name: np.float32(0.25)}).config()
+        assert json.loads(json.dumps(config))[name] == 0.25
+        for bad in (math.inf, math.nan, -0.1):
+            with pytest.raises(ValueError, match=f"{kind.__name__}: {name} must be finite and at least 0, got {bad}"):
+                kind(*nets(heads=heads), likelihood=SQUARE, **{name: bad})
+    assert json.dumps(SparseAutoencoder(*nets(), rho=np.float32(0.25)).config())
+    assert json.dumps(DenoisingAutoencoder(*nets(), amount=np.float32(0.25)).config())
+
+
+def test_labels_may_be_a_list():
+    model = conditional()
+    assert np.array_equal(model.one_hot([0, 2], 2), np.eye(3)[[0, 2]])
+    a, b = pictures(2)
+    assert np.array_equal(model.interpolate(a, b, 3, [0, 2]), model.interpolate(a, b, 3, np.array([0, 2])))
+
+
+@every_one
+def test_the_doors_of_every_objective_are_watched(make):
+    model, y = make(), np.array([0, 2, 1, 2])
+    with pytest.raises(ValueError, match="there was none"):
+        model.backward()
+    model.loss(pictures(), y, rng(7))
+    with pytest.raises(ValueError, match="is float64, got pictures of float32"):
+        model.loss(pictures().astype(np.float32), y, rng(7))
+    with pytest.raises(ValueError, match="there was none"):
+        model.backward()
+
+
+@every_one
+def test_every_term_is_a_number_of_pythons_own_and_float32_follows_float64(make):
+    """On one picture too, where there are fewer rows than numbers in a code."""
+    wide = make()
+    slim = wide.to(np.float32)
+    for n in (1, 4):
+        results = []
+        for model in (wide, slim):
+            model.zero_grad()
+            terms = model.loss(pictures(n).astype(model.theta.dtype), np.array([0, 2, 1, 2])[:n], rng(7))
+            model.backward()
+            assert {type(value) for value in terms.values()} == {float} and model.grad.any()
+            results.append((*terms.values(), *model.grad))
+        np.testing.assert_allclose(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_on_one_picture_the_bounds_gradient_meets_differences():
+    report = gradcheck.check(iwae(1), pictures(1), rng=rng(7))
+    assert report.ok, report
+
+
+def test_the_divergence_of_a_float32_bound_is_taken_in_float64():
+    model, x = iwae().to(np.float32), pictures().astype(np.float32)
+    kl = model.loss(x, rng=rng(7))["kl"]
+    z, eps = (a.reshape(4, 4, 2).astype(np.float64) for a in (model.z, model.reparameterize.used_eps))
+    _, logvar = model.encode_stats(x)
+    assert kl == pytest.approx(np.sum(z**2 - eps**2 - logvar, axis=2).mean() / 2, rel=1e-13)
+
+
+def test_the_direction_of_a_deep_contraction_is_standard_normal():
+    model, x = deep_contractive(), pictures()
+    _, t = Tangent(model.encoder).forward(x, rng(7).standard_normal(x.shape))
+    assert model.loss(x, rng=rng(7))["jac"] == pytest.approx(np.square(t).sum() / 4, rel=1e-13)
+
+
+def test_settings_that_are_left_out_have_the_values_of_the_signatures():
+    for kind, heads, expected in (
+            (WeightDecayAutoencoder, 1, {"lam": 1e-4}), (DenoisingAutoencoder, 1, {"amount": 0.3}),
+            (SparseAutoencoder, 1, {"rho": 0.1, "beta": 3.0, "lam": 0.0}), (ContractiveAutoencoder, 1, {"lam": 0.1}),
+            (VAE, 2, {"beta": 1.0}), (IWAE, 2, {"samples": 5, "beta": 1.0})):
+        likelihood = Gaussian(0.3, kernels=reference)
+        model = kind(*nets(heads=heads), likelihood=likelihood)
+        assert model.likelihood is likelihood and expected.items() <= model.config().items()

@@ -230,6 +230,24 @@ def test_fast_pooling_is_the_reference(case, dtype):
             reference.avg_pool2d_input_grad(ones, g))
 
 
+@both_modules
+def test_where_all_is_minus_infinity_the_first_pixel_wins_and_no_padding(K):
+    y, winner = K.max_pool2d(np.full((1, 3, 4, 2), -np.inf), window_geometry((3, 4), (2, 3), 1, 1))
+    want = [[4, 3, 3, 3], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]  # u kw + v of the first tap inside the picture
+    assert (y == -np.inf).all() and winner[0, :, :, 0].tolist() == winner[0, :, :, 1].tolist() == want
+
+
+@both_modules
+def test_what_a_kernel_makes_is_in_c_order(K):
+    """Whoever gets it hands it on to compiled loops, which take nothing else."""
+    g, x, W, dy = conv_arrays(GEOMETRIES["padding 1"])
+    y, winner = K.max_pool2d(x, g)
+    made = [y, winner, K.max_pool2d_input_grad(y, winner, g), K.avg_pool2d(x, g), K.avg_pool2d_input_grad(y, g),
+            K.upsample2d_bilinear(x, (2, 3)), K.upsample2d_bilinear_input_grad(x[:, :4].copy(), (2, 1)),
+            K.conv2d_transpose_forward(dy, W, np.zeros(x.shape[3]), g, Identity())]
+    assert [a.flags.c_contiguous for a in made] == [True] * len(made)
+
+
 @both_dtypes
 @pytest.mark.parametrize("factor", [(1, 1), (2, 2), (3, 2), (1, 4)], ids=str)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 2, 3), (3, 3, 3, 3)], ids=str)

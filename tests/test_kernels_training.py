@@ -222,6 +222,13 @@ def test_tiny_moments_are_flushed_to_zero_and_others_are_not(K, dtype):
 
 
 @both_modules
+def test_the_smallest_moment_that_is_kept_is_kept(K):
+    velocity = np.zeros(3)
+    K.momentum_step(np.zeros(3), np.array([1, -1, 0.999]) * reference_training.TINY_MOMENT, velocity, 0.1, 0.9)
+    assert velocity.tolist() == [reference_training.TINY_MOMENT, -reference_training.TINY_MOMENT, 0]
+
+
+@both_modules
 @both_dtypes
 def test_nan_survives_the_flush_and_reaches_theta(K, dtype):
     theta, grad, first, second = vectors(dtype, 7)
@@ -250,7 +257,7 @@ def test_sum_of_squares_meets_the_exact_sum(K, dtype, size):
     g = np.random.default_rng(4).standard_normal(size).astype(dtype)
     exact = math.fsum(float(a) ** 2 for a in g)
     assert abs(K.sum_of_squares(g) - exact) <= (size + 2) * 1.2e-16 * exact
-    assert isinstance(K.sum_of_squares(g), float)
+    assert type(K.sum_of_squares(g)) is float
 
 
 @both_modules

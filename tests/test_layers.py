@@ -1,5 +1,6 @@
 """What one kind of layer promises beyond what every layer does: limits, twins, conventions, moments.
 """
+import json
 import math
 
 import numpy as np
@@ -22,7 +23,9 @@ from npae.layers import (
     MaxPool2d,
     ReLU,
     Reparameterize,
+    Reshape,
     Sequential,
+    Shift,
     Sigmoid,
     Softplus,
     Tanh,
@@ -488,3 +491,137 @@ def test_a_mask_is_drawn_for_each_number_alone():
     kept = layer.forward(np.ones((50, 400), np.float32))
     for axis, n in ((1, 400), (0, 50)):
         assert abs(kept.mean(axis) - 0.5).max() < 5 * 0.5 / np.sqrt(n)
+
+
+def test_a_subclass_keeps_the_compiled_loop_of_its_parent_only_where_it_changes_nothing():
+    class Same(Tanh):
+        pass
+
+    class Bent(Tanh):
+        def bend(self, y):
+            return 0 * y
+
+    class Other(Tanh):
+        def f(self, x):
+            return x
+
+    class Own(Tanh):
+        code = 3
+
+        def slope(self, y):
+            return y * (1 - y)
+
+    assert [(kind.code, kind.label) for kind in (Same, Bent, Other, Own)] == [
+        (4, "tanh"), (4, "tanh"), (-1, ""), (3, "tanh")]
+
+
+def test_the_alpha_of_leaky_relu_is_a_number_of_pythons_own():
+    assert LeakyReLU().alpha == 0.01
+    assert json.loads(json.dumps(LeakyReLU(np.float32(0.25)).config())) == {"layer": "LeakyReLU", "alpha": 0.25}
+
+
+@pytest.mark.parametrize("make", [ReLU, LeakyReLU])
+def test_a_held_layer_keeps_its_dtype(make):
+    layer, x = make(kernels=reference), np.array([[1, -1]], np.float32)
+    layer.forward(x)
+    layer.hold(layer.branch_signature())
+    assert layer.forward(x).dtype == np.float32
+
+
+@pytest.mark.parametrize("bend", [Sigmoid(), Tanh()], ids=lambda a: a.label)
+def test_a_complex_step_from_zero_itself_gives_the_slope_there(bend):
+    y = bend.f(np.array([1e-30j]))
+    np.testing.assert_allclose(y.imag / 1e-30, bend.slope(y.real), rtol=1e-15)
+
+
+def test_pictures_of_whole_numbers_are_to_be_divided_and_others_converted():
+    for dtype, hint in ((np.uint8, "divide uint8 pictures by 255 first"), (np.float16, "convert it first")):
+        with pytest.raises(ValueError, match=f"got {np.dtype(dtype)}: {hint}"):
+            Dense(2, 3).forward(np.ones((1, 2), dtype))
+
+
+def test_an_initialiser_is_told_how_many_numbers_meet():
+    fans = []
+
+    def init(rng, shape, fan_in, fan_out, dtype):
+        fans.append((shape, fan_in, fan_out))
+        return np.zeros(shape, dtype)
+
+    Conv2d(4, 5, (2, 3), init=init)
+    ConvTranspose2d(4, 5, (3, 2), init=init)
+    Dense(4, 5, init=init)
+    assert fans == [((2, 3, 4, 5), 24, 30), ((3, 2, 5, 4), 24, 30), ((4, 5), 4, 5)]
+
+
+@pytest.mark.parametrize(("make", "shape", "terms"), [
+    (lambda: Conv2d(2, 3, (3, 2), stride=(2, 1), padding=0), (7, 5, 2), 3 * 4 * 6 * 2 * 3),
+    (lambda: ConvTranspose2d(2, 3, (3, 2), stride=(2, 1)), (3, 5, 2), 3 * 5 * 6 * 2 * 3),
+    (lambda: TiedConvTranspose2d(Conv2d(3, 2, (3, 2), stride=2)), (3, 5, 2), 3 * 5 * 6 * 2 * 3),
+    (lambda: UpsampleConv2d(2, 3, (3, 2)), (4, 5, 2), 4 * 5 * 12 * 2 * 3),  # a (4, 3) kernel at every pixel of x
+    (lambda: Dense(4, 5), (4,), 20), (lambda: TiedDense(Dense(5, 4)), (4,), 20), (lambda: MaxPool2d(2), (4, 6, 1), 0),
+])
+def test_multiply_adds_are_the_products_of_one_picture(make, shape, terms):
+    assert make().multiply_adds(shape) == terms
+
+
+def test_settings_of_numpy_become_pythons_own_and_are_checked_at_once():
+    config = Conv2d(1, 1, 3, stride=np.int64(2), padding=np.int64(1)).config()
+    assert json.loads(json.dumps(config)) == config and config["padding"] == 1
+    assert json.loads(json.dumps(Reshape(np.array([2, 3])).config())) == {"layer": "Reshape", "shape": [2, 3]}
+    for kind in (Conv2d, ConvTranspose2d, MaxPool2d):
+        with pytest.raises(ValueError, match=f"{kind.__name__}: padding must be 'same', 'valid' or an integer"):
+            kind(*([2] if kind is MaxPool2d else [1, 1, 3]), padding=-1)
+
+
+def test_lists_of_numbers_are_arrays_too():
+    layer = Dense(2, 3, dtype=np.float64)
+    x, dy = [[1.0, 2.0]], [[1.0, -1.0, 0.5]]
+    y = layer.forward(x)
+    assert np.array_equal(y, layer.forward(np.array(x))) and layer.backward(dy).shape == (1, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_generator_draws_the_same_noise_in_every_dtype(dtype):
+    x, eps = normal(3, 4).astype(dtype), np.random.default_rng(7).standard_normal((3, 4))
+    y = GaussianNoise(0.3, rng=np.random.default_rng(7)).forward(x)
+    agree([y], [x + (0.3 * eps).astype(dtype)], 3 * np.finfo(dtype).eps)
+    kept = np.random.default_rng(7).random((3, 4)) >= 0.4
+    assert np.array_equal(MaskingNoise(0.4, rng=np.random.default_rng(7)).forward(x), x * kept)
+    sample = Reparameterize()
+    sample.eps = eps[:, :2]  # in float64
+    assert sample.forward(x).dtype == dtype
+
+
+def test_a_number_that_is_just_the_amount_is_kept():
+    class Edge:
+        def random(self, shape):
+            return np.full(shape, 0.5)
+
+    for layer in (MaskingNoise(0.5), Dropout(0.5)):
+        layer.give_rng(Edge())
+        assert layer.forward(np.ones((1, 3))).all()
+
+
+def test_an_amount_of_numpy_becomes_pythons_own():
+    for kind in (GaussianNoise, MaskingNoise, Dropout):
+        assert json.loads(json.dumps(kind(np.float32(0.25)).config())) == {"layer": kind.__name__, "amount": 0.25}
+
+
+def test_the_winners_of_one_batch_stay_while_buffers_are_used_again():
+    layer, x = MaxPool2d(2), normal(1, 4, 4, 1)
+    layer.keep_buffers(True)
+    layer.forward(x)
+    winners = layer.branch_signature()
+    before = winners.copy()
+    layer.forward(-x)
+    assert np.array_equal(winners, before) and not np.array_equal(layer.branch_signature(), before)
+
+
+def test_a_shift_adds_its_offset_to_all_digits_and_to_nothing_of_another_shape():
+    layer = Shift([0.1, -0.3, 0.7])
+    agree([layer.forward(np.zeros((1, 3)))], [np.array([[0.1, -0.3, 0.7]])], 0)
+    with pytest.raises(ValueError, match=r"adds an offset of shape \(3,\), got x of shape \(N, 1\)"):
+        layer.forward(np.zeros((2, 1)))  # it would broadcast
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="an offset of finite numbers"):
+            Shift([0.1, bad])

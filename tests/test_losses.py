@@ -181,6 +181,13 @@ def test_pictures_of_the_other_float_dtype_are_converted():
 
 
 @every_loss
+def test_lists_are_arrays_too_and_a_picture_may_be_one_number(name):
+    output, x = pictures(shape=(3,))
+    value, doutput = LOSSES[name]().nll(output.tolist(), x.tolist())
+    assert value == LOSSES[name]().nll(output, x)[0] and doutput.shape == (3,)
+
+
+@every_loss
 @pytest.mark.parametrize("output, x, message", [
     (np.zeros((3, 4)), np.zeros((3, 1)), r"\(3, 4\) but x \(3, 1\)"),
     (np.zeros((3, 1)), np.zeros(3), r"\(3, 1\) but x \(3,\)"),
@@ -189,6 +196,7 @@ def test_pictures_of_the_other_float_dtype_are_converted():
     (np.zeros((3, 4)), np.zeros((3, 4), np.uint8), "uint8.*x / 255"),
     (np.zeros((3, 4), np.float16), np.zeros((3, 4), np.float16), "float32 or float64.*float16"),
     (np.zeros((3, 4), int), np.zeros((3, 4)), "float32 or float64.*int64"),
+    (np.float64(0), np.float64(0), r"at least 1 picture.*\(\)"),
 ])
 def test_arrays_that_do_not_fit_are_refused(name, output, x, message):
     with pytest.raises(ValueError, match=message):
@@ -216,6 +224,8 @@ def test_units_and_config_say_what_a_number_is():
     assert SquaredError().unit == "squared grey level per image"
     assert json.loads(json.dumps(Gaussian(0.5).config())) == {"likelihood": "Gaussian", "variance": 0.5}
     assert Bernoulli().config() == {"likelihood": "Bernoulli"}
+    for likelihood in (Gaussian(np.float32(0.5)), SquaredError(np.float32(0.5))):
+        assert json.loads(json.dumps(likelihood.config())) == likelihood.config()
     assert SquaredError().config() == {"likelihood": "SquaredError", "factor": 1.0}
     assert SquaredError(0.5).unit == "0.5 x squared grey level per image"
     assert repr(Gaussian(0.5)) == "Gaussian(variance=0.5)"

@@ -758,3 +758,87 @@ def test_the_summary_shows_both_nets():
         head, *_, last = model.summary(SHAPE).splitlines()
         assert head == "encoder" and "\ndecoder\n" in model.summary(SHAPE)
         assert last.startswith("total") and "(4, 6, 2)" in last
+
+
+def test_a_sigmoid_is_found_before_a_net_that_only_changes_the_shape():
+    encoder, decoder = dense_nets()
+    with pytest.raises(ValueError, match="the decoder ends in one more"):
+        VAE(encoder, Sequential([*decoder.layers[:2], Sigmoid(), Sequential([Reshape(SHAPE), Identity()])]))
+
+
+def test_of_two_parameters_of_one_name_it_is_the_name_that_is_told():
+    class Twice(Dense):
+        def set_name(self, name):
+            super().set_name(name)
+            self.W.name = "encoder.2.W"
+
+    encoder, decoder = dense_nets()
+    twice = Twice(2, 2, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference)
+    with pytest.raises(ValueError, match=r"2 parameters are called 'encoder\.2\.W'"):
+        Autoencoder(Sequential([*encoder.layers, twice]), decoder)
+
+
+def test_what_a_model_takes_from_a_caller_may_be_a_list():
+    model, x = autoencoder(*dense_nets()), pictures(2)
+    assert np.array_equal(model.encode(list(x)), model.encode(x))
+    with pytest.raises(ValueError, match=r"needs at least 1 row, got x of shape \(0,\)"):
+        model.encode([])
+    assert np.array_equal(model.decode([[0.5, -0.5]]), model.decode(np.array([[0.5, -0.5]])))
+
+
+def test_a_way_has_eight_pictures_unless_another_number_is_asked_for():
+    model, (a, b) = autoencoder(*dense_nets()), pictures(2)
+    assert len(model.interpolate(a, b)) == 8 and len(model.interpolate(a, b, 3)) == 3
+
+
+def test_both_nets_are_walked_and_a_branch_has_two_halves():
+    model = autoencoder(*dense_nets())
+    assert [layer.name for layer in model.walk()] == [
+        "encoder", "encoder.0", "encoder.1", "encoder.2", "decoder", "decoder.0", "decoder.1", "decoder.2"]
+    model.loss(pictures())
+    with pytest.raises(ValueError):
+        model.hold(model.branch_signature()[:1])
+
+
+def test_a_summary_of_pictures_of_unknown_size_asks_for_it():
+    with pytest.raises(ValueError, match="summary needs the shape of one input"):
+        autoencoder(*dense_nets()).summary()
+
+
+def test_a_copy_keeps_the_kernels_of_its_likelihood_unless_others_are_given():
+    model = autoencoder(*dense_nets())
+    assert model.to(np.float32).likelihood.kernels is model.likelihood.kernels is reference
+    assert model.to(kernels=fast).likelihood.kernels is fast
+
+
+def test_an_encoder_whose_numbers_are_no_pairs_is_refused():
+    decoder = Sequential([Reshape((1,)), Dense(1, PIXELS, dtype=np.float64, kernels=reference), Reshape(SHAPE)])
+    odd = Sequential([Flatten(), Dense(PIXELS, 3, dtype=np.float64, kernels=reference), Identity(reference)])
+    with pytest.raises(ValueError, match=r"must give \[mu \| logvar\] of shape \(N, 2 d\), got \(3, 3\)"):
+        VAE(odd, decoder).loss(pictures(), rng=np.random.default_rng(0))
+    flat = Sequential([Conv2d(2, 2, 1, dtype=np.float64, kernels=reference)])
+    with pytest.raises(ValueError, match=r"must give \[mu \| logvar\] of shape .*, got \(3, 4, 6, 2\)"):
+        VAE(flat, decoder.to()).loss(pictures(), rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("edge", [-30.0, 20.0])
+def test_on_the_edge_of_its_range_logvar_still_learns(edge):
+    model = dense_vae()
+    head = model.encoder.layers[-1]
+    head.W.value[:, 2:], head.b.value[2:] = 0, edge
+    model.loss(pictures(), rng=np.random.default_rng(0))
+    assert not model.clamped.any()
+    model.backward()
+    assert head.b.grad[2:].all()
+
+
+def test_codes_and_branches_are_the_callers_own():
+    model, x = dense_vae(), pictures()
+    code = model.encode(x)
+    assert code.flags.c_contiguous and code.flags.owndata
+    _, expected = gradient(model, x)
+    model.zero_grad()
+    model.loss(x, rng=np.random.default_rng(0))
+    model.branch_signature()[2][...] = 1
+    model.backward()
+    assert np.array_equal(model.grad, expected)

@@ -174,6 +174,7 @@ def test_config_shows_a_schedule():
     assert config["lr"] == {"schedule": "LinearWarmup", "steps": 5,
                             "then": {"schedule": "CosineDecay", "lr": 0.01, "steps": 30, "end": 0.0}}
     assert SGD(abs).config()["lr"] == {"schedule": "abs"}
+    assert SGD(CosineDecay).config()["lr"] == {"schedule": "CosineDecay"}  # the class: any callable is a schedule
     assert json.dumps(config)
 
 
@@ -195,6 +196,7 @@ def test_schedules_have_the_values_of_their_formulas():
     cosine = CosineDecay(3.0, 12, end=1.0)
     assert [cosine(s) for s in (0, 4, 6, 8, 12, 99)] == pytest.approx([3, 2.5, 2, 1.5, 1, 1])
     warm = LinearWarmup(4, StepDecay(1.0, 0.5, 2))
+    assert LinearWarmup(1, ExponentialDecay(1.0, 0.5, 1))(1) == 1  # `then` counts from 0
     assert [warm(s) for s in range(8)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5])
 
 
@@ -253,6 +255,7 @@ def test_a_norm_that_is_not_finite_is_an_error_that_changes_nothing(name, bad):
     (np.zeros((3, 1)), np.zeros((3, 1)), r"flat.*\(3, 1\)"),
     (np.zeros(3, int), np.zeros(3, int), "int64"),
     (np.zeros(6)[::2], np.zeros(3), "contiguous.*16.*8"),
+    (np.zeros(3), np.zeros(6)[::2], "contiguous.*8.*16"),
 ])
 def test_vectors_that_do_not_fit_are_refused(name, theta, grad, message):
     with pytest.raises(ValueError, match=message):
@@ -275,8 +278,10 @@ def test_moments_belong_to_one_model(name):
     (lambda: Adam(math.inf), "lr"),
     (lambda: Momentum(0.1, momentum=1.0), "momentum.*1.0"),
     (lambda: RMSprop(rho=-0.1), "rho"),
+    (lambda: RMSprop(rho=1.0), "rho.*1.0"),
     (lambda: RMSprop(eps=0), "eps"),
     (lambda: Adam(beta1=1), "beta1"),
+    (lambda: Adam(beta2=1.0), "beta2.*1.0"),
     (lambda: Adam(beta2=1.5), "beta2"),
     (lambda: Adam(eps=0), "eps"),
     (lambda: AdamW(decay=-1), "decay"),
@@ -287,3 +292,24 @@ def test_moments_belong_to_one_model(name):
 def test_settings_without_a_meaning_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_mean_that_forgets_at_once_is_a_setting_too():
+    """momentum 0 is SGD; rho 0 and both betas 0 look at the latest gradient alone."""
+    grad, sgd, momentum = np.array([3.0, -0.5]), np.ones(2), np.ones(2)
+    SGD(0.1).step(sgd, grad)
+    Momentum(0.1, momentum=0).step(momentum, grad)
+    assert np.array_equal(momentum, sgd)
+    for optimizer in (RMSprop(0.1, rho=0), Adam(0.1, beta1=0, beta2=0)):
+        theta = np.ones(2)
+        optimizer.step(theta, grad.copy())
+        np.testing.assert_allclose(theta, 1 - 0.1 * np.sign(grad), rtol=1e-6)
+
+
+def test_numbers_of_numpy_become_pythons_own():
+    """They come from arrays and files, and go into JSON."""
+    optimizer = AdamW(np.float32(0.5), np.float32(0.5), clip_norm=np.float32(2), decay=np.float32(0.25))
+    assert {type(value) for key, value in optimizer.config().items() if key != "optimizer"} == {float}
+    assert type(SGD(np.float32(0.5)).learning_rate()) is type(SGD(np.float32).learning_rate()) is float
+    optimizer.restore({"steps": np.array(3), "m": np.zeros(2), "v": np.zeros(2)})
+    assert type(optimizer.state()["steps"]) is int

@@ -1,5 +1,6 @@
 """The divergence from the prior: against quadrature and mpmath, near the prior and far from it, and its samples."""
 import math
+import re
 from statistics import NormalDist
 
 import mpmath
@@ -187,6 +188,17 @@ def test_halves_of_one_array_are_read_in_place_and_not_written(dtype):
     assert np.array_equal(both, copy)
 
 
+def test_float32_latents_are_computed_in_float64_and_rounded_once():
+    mu, logvar = latents((30, 7), np.float32)
+    eps = np.random.default_rng(6).standard_normal((60, 7)).astype(np.float32)
+    for penalty, arrays in ((gaussian_kl, (mu, logvar)), (gaussian_kl_sampled, (mu, logvar, eps))):
+        value, *gradients = penalty(*arrays)
+        exact, *wanted = penalty(*(a.astype(np.float64) for a in arrays))
+        assert type(value) is float and value == exact
+        for gradient, double in zip(gradients, wanted, strict=True):
+            np.testing.assert_array_equal(gradient, double.astype(np.float32))
+
+
 @pytest.mark.parametrize("where", [0, 1, 2])
 def test_nan_in_nan_out(where):
     arrays = [*latents((3, 2)), np.ones((3, 2))]
@@ -256,6 +268,7 @@ def test_dead_and_saturated_units_cost_a_finite_number_and_are_pushed_back(dtype
 @pytest.mark.parametrize(("h", "rho", "words"), [
     (np.full((2, 2), 0.5), 0.0, "rho between 0 and 1, got 0.0"), (np.full((2, 2), 0.5), 1.0, "got 1.0"),
     (np.full((2, 2), 1.5), 0.1, r"in \[0, 1\], got 1.5 to 1.5"), (np.full((2, 2), -0.5), 0.1, "the code a sigmoid"),
+    (np.array([[0.5, 1.5]]), 0.1, "got 0.5 to 1.5"), (np.array([[-0.5, 0.5]]), 0.1, "got -0.5 to 0.5"),
     (np.zeros((0, 2)), 0.1, r"got \(0, 2\)"), (np.zeros(3), 0.1, r"got \(3,\)")])
 def test_activations_that_are_no_coins_are_refused(h, rho, words):
     with pytest.raises(ValueError, match=words):
@@ -273,7 +286,10 @@ def test_the_contractive_penalty_is_the_squared_size_of_the_jacobian(bend):
     step = 1e-30
     columns = [bend.f((x + 1j * step * np.eye(5)[i]) @ W + b).imag / step for i in range(5)]
     exact = sum(np.square(column).sum() for column in columns) / 3
-    assert contractive(bend.f(x @ W + b), W, bend)[0] == pytest.approx(exact, rel=1e-12)
+    value = contractive(bend.f(x @ W + b), W, bend)[0]
+    assert type(value) is float and value == pytest.approx(exact, rel=1e-12)
+    alone = [contractive(bend.f(x[n:n + 1] @ W + b), W, bend)[0] for n in range(3)]  # one picture is a batch too
+    assert np.mean(alone) == pytest.approx(exact, rel=1e-12)
 
 
 @both_dtypes
@@ -295,7 +311,9 @@ def test_decay_sums_over_all_weights_on_both_kernels():
 
 
 def test_penalties_on_what_does_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"got \(3, 4\) and \(5, 3\)"):
-        contractive(np.zeros((3, 4)), np.zeros((5, 3)), Sigmoid())
+    for h, W in (((3, 4), (5, 3)), ((4,), (5, 4)), ((3, 2, 4), (5, 2)), ((3, 4), (4,)), ((3, 4), (5, 4, 1)),
+                 ((0, 4), (5, 4))):
+        with pytest.raises(ValueError, match=re.escape(f"got {h} and {W}: pass the weights")):
+            contractive(np.zeros(h), np.zeros(W), Sigmoid())
     with pytest.raises(ValueError, match="got 0"):
         weight_decay([])

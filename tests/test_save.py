@@ -368,6 +368,13 @@ class Flexible(VAE):
         super().__init__(enc, dec, **settings)
 
 
+class ThirdPlace(Autoencoder):
+    """An argument behind the nets of which its config says nothing."""
+
+    def __init__(self, encoder, decoder, weight=1.0, *, likelihood=None):
+        super().__init__(encoder, decoder, likelihood=likelihood)
+
+
 class Named(Layer):
     """An `activation` that is a word and no layer."""
 
@@ -389,6 +396,8 @@ class Named(Layer):
     (lambda: Autoencoder(*nets(dense(3, 3, activation=ForgetsToo(2.0)))), "ForgetsToo takes sharpness"),
     (lambda: Autoencoder(*nets(), likelihood=ForgetsWidth(2.0)), "ForgetsWidth takes width"),
     (lambda: ForgetsWeight(*nets(), weight=2.0), "ForgetsWeight takes weight"),
+    (lambda: ThirdPlace(*nets(), 2.0), "ThirdPlace takes weight"),
+    (lambda: Autoencoder(*nets(Named(np.float32(2)))), r"the config.* is float32 '2.0', which JSON cannot hold"),
     (lambda: Autoencoder(*nets(Misnamed(3))), "layer encoder.2 is of the unknown kind 'Scale'"),
     (lambda: Autoencoder(*nets(Scale(3), Misnamed(3))), "with other layers, .* let each config"),
     (lambda: Autoencoder(*nets(), likelihood=Masked()), "Autoencoder would not come back .* argument 'variance'"),
@@ -398,8 +407,8 @@ class Named(Layer):
     (lambda: Autoencoder(*nets(*sharing())), "with other parameters, .*'encoder.3.W'.* instead of"),
     (lambda: Autoencoder(*nets(Scale(3))).to(np.float64), r"a model has one dtype, got \['float32', 'float64'\]"),
     (lambda: Autoencoder(*nets(Restless(3))), "with other config"),
-], ids=["layer", "activation layer", "fused activation", "likelihood", "model", "name", "parent's name", "too much",
-        "no likelihood", "keywords", "order", "shared", "dtype", "config"])
+], ids=["layer", "activation layer", "fused activation", "likelihood", "model", "third place", "no JSON", "name",
+        "parent's name", "too much", "no likelihood", "keywords", "order", "shared", "dtype", "config"])
 def test_what_would_come_back_with_other_settings_is_not_saved(make, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         make().save(tmp_path / "model.npz")

@@ -1,4 +1,6 @@
 """Nets of layers: names, refusals, the way back, the summary, and how a net is copied and built."""
+import json
+
 import numpy as np
 import pytest
 
@@ -182,3 +184,63 @@ def test_a_fused_activation_that_was_used_as_a_layer_can_be_copied():
     bend = ReLU(reference)
     bend.forward(np.ones((2, 3), np.float32))
     assert Dense(3, 2, activation=bend).to(np.float64).dtype == np.float64
+
+
+def test_the_first_layer_that_learns_is_not_asked_for_a_dx_that_nobody_wants():
+    asked = {}
+
+    class Spy(Dense):
+        def _backward(self, dy, need_dx):
+            asked[self.name] = need_dx
+            return super()._backward(dy, need_dx)
+
+    net = Sequential([Flatten(), Spy(3, 3, kernels=reference), Spy(3, 3, kernels=reference)])
+    net.forward(np.ones((2, 3), np.float32))
+    net.backward(np.ones((2, 3), np.float32), need_dx=False)
+    assert asked == {"1": False, "2": True}
+    net.backward(np.ones((2, 3), np.float32))
+    assert asked == {"1": True, "2": True}
+
+
+def test_a_branch_of_another_net_cannot_be_held():
+    net = Sequential([ReLU(), ReLU()])
+    net.forward(np.ones((1, 2), np.float32))
+    with pytest.raises(ValueError):
+        net.hold(net.branch_signature()[:1])
+
+
+def test_settings_of_ones_own_layer_may_be_called_like_those_of_a_net():
+    class Own(Layer):
+        def __init__(self, layers, activation):
+            super().__init__()
+            self.layers_, self.activation_ = layers, activation
+
+    config = {"layer": "Own", "layers": [1, 2], "activation": {"layer": "of my own"}}
+    layer = build(config, custom=[Own])
+    assert layer.layers_ == [1, 2] and layer.activation_ == {"layer": "of my own"}
+
+
+TABLE = """\
+layer            output shape  parameters  multiply-adds
+--------------------------------------------------------
+input            (5, 4, 1)
+0 Conv2d + relu  (3, 2, 3)             30            162
+1 Sequential     (4,)
+  0 Flatten      (18,)                  0              0
+  1 Sequential   (4,)
+    0 Dense      (4,)                  76             72
+--------------------------------------------------------
+total            (4,)                 106            234"""
+
+
+def test_the_summary_is_a_table_in_which_inner_nets_stand_further_in():
+    net = Sequential([Conv2d(1, 3, 3, stride=2, activation="relu"),
+                      Sequential([Flatten(), Sequential([Dense(18, 4)])])])
+    assert net.summary((5, 4, 1)) == TABLE
+
+
+def test_a_copy_takes_the_name_of_a_dtype_and_keeps_its_kernels():
+    net = Sequential([Dense(3, 2, kernels=reference)], input_shape=(np.int64(3),))
+    twin = net.to("float64")
+    assert twin.dtype == np.float64 and twin.layers[0].kernels is reference
+    assert net.to().dtype == np.float32 and json.loads(json.dumps(net.config())) == net.config()

@@ -251,3 +251,9 @@ def test_a_deep_contractive_model_draws_its_directions_and_is_copied_with_its_ta
     assert twin.loss(x, rng=rng(1)) == model.loss(x, rng=rng(1))
     with pytest.raises(ValueError, match="lam must be finite and at least 0, got -1"):
         one_layer(lam=-1)
+
+
+def test_a_tangent_has_the_dtype_of_its_net():
+    net = Sequential([Dense(3, 2, activation="tanh", kernels=reference)])
+    y, t = Tangent(net).forward(np.ones((2, 3), np.float32), np.ones((2, 3)))
+    assert y.dtype == t.dtype == np.float32

@@ -528,7 +528,7 @@ def test_a_held_layer_keeps_its_dtype(make):
     assert layer.forward(x).dtype == np.float32
 
 
-@pytest.mark.parametrize("bend", [Sigmoid(), Tanh()], ids=lambda a: a.label)
+@pytest.mark.parametrize("bend", [Sigmoid(), Tanh(), Softplus()], ids=lambda a: a.label)
 def test_a_complex_step_from_zero_itself_gives_the_slope_there(bend):
     y = bend.f(np.array([1e-30j]))
     np.testing.assert_allclose(y.imag / 1e-30, bend.slope(y.real), rtol=1e-15)

@@ -174,7 +174,7 @@ class Softplus(Activation):
 
     def f(self, x):
         zero = np.zeros((), x.dtype)
-        return np.where(x.real <= 0, zero, x) + np.log1p(np.exp(np.where(x.real < 0, x, -x)))
+        return np.where(x.real < 0, zero, x) + np.log1p(np.exp(np.where(x.real < 0, x, -x)))
 
     def slope(self, y):
         return -np.expm1(-y)

@@ -24,6 +24,7 @@ NAMES = {"five-point": "five points", "richardson": "Richardson", "complex": "co
 PANELS = {"float64": (-15.5, 2.3, 610), "float32": (-7.5, 1.8, 400)}  # log10 of the steps shown, width in pixels
 LOWEST, HIGHEST = 1e-17, 1e2
 LEAST_SHOWN = 3e-17  # an error of 0 is drawn here
+STRAIGHT = 0.3  # best steps beyond this one, all of them, are those of a linear φ
 LETTER = 13.5  # pixels of a bold letter, as a mean
 LAST_STEP = 1e-6  # where a Taylor plot ends that has no right gradient to end at its floor
 GUIDE: dict[str, Any] = {"color": "#9a9a9a", "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
@@ -53,15 +54,28 @@ def v_curves(curves: VCurve, *, title: str = "How wrong is a difference?") -> Fi
         ax.set_title(dtype, loc="left", weight="bold")
         _decades(ax, 2, 2)
         ax.set_xticks([10.0**k for k in range(-14, 1, 2) if k > low])
-        for curve in curves.curves:
-            if curve.dtype == dtype:
-                _v(ax, curve)
-        _arms(ax, [c for c in curves.curves if c.dtype == dtype and c.predicted is not None])
+        shown = [curve for curve in curves.curves if curve.dtype == dtype]
+        straight = all(curve.best > STRAIGHT for curve in shown if curve.predicted is not None)
+        for curve in shown:
+            _v(ax, curve, straight)
+        if straight:
+            _names(ax, [curve for curve in shown if curve.predicted is not None])
+        else:
+            _arms(ax, [curve for curve in shown if curve.predicted is not None])
     return figure
 
 
-def _v(ax: Axes, curve: Curve) -> None:
-    """A line, its two best steps, its name below the measured one, and the slope of its right arm at its end."""
+def _names(ax: Axes, curves: list[Curve]) -> None:
+    """Of a straight φ no formula leaves anything out: there is rounding alone, and names stand in a corner."""
+    for line, curve in enumerate(curves):
+        ax.annotate(NAMES.get(curve.method, curve.method), (0.03, 0.34), xytext=(0, -18 * line),
+                    xycoords="axes fraction", textcoords="offset points", color=COLOURS[curve.method], weight="bold")
+    ax.annotate("φ is straight here: the larger the step, the better", (0.98, 0.95), xycoords="axes fraction",
+                ha="right", va="top", fontsize=10, color=GREY)
+
+
+def _v(ax: Axes, curve: Curve, straight: bool) -> None:
+    """A line, its two best steps, its name below the measured one; of a straight φ the line alone."""
     colour, name = COLOURS[curve.method], NAMES.get(curve.method, curve.method)
     errors = np.maximum(curve.errors, LEAST_SHOWN)
     if curve.predicted is None or curve.predicted_error is None:  # broad and pale: the central arm is the same h²/6
@@ -70,6 +84,8 @@ def _v(ax: Axes, curve: Curve) -> None:
                     textcoords="offset points", va="bottom", weight="bold")
         return
     ax.plot(curve.steps, errors, color=colour, linewidth=1.8, label=curve.method)
+    if straight:
+        return
     ax.plot(curve.best, curve.least, "o", color=colour, markersize=7, zorder=5)
     ax.plot(curve.predicted, curve.predicted_error, "D", markerfacecolor="white", markeredgecolor=colour,
             markersize=7, markeredgewidth=1.6, zorder=6)

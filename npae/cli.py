@@ -248,8 +248,10 @@ def _grade(args: argparse.Namespace) -> int:
 def _bughunt(args: argparse.Namespace) -> int:
     import secrets
 
-    from npae.lab import quiz, talk
+    from npae.lab import bughunt, quiz, talk
 
+    if args.room is not None:
+        args.room = bughunt.room_called(args.room)
     seed = secrets.randbelow(10_000) if args.seed is None else args.seed
     again = " ".join(["npae bughunt", *([args.room] if args.room else []), "--seed", f"{seed}"])
     if args.sheet is not None:

@@ -93,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seconds", type=float, default=60, metavar="S", help="end a submission then (default: 60)")
     p.set_defaults(run=_grade)
 
+    p = commands.add_parser("bughunt", help="find the bug in a layer, a loss or a model; or print a quiz")
+    p.add_argument("room", nargs="?", metavar="LAYER", help="where: Dense, Bernoulli, VAE, ... (default: anywhere)")
+    p.add_argument("--seed", type=int, metavar="S", help="what picks the bug (default: chance; it is printed)")
+    p.add_argument("-n", type=int, metavar="N", dest="number", help="questions (default: 1, on a sheet 6)")
+    p.add_argument("--sheet", metavar="FILE", help="write a quiz for a class (Markdown) instead of asking")
+    p.add_argument("--answers", metavar="FILE", help="where its answers go (default: FILE-answers.md)")
+    p.set_defaults(run=_bughunt)
+
     p = commands.add_parser("data", help="what there is of a data set, and a sheet of its pictures")
     p.add_argument("name", nargs="?", default="strokes", metavar="DATA", help="strokes, mnist, or a path")
     p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
@@ -260,6 +268,25 @@ def _grade(args: argparse.Namespace) -> int:
     if args.csv is not None:
         store.write_text(args.csv, gradebook.as_csv(grades))
     return 0 if all(g.ok for g in grades) else 1
+
+
+def _bughunt(args: argparse.Namespace) -> int:
+    import secrets
+
+    from npae.lab import bughunt, quiz, talk
+
+    if args.room is not None:
+        args.room = bughunt.room_called(args.room)
+    seed = secrets.randbelow(10_000) if args.seed is None else args.seed
+    again = " ".join(["npae bughunt", *([args.room] if args.room else []), "--seed", f"{seed}"])
+    if args.sheet is not None:
+        print("\n".join(quiz.write(args.room, seed, args.number, args.sheet, args.answers, again)))
+        return 0
+    if args.answers is not None:
+        raise ValueError("--answers goes with --sheet, which says where the questions go")
+    if args.seed is None:
+        print(f"the same hunt again: {again}")
+    return 0 if talk.rounds(args.room, seed, 1 if args.number is None else args.number, input, print) else 1
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--method", default="richardson", metavar="M",
                    help="richardson (default), five-point, central, forward or complex: the gradient alone")
     p.add_argument("--fast", action="store_true", help="three random directions a parameter: the gradient alone")
-    p.add_argument("--shape", metavar="N,...", help="shape of a batch, for a class of your own (default: found by trying)")
+    p.add_argument("--shape", metavar="N,...", help="shape of a batch, for your own class (default: found by trying)")
     p.add_argument("--plot", metavar="FILE", help="draw the V-curve, and the Taylor plot beside it (FILE-taylor.png)")
     p.add_argument("--json", metavar="FILE", help="write the reports as JSON")
     p.add_argument("--markdown", metavar="FILE", help="write the reports in Markdown")

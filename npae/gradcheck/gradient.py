@@ -47,13 +47,15 @@ class Way:
 
 def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Mapping[str, np.ndarray], *,
                    name: str = "theta", terms: float | None = None, entries: int | None = None, seed: int = 0,
-                   method: str = "richardson", fast: bool = False, expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
+                   method: str = "richardson", fast: bool = False, expect_zero: Collection[str] = (),
+                   facts: Facts | None = None) -> Report:
     """Check f(theta) -> (value, gradient) entry by entry, in float64.
 
     Shapes: theta any array, the gradient the same; or a dict of arrays, then the gradient a dict with the same names;
     value a number. `entries` is how many entries to sample of each (None: all, up to 2,000); `fast` looks at three
-    random directions instead; `method` is richardson, five-point, central, forward or complex; `terms` is the sum of the absolute terms of the value where they cancel (None: |value|);
-    `facts` are numbers and arrays that an explanation of a wrong gradient may name.
+    random directions instead; `method` is richardson, five-point, central, forward or complex; `terms` is the sum of
+    the absolute terms of the value where they cancel (None: |value|); `facts` are numbers and arrays that an
+    explanation of a wrong gradient may name.
 
     >>> report = check_function(lambda t: (float((t**3).sum()), 3 * t**2), np.array([1.0, -2.0]))
     >>> report.ok
@@ -74,18 +76,20 @@ def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Ma
 
 def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.random.Generator | None = None,
           entries: int | None = None, seed: int = 0, upstream: np.ndarray | None = None,
-          method: str = "richardson", fast: bool = False, hold_branches: bool | None = None, expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
+          method: str = "richardson", fast: bool = False, hold_branches: bool | None = None,
+          expect_zero: Collection[str] = (), facts: Facts | None = None) -> Report:
     """Check the backward pass of a layer (forward, backward, params) or of a model (loss, backward, params).
 
     The check works on a float64 copy; target, x and rng stay as they are. rng is handed to noise layers (give_rng)
     or to the model's loss, and rewound before each forward. Of each parameter, and of a layer's input, `entries`
     entries are looked at (None: up to 2,000 of a layer's, 40 of a model's); with `fast` all of them at once, along
     three random directions, and where these disagree the wrong entries are searched for. `method` is how a derivative
-    is estimated: richardson, five-point, central, forward, or complex (on the reference kernels). With `hold_branches` the masks
-    and winners of the centre point are held while differencing, which leaves the gradient as it is and makes phi smooth
-    (None: for models, along directions and complex steps). `expect_zero` names parameters whose gradient is zero by design. Beside
-    the differences a second backward is made, which has to add the same gradients again. What is wrong is explained
-    in words; `facts` are numbers and arrays that an explanation may name, beside those that the target tells of itself.
+    is estimated: richardson, five-point, central, forward, or complex (on the reference kernels). With
+    `hold_branches` the masks and winners of the centre point are held while differencing, which leaves the gradient
+    as it is and makes phi smooth (None: for models, along directions, and for complex steps). `expect_zero` names
+    parameters whose gradient is zero by design. Beside the differences a second backward is made, which has to add
+    the same gradients again. What is wrong is explained in words; `facts` are numbers and arrays that an explanation
+    may name, beside those that the target tells of itself.
 
     Raises: ValueError if x is not real-valued, if an argument does not belong to the kind of target, for a method that
     does not exist, or a complex step on a path that is not analytic.
@@ -140,8 +144,8 @@ def _adds(specimen: Specimen, centre: Scalar) -> str:
     kept = [name for name in specimen.params if np.any(twice[name]) and not unlike(
         {name: twice[name]}, {name: centre.claimed[name]}, REORDERED_RTOL)]
     if kept:
-        return f"{wrong}: {', '.join(map(call, kept))}: the gradient is overwritten, after two backward passes it is that of " \
-               "one; = stands where += belongs"
+        return (f"{wrong}: {', '.join(map(call, kept))}: the gradient is overwritten, after two backward passes it is "
+                "that of one; = stands where += belongs")
     return wrong
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Line
-from npae.gradcheck.explain import show
+from npae.gradcheck.diagnosis.pair import show
 from npae.gradcheck.report import attempt
 from npae.gradcheck.specimen import same_branch
 from npae.lab import oracles

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from npae.gradcheck import Report, Row, Verdict, check
-from npae.gradcheck.explain import explain
+from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.specimen import Maker, copy_as
 from npae.gradcheck.state import state_lines

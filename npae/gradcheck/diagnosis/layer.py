@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from npae.gradcheck.diagnosis import outputs
+from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.diagnosis.jacobian import Pullback, alike
+from npae.gradcheck.diagnosis.pair import Pair
 from npae.gradcheck.diagnosis.rows import NOTHING, Wrong, call, wrong_of, wrong_rows
 from npae.gradcheck.diagnosis.shares import shares_of_uses
 from npae.gradcheck.diagnosis.slope import of_slope
 from npae.gradcheck.diagnosis.substitutes import substituted
-from npae.gradcheck.explain import Pair, explain
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.specimen import Specimen
 from npae.gradcheck.verdicts import Row

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npae.gradcheck.diagnosis.jacobian import Pullback, alike
-from npae.gradcheck.explain import AXES
+from npae.gradcheck.diagnosis.pair import AXES
 
 Array = np.ndarray
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npae.gradcheck.explain import AXES, Pair, explain, scaled
+from npae.gradcheck.diagnosis.explain import explain
+from npae.gradcheck.diagnosis.pair import AXES, Pair, scaled
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.verdicts import Row, Verdict
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from npae.gradcheck.diagnosis.pair import NEAR, show
 from npae.gradcheck.estimate import STEP
-from npae.gradcheck.explain import NEAR, show
 
 Array = np.ndarray
 Index = tuple[int, ...]

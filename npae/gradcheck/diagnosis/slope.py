@@ -7,8 +7,8 @@ import numpy as np
 
 from npae.gradcheck.diagnosis.formulas import OF_ONE, formula
 from npae.gradcheck.diagnosis.jacobian import Pullback, alike
+from npae.gradcheck.diagnosis.pair import show
 from npae.gradcheck.diagnosis.rows import call
-from npae.gradcheck.explain import show
 
 Array = np.ndarray
 MISSING, TWICE = "the derivative of the activation is missing", "the derivative of the activation is applied twice"

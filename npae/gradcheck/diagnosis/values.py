@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.diagnosis.formulas import OF_ONE, formula
 from npae.gradcheck.diagnosis.jacobian import alike
+from npae.gradcheck.diagnosis.pair import AXES, Pair, factor, show
 from npae.gradcheck.diagnosis.substitutes import stand_ins
-from npae.gradcheck.explain import AXES, Pair, explain, factor, show
 from npae.gradcheck.facts import Facts
 
 Array = np.ndarray

@@ -11,7 +11,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Line, Report
-from npae.gradcheck.explain import explain
+from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.report import attempt
 from npae.gradcheck.specimen import REORDERED_RTOL

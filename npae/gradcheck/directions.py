@@ -34,11 +34,16 @@ def along_directions(name: str, scalar: Scalar, centre: float, rng: np.random.Ge
     for k in range(DIRECTIONS):
         claimed, estimate = _along(name, scalar, centre, everything, _signs(rng, everything))
         found.append(((k,), claimed, estimate))
-    row = judge(name, array.shape, found, expect_zero, min(RESOLUTION, SEEN / math.sqrt(array.size)))
+    row = judge(name, array.shape, found, expect_zero, _resolution(array.size))
     wrong: tuple[Entry, ...] = ()
     if row.count(Verdict.FAIL) and not expect_zero:
         wrong = tuple(_entry(name, scalar, centre, place) for place in _bisect(name, scalar, centre, rng, everything))
     return Row(name, array.shape, row.entries, expect_zero, directions=len(row.entries), wrong_entries=wrong)
+
+
+def _resolution(size: int) -> float:
+    """Of <G, d>, which is as large as an entry times the root of their number."""
+    return min(RESOLUTION, SEEN / math.sqrt(size))
 
 
 def _signs(rng: np.random.Generator, block: Array) -> Array:
@@ -58,7 +63,7 @@ def _along(name: str, scalar: Scalar, centre: float, block: Array, d: Array) -> 
     with np.errstate(all="ignore"):
         size = float(np.sqrt(np.sum(np.square(claimed[places]))))
         try:
-            estimate = derivative(sample, 0.0, centre, scalar.scale, size)
+            estimate = derivative(sample, 0.0, centre, scalar.scale, size, _resolution(len(block)) / 2)
         finally:
             array[places] = kept
     return float(np.sum(claimed[places] * d)), estimate

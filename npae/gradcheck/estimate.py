@@ -69,17 +69,18 @@ class Estimate(NamedTuple):
         """False where a sample was nan or infinite."""
         return math.isfinite(self.value)
 
-    def settled(self, size: float) -> bool:
+    def settled(self, size: float, resolution: float = RESOLUTION) -> bool:
         """Would a smaller step tell nothing more?"""
-        goal = RESOLUTION * max(abs(self.value), size)
+        goal = resolution * max(abs(self.value), size)
         return self.finite and self.smooth and self.truncation <= max(self.rounding, goal)
 
-    def hidden(self, size: float) -> bool:
+    def hidden(self, size: float, resolution: float = RESOLUTION) -> bool:
         """Is it rounding that hides what is to be seen? A larger step has less of it."""
-        return self.settled(size) and self.tol > RESOLUTION * abs(self.value)
+        return self.settled(size, resolution) and self.tol > resolution * abs(self.value)
 
 
-def derivative(sample: Sample, t: float, centre: float, scale: float, size: float = 0.0) -> Estimate:
+def derivative(sample: Sample, t: float, centre: float, scale: float, size: float = 0.0,
+               resolution: float = RESOLUTION) -> Estimate:
     """Estimate phi'(t) from six samples of phi, or from two more for each time the step has to be halved or doubled.
 
     The step is halved while a sample leaves the branch of the centre or the domain of phi, while the levels
@@ -87,7 +88,8 @@ def derivative(sample: Sample, t: float, centre: float, scale: float, size: floa
     rounding hides it: a small derivative of a large phi.
 
     Shapes: everything is a number. `centre` is phi(t), `scale` the sum of the absolute terms phi is a sum of (its
-    rounding error is a multiple of eps * scale), `size` the size of the gradient's other entries.
+    rounding error is a multiple of eps * scale), `size` the size of the gradient's other entries, and `resolution` the
+    part of it below which the answer has to be known.
 
     >>> found = derivative(lambda t: (math.exp(t), True), t=0.5, centre=math.exp(0.5), scale=2.0)
     >>> abs(found.value - math.exp(0.5)) < found.tol < 1e-9
@@ -98,12 +100,12 @@ def derivative(sample: Sample, t: float, centre: float, scale: float, size: floa
     h = STEP * max(1.0, abs(t))
     levels = [slopes(sample, t, centre, step) for step in (h, h / 2, h / 4)]
     tried = [richardson(levels, scale)]
-    while not tried[-1].settled(size) and len(tried) <= HALVINGS:
+    while not tried[-1].settled(size, resolution) and len(tried) <= HALVINGS:
         levels = [*levels[1:], slopes(sample, t, centre, levels[-1].h / 2)]
         tried.append(richardson(levels, scale))
-    if len(tried) == 1 and tried[0].hidden(size):
+    if len(tried) == 1 and tried[0].hidden(size, resolution):
         return _with_larger_steps(sample, t, centre, scale, size, levels, tried[0])
-    if tried[-1].settled(size) or not any(estimate.smooth for estimate in tried):
+    if tried[-1].settled(size, resolution) or not any(estimate.smooth for estimate in tried):
         return tried[-1]
     return min((estimate for estimate in tried if estimate.smooth), key=lambda estimate: estimate.tol)
 

@@ -145,8 +145,8 @@ def kind(bug: Bug) -> str:
 
 
 def comparable(bug: Bug) -> bool:
-    """In a forward and a backward that can be handed over."""
-    return bug.subject in known() and not any(edit.where.rsplit(".", 1)[-1] in HOOKS for edit in bug.edits)
+    """In a forward and a backward that can be handed over, and not in npae's hooks alone."""
+    return bug.subject in known() and not all(edit.where.rsplit(".", 1)[-1] in HOOKS for edit in bug.edits)
 
 
 def caught(bug: Bug) -> dict[str, bool]:

@@ -54,6 +54,7 @@ def test_bugs_are_counted_by_what_a_gradient_check_can_know(tools):
     assert all(tools.comparable(the_bug(*key)) for key in SEEN_BY)
     hooks = [bug for bug in bugs("ReLU") if bug.name.startswith("relu_branch")]
     assert hooks and not any(map(tools.comparable, hooks)), "no forward or backward is wrong there"
+    assert tools.comparable(the_bug("LeakyReLU", "leaky_alpha_fixed_consistent", "LeakyReLU(0.3)")), "wrong beside them"
     assert not any(tools.comparable(bug) for bug in bugs("Adam"))
 
 

@@ -61,7 +61,8 @@ def small_models(seed):
     def nets(code, out=12, more=(0, 0)):
         return (Sequential([Flatten(), Dense(12 + more[0], 7, activation="tanh", **on),
                             Dense(7, code, activation="sigmoid", **on)]),
-                Sequential([Dense(out + more[1], 7, activation="relu", **on), Dense(7, 12, **on), Reshape(PIXELS)]))
+                Sequential([Dense(out + more[1], 7, activation="leaky_relu", **on), Dense(7, 12, **on),
+                            Reshape(PIXELS)]))
 
     square, y = losses.SquaredError(kernels=reference), rng.integers(0, 10, 3)
     yield models.Autoencoder(*nets(4, 4), likelihood=square), None

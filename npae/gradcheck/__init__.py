@@ -1,6 +1,6 @@
 """Gradient checks: is the backward pass that you wrote the derivative of your forward pass, and if not, what is wrong?
-`check` is for layers and models, `check_layer` for a layer of your own, `check_function` for anything else; `taylor` and
-`v_curve` show what a gradient leaves of a function, and how far differences can be trusted."""
+`check` is for layers and models, `check_layer` for a layer of your own, `check_function` for anything else; `taylor`
+and `v_curve` show what a gradient leaves of a function, and how far differences can be trusted."""
 
 from npae.gradcheck.curves import VCurve, v_curve, v_curve_of
 from npae.gradcheck.dot_test import adjoint, adjoint_pair

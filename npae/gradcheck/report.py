@@ -156,8 +156,9 @@ def _worst_cells(row: Row, entry: Entry) -> list[str]:
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in cells] for cells in body)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    rows = [[cell.replace("|", "\\|") for cell in cells] for cells in (head, *body)]
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def _number(value: float) -> float | None:

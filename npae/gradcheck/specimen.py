@@ -109,6 +109,11 @@ class Specimen:
         self.target.hold(branch)
         self.held = True
 
+    def release(self) -> None:
+        """Let go of a held branch."""
+        self.target.hold(None)
+        self.held = False
+
     def on_branch(self, branch: Any) -> bool:
         """Was the latest forward on this branch?"""
         return self.held or same_branch(self._signature(), branch)

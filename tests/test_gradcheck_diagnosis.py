@@ -128,7 +128,8 @@ def test_a_factor_that_two_facts_make_together_is_named_after_both():
 
 def test_gradients_that_have_changed_places_are_told():
     def f(a):
-        return float((a["mu"] ** 2).sum() + (a["logvar"] ** 3).sum()), {"mu": 3 * a["logvar"] ** 2, "logvar": 2 * a["mu"]}
+        mu, logvar = a["mu"], a["logvar"]
+        return float((mu**2).sum() + (logvar**3).sum()), {"mu": 3 * logvar**2, "logvar": 2 * mu}
 
     arrays = {"mu": np.array([[1.0, 2.0, 0.5]]), "logvar": np.array([[0.3, -0.4, 0.7]])}
     assert check_function(f, arrays).explanations == ("the gradients of mu and logvar are swapped",)
@@ -149,7 +150,8 @@ def test_arrays_and_their_gradients_have_the_same_names():
         check_function(lambda a: (0.0, {"b": a["a"]}), {"a": np.ones(2)})
 
 
-@pytest.mark.parametrize("method, worst", [("five-point", 1e-8), ("central", 1e-6), ("forward", 1e-4), ("complex", 1e-13)])
+@pytest.mark.parametrize("method, worst", [("five-point", 1e-8), ("central", 1e-6), ("forward", 1e-4),
+                                           ("complex", 1e-13)])
 def test_every_estimate_verifies_a_right_function_and_refutes_a_wrong_one(method, worst):
     theta = {"a": np.array([0.3, -1.2, 2.0]), "b": np.array([[0.5, 0.1, -0.7]])}
 

@@ -11,8 +11,7 @@ SLOW_ROOMS = ("fast_", "compiled")  # Numba compiles for them
 ALL = [bug for bug in zoo.bugs() if not bug.room.startswith(SLOW_ROOMS)]
 WITH_WORDS = [bug for bug in ALL if bug.says]
 EVERY_DAY = WITH_WORDS[::len(WITH_WORDS) // 19][:20]
-NOT_NAMED = {
-}
+NOT_NAMED: set[str] = set()
 """Bugs whose words the report does not print: nothing explains them, or something else is said that is true as well."""
 NAMED_PART, MISNAMED_PART = 0.85, 0.02
 

@@ -95,7 +95,7 @@ def test_the_table_has_a_row_for_each_student_and_what_to_talk_about(graded):
     assert rows["dora"][-1] == "0/10" and rows["hanna"] == [gradebook.DASH] * 7
     assert lines[len(CLASS) + 1].split() == ["all", "right", "4", "2", "4", "4", "4", "4", "2", "of", "13"]
     talk = " ".join(graded[1][graded[1].index("What to talk about:"):].split())
-    assert talk.startswith("What to talk about: 2 x Dense, bias: db is wrong in 3 of 3 entries")
+    assert talk.startswith("What to talk about: 2 x Dense, bias: db is 1/4 × the numeric gradient")
     assert "(bert, karla/1_dense)" in talk and "Look again" not in talk
     assert " ".join(FOLLOWS.split()) not in talk  # jan has it five times
     assert max(map(len, graded[1].splitlines())) <= gradebook.WIDTH
@@ -107,7 +107,8 @@ def test_json_has_every_stage_with_its_hint(graded):
     lost = [stage for stage in bert["stages"] if stage["points"] < stage["of"]]
     assert [(stage["class"], stage["stage"]) for stage in lost] == [("Dense", "bias")]
     looks, question = lost[0]["hint"].splitlines()
-    assert looks.startswith("db is wrong in 3 of 3 entries: db[") and "is it a sum or a mean?" in question
+    assert looks.startswith("db is 1/4 × the numeric gradient in all 3 entries: 4 is the batch size")
+    assert "is it a sum or a mean?" in question
     assert next(g for g in graded[2] if g["student"] == "hanna")["exercise"] is None
 
 
@@ -176,7 +177,7 @@ def test_a_learner_sees_every_stage_and_the_question_of_the_one_that_failed(tmp_
     assert capsys.readouterr().out.splitlines()[0].endswith("good.py: 1_dense, 10 of 10 points")
     assert main(["grade", str(tmp_path / "mine.py"), str(tmp_path / "good.py")]) == 1
     mine, good = capsys.readouterr().out.split("\n\n")
-    assert "9 of 10 points" in mine and "    bias           0 of 1   <--\n        db is wrong in 3 of 3" in mine
+    assert "9 of 10 points" in mine and "    bias           0 of 1   <--\n        db is 1/4 × the numeric" in mine
     assert "Look again: b[o] stands in y[n, o] once" in mine and mine.count("<--") == 1
     assert "<--" not in good and "Look again" not in good
 

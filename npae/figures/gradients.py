@@ -24,6 +24,7 @@ NAMES = {"five-point": "five points", "richardson": "Richardson", "complex": "co
 PANELS = {"float64": (-15.5, 2.3, 610), "float32": (-7.5, 1.8, 400)}  # log10 of the steps shown, width in pixels
 LOWEST, HIGHEST = 1e-17, 1e2
 LEAST_SHOWN = 3e-17  # an error of 0 is drawn here
+LINE = 960  # pixels: the note in one line
 STRAIGHT = 0.3  # best steps beyond this one, all of them, are those of a linear φ
 LETTER = 13.5  # pixels of a bold letter, as a mean
 LAST_STEP = 1e-6  # where a Taylor plot ends that has no right gradient to end at its floor
@@ -42,7 +43,7 @@ def v_curves(curves: VCurve, *, title: str = "How wrong is a difference?") -> Fi
     dtypes = [dtype for dtype in PANELS if any(c.dtype == dtype for c in curves.curves)]
     note = (f"{curves.name}: median relative error of {curves.entries} derivatives against {curves.truth};  "
             "● measured best step,  ◇ predicted")
-    width = 40 + sum(PANELS[dtype][2] + 80 for dtype in dtypes)
+    width = max(40 + sum(PANELS[dtype][2] + 80 for dtype in dtypes), LINE)
     figure = page(width, 560, title, note)
     left = MARGIN + 90
     for place, dtype in enumerate(dtypes):
@@ -55,23 +56,22 @@ def v_curves(curves: VCurve, *, title: str = "How wrong is a difference?") -> Fi
         _decades(ax, 2, 2)
         ax.set_xticks([10.0**k for k in range(-14, 1, 2) if k > low])
         shown = [curve for curve in curves.curves if curve.dtype == dtype]
-        straight = all(curve.best > STRAIGHT for curve in shown if curve.predicted is not None)
+        straight = [curve for curve in shown if curve.predicted is not None and curve.best > STRAIGHT]
         for curve in shown:
-            _v(ax, curve, straight)
-        if straight:
-            _names(ax, [curve for curve in shown if curve.predicted is not None])
-        else:
-            _arms(ax, [curve for curve in shown if curve.predicted is not None])
+            _v(ax, curve, curve in straight)
+        _names(ax, straight)
+        _arms(ax, [curve for curve in shown if curve.predicted is not None and curve not in straight])
     return figure
 
 
 def _names(ax: Axes, curves: list[Curve]) -> None:
-    """Of a straight φ no formula leaves anything out: there is rounding alone, and names stand in a corner."""
+    """Where a formula leaves nothing of φ out there is rounding alone, and names stand in a corner."""
     for line, curve in enumerate(curves):
         ax.annotate(NAMES.get(curve.method, curve.method), (0.03, 0.34), xytext=(0, -18 * line),
                     xycoords="axes fraction", textcoords="offset points", color=COLOURS[curve.method], weight="bold")
-    ax.annotate("φ is straight here: the larger the step, the better", (0.98, 0.95), xycoords="axes fraction",
-                ha="right", va="top", fontsize=10, color=GREY)
+    if curves:
+        ax.annotate("rounding alone:", (0.03, 0.34), xytext=(0, 18), xycoords="axes fraction",
+                    textcoords="offset points", fontsize=10, color=GREY)
 
 
 def _v(ax: Axes, curve: Curve, straight: bool) -> None:

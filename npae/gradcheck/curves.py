@@ -93,16 +93,22 @@ def v_curve(f: Callable[[np.ndarray], tuple[Any, np.ndarray]], theta: np.ndarray
 
 def v_curve_of(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.random.Generator | None = None,
                entries: int = ENTRIES, seed: int = 0) -> VCurve:
-    """The same of a layer, phi = <g, f(x)> with a random g, or of a model, phi = loss; branches are not held.
+    """The same of a layer, phi = <g, f(x)> with a random g, or of a model, phi = loss.
+
+    A model's branches are held, as `check` holds them: one weight moves many units, and some cross their kinks.
 
     Raises: ValueError, as `v_curve`.
     """
     found = claim(target, x, y, rng, seed)
     g, scale = found.upstream, found.scale
-    single = target_path(target, x, np.float32, y=y, rng=rng, upstream=None if g is None else g.astype(np.float32))
+    branch = found.branch if hasattr(target, "loss") and hasattr(target, "hold") else None
+    if branch is not None:
+        found.specimen.hold(branch)
+    single = target_path(target, x, np.float32, y=y, rng=rng, upstream=None if g is None else g.astype(np.float32),
+                         branch=branch)
     paths = {"float64": found.path, "float32": single}
     with suppress(ValueError):
-        paths["complex"] = complex_scalar(target, x, y=y, rng=rng, upstream=g, scale=scale, seed=seed)
+        paths["complex"] = complex_scalar(target, x, y=y, rng=rng, upstream=g, scale=scale, seed=seed, branch=branch)
     return _measure(type(target).__name__, paths, found.claimed, scale, entries, seed)
 
 

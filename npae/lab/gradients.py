@@ -57,7 +57,8 @@ def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) ->
         name, point = next(points.points(target, reference))
     path = Path(path)
     files = [path]
-    v_curves(point.v_curve(), title=f"{name}: how wrong is a difference?").savefig(path)
+    curves = dataclasses.replace(point.v_curve(), name=name)
+    v_curves(curves, title=f"{name}: how wrong is a difference?").savefig(path)
     if isinstance(point, points.Target):
         files.append(path.with_stem(f"{path.stem}-taylor"))
         taylor_plot(point.taylor(), title=f"{name}: what its gradient leaves of φ").savefig(files[-1])

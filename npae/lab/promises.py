@@ -203,7 +203,7 @@ def _zeros(case: Case, make: Make) -> str:
     dy = _draw(case, shape=x.shape)
     dx = layer.backward(dy)
     wrong = _differ(dx, np.where(x > 0, dy, layer.alpha * dy), 0, "dx")
-    slopes = (dx / dy)[x == 0]
+    slopes = dx[x == 0] / dy[x == 0]
     if wrong and np.ptp(slopes) < ROUNDING:
         return f"{wrong}: at x = 0, dx / dy is {show(slopes[0]) if slopes[0] else 0} where {layer.alpha:g} belongs"
     return wrong

@@ -42,7 +42,8 @@ def explain(name: str, got: Array, want: Array, facts: Facts | None = None, righ
     candidates: tuple[Callable[[], str], ...] = (
         lambda: scaled(pair, facts), lambda: rearranged(pair, facts), lambda: in_part(pair, facts),
         lambda: multiplied(pair, facts), lambda: rounded(pair), lambda: offset(pair, facts), lambda: clipped(pair))
-    return next((sentence for candidate in candidates if (sentence := candidate())), "")
+    with np.errstate(all="ignore"):  # a wrong array may hold anything
+        return next((sentence for candidate in candidates if (sentence := candidate())), "")
 
 
 # ---- other numbers that are known

@@ -10,12 +10,15 @@ from npae.gradcheck.diagnosis.rows import call
 from npae.gradcheck.verdicts import Row
 
 Array = np.ndarray
+ONE_LAYER = 3
+"""x, W and b: in a net too many arrays could be exchanged, and each trial costs a Jacobian."""
 
 
 def substituted(pull: Pullback, row: Row, claimed: Array) -> str:
     """Which x (for a parameter) or which W (for x) would make it right?"""
-    source = [name for name in pull.arrays if name != row.name]
-    for name in source:
+    if len(pull.arrays) > ONE_LAYER:
+        return ""
+    for name in [name for name in pull.arrays if name != row.name]:
         value = pull.arrays[name].copy()
         for words, other in stand_ins(name, value, pull.y):
             if other.shape == value.shape and not np.array_equal(other, value):

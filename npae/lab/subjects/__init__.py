@@ -46,7 +46,12 @@ def attempted(name: str, check: Callable[[], Report]) -> Report:
     try:
         return check()
     except Exception as error:
-        ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(HOUSE)]
-        why = " ".join(str(error).split())[:300]
-        raised = f"raised {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}: {why}"
-        return Report(f"Gradient check of {name}", lines=(Line("FAIL", "forward and backward run", raised),))
+        line = Line("FAIL", "forward and backward run", raised(error), "gradient")
+        return Report(f"Gradient check of {name}", lines=(line,))
+
+
+def raised(error: Exception) -> str:
+    """What was raised, where in npae, and why."""
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(HOUSE)]
+    why = " ".join(str(error).split())[:300]
+    return f"raised {type(error).__name__} at {ours[-1].filename}:{ours[-1].lineno}: {why}"

@@ -17,6 +17,7 @@ from npae.kernels import reference
 from npae.lab import oracles
 from npae.lab.catalogue import ALL, Case
 from npae.lab.promises import NOISE, entries, promises
+from npae.lab.subjects import raised
 from npae.layers import Dense, Layer
 
 Array = np.ndarray
@@ -42,8 +43,8 @@ def _check(case: Case, kernels: ModuleType) -> Report:
         report = gradcheck.check_layer(make, case.input_shapes[0], reference=partial(_values, case), rng=noise,
                                        entries=entries(case))
     except Exception as error:
-        raised = Line("FAIL", "forward and backward run", f"raised {type(error).__name__}: {error}", "gradient")
-        report = Report(f"Layer check of {case.name}", lines=(raised,))
+        line = Line("FAIL", "forward and backward run", raised(error), "gradient")
+        report = Report(f"Layer check of {case.name}", lines=(line,))
     return replace(report, lines=(*report.lines, *promises(case, make)))
 
 

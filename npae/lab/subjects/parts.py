@@ -15,6 +15,7 @@ from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.report import attempt
 from npae.gradcheck.specimen import REORDERED_RTOL
+from npae.lab.subjects import raised
 
 REFERENCE_RTOL = 1e-10
 """Of the largest value: two ways of computing agree far better in float64, two formulas far worse."""
@@ -98,8 +99,8 @@ def report(title: str, check: Callable[[], Report], lines: Sequence[Line]) -> Re
     try:
         checked = check()
     except Exception as error:
-        raised = Line("FAIL", "forward and backward run", f"raised {type(error).__name__}: {error}", "gradient")
-        checked = Report(title, lines=(raised,))
+        line = Line("FAIL", "forward and backward run", raised(error), "gradient")
+        checked = Report(title, lines=(line,))
     return Report(title, checked.rows, (*checked.lines, *lines), checked.explanations)
 
 

@@ -25,7 +25,7 @@ PANELS = {"float64": (-15.5, 2.3, 610), "float32": (-7.5, 1.8, 400)}  # log10 of
 LOWEST, HIGHEST = 1e-17, 1e2
 LEAST_SHOWN = 3e-17  # an error of 0 is drawn here
 LINE = 960  # pixels: the note in one line
-STRAIGHT = 0.3  # best steps beyond this one, all of them, are those of a linear φ
+STRAIGHT = 10  # times its least, the error at the widest step: less is no arm
 LETTER = 13.5  # pixels of a bold letter, as a mean
 LAST_STEP = 1e-6  # where a Taylor plot ends that has no right gradient to end at its floor
 GUIDE: dict[str, Any] = {"color": "#9a9a9a", "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
@@ -56,7 +56,7 @@ def v_curves(curves: VCurve, *, title: str = "How wrong is a difference?") -> Fi
         _decades(ax, 2, 2)
         ax.set_xticks([10.0**k for k in range(-14, 1, 2) if k > low])
         shown = [curve for curve in curves.curves if curve.dtype == dtype]
-        straight = [curve for curve in shown if curve.predicted is not None and curve.best > STRAIGHT]
+        straight = [c for c in shown if c.predicted is not None and c.errors[0] < STRAIGHT * c.least]
         for curve in shown:
             _v(ax, curve, curve in straight)
         _names(ax, straight)

@@ -8,6 +8,7 @@ from test_gradcheck_methods import tanh_net
 from npae import models, recipes
 from npae.data import Dataset
 from npae.data.batches import binarizer
+from npae.gradcheck.scalar import random_upstream
 from npae.gradcheck.taylor import Remainder, taylor, taylor_line
 from npae.kernels import reference
 from npae.lab import catalogue
@@ -82,7 +83,7 @@ def test_the_remainder_is_that_of_its_definition():
 
     x = np.random.default_rng(0).normal(size=(2, 3))
     [r] = taylor(Square(), x, seed=4, directions=1).remainders
-    g = np.random.default_rng(4).normal(size=x.shape)
+    g = random_upstream(4, x.shape)
     d = np.random.default_rng([4, 10]).normal(size=x.shape)
     d /= np.linalg.norm(d)
     assert r.slope == pytest.approx(np.sum(g * 2 * x * d)) and r.steps[0] == 0.25

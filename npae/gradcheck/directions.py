@@ -13,8 +13,12 @@ from npae.gradcheck.scalar import Scalar
 from npae.gradcheck.verdicts import Entry, Row, Verdict, judge
 
 DIRECTIONS = 3
-"""Random signs for each entry, so that every entry counts as much as every other; one array at a time, since beside
-a large matrix the error of a small bias would drown."""
+"""A random sign for each entry, so that every entry counts about as much as every other; one array at a time, since
+beside a large matrix the error of a small bias would drown."""
+UNEVEN = 0.5
+"""Lengths of 1/2 to 3/2 beside the signs: two errors of equal size would cancel every other time under signs alone."""
+FEW = 2 * DIRECTIONS
+"""An array of so few entries is looked at entry by entry."""
 NAMED = 5
 """Wrong entries that are searched for: enough for a report, and thirty-odd directions each."""
 
@@ -25,7 +29,7 @@ Array = np.ndarray
 
 
 def along_directions(name: str, scalar: Scalar, centre: float, rng: np.random.Generator, expect_zero: bool) -> Row:
-    """Judge <G, d> for three random d of signs; where one fails, search for entries that are wrong.
+    """Judge <G, d> for three random d; where one fails, search for entries that are wrong.
 
     phi(theta + t d) at t = 0 has the derivative <G, d> = Σ d_i G_i
     """
@@ -47,7 +51,7 @@ def _resolution(size: int) -> float:
 
 
 def _signs(rng: np.random.Generator, block: Array) -> Array:
-    return rng.choice([-1.0, 1.0], len(block))
+    return rng.choice([-1.0, 1.0], len(block)) * rng.uniform(1 - UNEVEN, 1 + UNEVEN, len(block))
 
 
 def _along(name: str, scalar: Scalar, centre: float, block: Array, d: Array) -> tuple[float, Estimate]:

@@ -14,6 +14,8 @@ h = eps^(1/7) = 6e-3; a little below that as many digits are left, and fewer kin
 (The usual h = 1e-5 with one central difference has three digits less.)"""
 HALVINGS = 10
 """How often the step may be halved: 2e-3 / 2^10 = 2e-6, below which rounding takes more than the halving gives."""
+TO_DOMAIN = 40
+"""How often it may be halved where phi is not finite: log(t) at t = 1e-9 has no sample at a step of 1e-6."""
 DOUBLINGS = 5
 """How often the step may be doubled where rounding hides a small derivative: 2e-3 * 2^5 = 0.06."""
 SAFETY_TRUNCATION = 16.0
@@ -58,6 +60,9 @@ class Estimate(NamedTuple):
     rounding: float
     h: float
     smooth: bool
+    low: float = -math.inf
+    high: float = math.inf
+    """Between these lie the slopes to both sides: at a kink, all that a gradient may be there."""
 
     @property
     def tol(self) -> float:
@@ -100,7 +105,7 @@ def derivative(sample: Sample, t: float, centre: float, scale: float, size: floa
     h = STEP * max(1.0, abs(t))
     levels = [slopes(sample, t, centre, step) for step in (h, h / 2, h / 4)]
     tried = [richardson(levels, scale)]
-    while not tried[-1].settled(size, resolution) and len(tried) <= HALVINGS:
+    while not tried[-1].settled(size, resolution) and len(tried) <= (HALVINGS if tried[-1].finite else TO_DOMAIN):
         levels = [*levels[1:], slopes(sample, t, centre, levels[-1].h / 2)]
         tried.append(richardson(levels, scale))
     if len(tried) == 1 and tried[0].hidden(size, resolution):
@@ -139,7 +144,8 @@ def richardson(levels: Sequence[Slopes], scale: float) -> Estimate:
         return Estimate(math.nan, math.inf, math.inf, h, smooth=all(level.same_branch for level in levels))
     rounding = SAFETY_ROUNDING * EPS * (scale / levels[2].h + abs(r))
     smooth = all(level.same_branch for level in levels) and levels_agree(levels, rounding)
-    return Estimate(r, SAFETY_TRUNCATION * abs(r - r2), rounding, h, smooth)
+    sides = [slope for level in levels for slope in (level.right, level.left)]
+    return Estimate(r, SAFETY_TRUNCATION * abs(r - r2), rounding, h, smooth, min(sides), max(sides))
 
 
 def levels_agree(levels: Sequence[Slopes], noise: float) -> bool:

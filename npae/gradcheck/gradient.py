@@ -11,13 +11,13 @@ import numpy as np
 
 from npae.gradcheck.diagnosis import diagnose_function, diagnose_layer, diagnose_model
 from npae.gradcheck.diagnosis.rows import call
-from npae.gradcheck.directions import along_directions
+from npae.gradcheck.directions import FEW, along_directions
 from npae.gradcheck.estimate import EPS, RESOLUTION, SAFETY_ROUNDING
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.methods import METHODS
 from npae.gradcheck.paths import Path, complex_function, complex_scalar
 from npae.gradcheck.report import Line, Report, attempt
-from npae.gradcheck.scalar import Scalar, at_arrays, at_layer, at_model
+from npae.gradcheck.scalar import Scalar, at_arrays, at_layer, at_model, random_upstream
 from npae.gradcheck.specimen import REORDERED_RTOL, Specimen, copy_as, unlike
 from npae.gradcheck.verdicts import Row, Verdict, judge
 
@@ -64,6 +64,11 @@ def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Ma
     >>> wrong.wrong[0], wrong.explanations[0]
     ('theta: 2 of 2 entries FAIL', 'dtheta is 2/3 × the numeric gradient in all 2 entries')
     """
+    for array in theta.values() if isinstance(theta, Mapping) else (theta,):
+        if np.iscomplexobj(array):
+            raise ValueError(f"a derivative needs real numbers, got theta of dtype {np.asarray(array).dtype}")
+    if isinstance(theta, Mapping) and not theta:
+        raise ValueError("there is nothing to check: theta has 0 arrays")
     theta = {key: np.array(array, dtype=np.float64) for key, array in theta.items()} if isinstance(theta, Mapping) \
         else np.array(theta, dtype=np.float64)
     centre, again = (at_arrays(f, theta, name, terms) for _ in range(2))
@@ -110,7 +115,9 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
         if y is not None:
             raise ValueError("a layer takes no y; leave it out, or check the model")
         out = np.asarray(specimen.forward(x))
-        g = np.asarray(np.random.default_rng(seed).normal(size=out.shape) if upstream is None else upstream, np.float64)
+        g = random_upstream(seed, out.shape) if upstream is None else np.asarray(upstream, np.float64)
+        if g.shape != out.shape:
+            raise ValueError(f"upstream has the shape {g.shape}, forward gave y of shape {out.shape}: make them alike")
         measure, cap, lines = partial(at_layer, specimen, x, g), LAYER_ENTRIES, [_keeps_float64(out)]
     centre, again = measure(), measure()
     if specimen.params:
@@ -203,7 +210,7 @@ def _rows(scalar: Scalar, again: Scalar, entries: int, seed: int, expect_zero: C
     for name, array in scalar.arrays.items():
         indices = _choose(array.shape, entries, picker)
         row = _refuse(name, scalar, again)
-        if row is None and way.fast:
+        if row is None and way.fast and array.size > FEW:
             row = along_directions(name, scalar, centre, np.random.default_rng([seed, 8]), name in expect_zero)
         rows.append(row or _differentiate(name, scalar, centre, indices, name in expect_zero, way))
     return tuple(rows)

@@ -13,6 +13,7 @@ import numpy as np
 
 from npae.gradcheck.estimate import Estimate, derivative
 from npae.gradcheck.methods import complex_step
+from npae.gradcheck.scalar import random_upstream
 from npae.gradcheck.specimen import Specimen, copy_as
 from npae.kernels import reference
 
@@ -103,7 +104,7 @@ def claim(target: Any, x: np.ndarray, y: np.ndarray | None, rng: np.random.Gener
     else:
         out = np.array(specimen.forward(x))
         branch, arrays = specimen.branch(), {"x": x, **arrays}
-        g = np.asarray(np.random.default_rng(seed).normal(size=out.shape))
+        g = random_upstream(seed, out.shape)
         size = float(np.sum(np.abs(g * out)))
         claimed, evaluate = specimen.pull(g.copy()), lambda: float(np.sum(g * specimen.forward(x)))
     for name, array in arrays.items():

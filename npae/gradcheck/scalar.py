@@ -41,6 +41,11 @@ class Scalar:
         return max(self.terms, math.sqrt(sum(float(np.sum(s, where=np.isfinite(s))) for s in squares)))
 
 
+def random_upstream(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """g of phi = <g, f(x)>, from a stream of its own: people make their x by default_rng(0).normal(...) too."""
+    return np.asarray(np.random.default_rng([seed, 12]).normal(size=shape))
+
+
 def at_arrays(f: Callable[[Any], tuple[float, Any]], theta: Mapping[str, np.ndarray] | np.ndarray, name: str,
               terms: float | None) -> Scalar:
     """phi = f as a function of theta; f is given copies each time, so that it may do with them what it likes."""

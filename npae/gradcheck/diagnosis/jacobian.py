@@ -85,6 +85,19 @@ class Pullback:
         """Is the claimed gradient B^T g? Otherwise unit vectors say nothing about it."""
         return alike(np.ravel(gradient), self.claimed(name).T @ np.ravel(self.g))
 
+    def unmoved(self, name: str, want: Array) -> str:
+        """Where the right gradient is zero: does y change at all when the array does?"""
+        if np.any(np.abs(want) > 1e-9 * max(1.0, float(np.max(np.abs(self.y), initial=0)))):
+            return ""
+        array = self.arrays[name]
+        kept = array.copy()
+        try:
+            array += np.random.default_rng(14).normal(size=array.shape)
+            same = np.array_equal(self.again(), self.y)
+        finally:
+            array[...] = kept
+        return f"forward does not depend on {name} (it may use a copy): no change of it changes y" if same else ""
+
     def pulled(self, g: Array) -> dict[str, Array]:
         """What backward says for another dy."""
         return self.specimen.run(self.x, g)

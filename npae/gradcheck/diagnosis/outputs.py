@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -9,6 +10,29 @@ from npae.gradcheck.diagnosis.jacobian import Pullback, alike
 from npae.gradcheck.diagnosis.pair import AXES
 
 Array = np.ndarray
+
+
+def of_the_dead(name: str, J: Array, B: Array) -> str:
+    """B is J where J is not zero, and something else for outputs that do not depend on the array: no mask."""
+    size = float(np.max(np.abs(J), initial=0))
+    dead = ~np.any(np.abs(J) > 1e-9 * size, axis=1)
+    speaking = dead & np.any(np.abs(B) > 1e-6 * size, axis=1)
+    if not size or not speaking.any() or not alike(B[~dead], J[~dead], size):
+        return ""
+    return (f"{name} counts {int(speaking.sum())} entries of dy whose y does not change with it (dead units): "
+            "a mask is missing, the derivative of the activation")
+
+
+def of_wrong_axes(name: str, claimed: Array, pull: Pullback) -> str:
+    """A bias that fits, since two axes are equally long, but is summed over the others."""
+    if claimed.ndim != 1 or pull.y.ndim < 2:
+        return ""
+    right = tuple(range(pull.y.ndim - 1))
+    for axes in combinations(range(pull.y.ndim), pull.y.ndim - 1):
+        found = pull.g.sum(axis=axes)
+        if axes != right and found.shape == claimed.shape and alike(claimed, found):
+            return f"{name} is summed over the wrong axes: over {axes} of dy, where {right} belongs"
+    return ""
 
 
 def counted(name: str, J: Array, B: Array, pull: Pullback) -> str:
@@ -98,8 +122,8 @@ def kept_one(name: str, J: Array, claimed: Array, pull: Pullback) -> str:
         fits = np.abs(a - right) <= 1e-7 * size
         one = np.any((np.abs(shares - a) <= 1e-7 * size) & (np.abs(shares) > 1e-6 * size), axis=0)
         if np.all(fits | one) and not np.all(fits):
-            return (f"= stands where += belongs: {int(np.sum(~fits))} of {a.size} entries of {name} keep only one of "
-                    "their contributions")
+            return (f"= stands where += belongs, or the others are left out: {int(np.sum(~fits))} of {a.size} entries "
+                    f"of {name} keep only one of their contributions")
     return ""
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
 
 import numpy as np
 
@@ -71,7 +70,8 @@ def scaled(pair: Pair, facts: Facts) -> str:
     meant = called(c, facts)
     if n < FEW and not meant and not simple(c):
         return ""  # one number is always some multiple of another
-    return f"{name} is {show(c)} × {pair.right} in all {n} entries{meant}"
+    sign = ", and the sign is wrong" if c < 0 else ""
+    return f"{name} is {show(c)} × {pair.right} in all {n} entries{meant}{sign}"
 
 
 def factor(pair: Pair) -> float | None:
@@ -86,6 +86,8 @@ def factor(pair: Pair) -> float | None:
 def show(c: float) -> str:
     """A factor as people write it: 3, 1/3, -½, 0.3, 2/3, 0.731059."""
     near = Fraction(c).limit_denominator(10_000)
+    if near == 1 and c != 1:
+        return f"{c:.9g}"
     if near and abs(c - near) <= NEAR * abs(c):
         if abs(near) == Fraction(1, 2):
             return "½" if near > 0 else "-½"
@@ -105,20 +107,28 @@ def simple(c: float) -> bool:
 
 
 def called(c: float, facts: Facts) -> str:
-    """": 3 is the batch size" for a factor of 3, or of 1/3; two facts may be multiplied; empty without a name."""
-    sign = " and the sign is wrong" if c < 0 else ""
-    size = abs(c)
+    """": 3 is the batch size, as if ..." for a factor of 3, or of 1/3; empty where nothing has that size.
+
+    All names that fit are told, since numbers do not say which one it was.
+    """
+    size, told = abs(c), []
     if abs(size - 2) < NEAR:
-        return f": a factor ½ is missing{sign}"
+        told.append("a factor ½ is missing, or it is counted twice")
     if abs(size - 0.5) < NEAR:
-        return f": a factor 2 is missing{sign}"
-    numbers = {what: float(v) for what, v in facts.numbers.items() if v and np.isfinite(v) and abs(abs(v) - 1) > NEAR}
-    singles = {what: abs(v) for what, v in numbers.items()}
-    pairs = {f"{a} times {b}": singles[a] * singles[b] for a, b in combinations(numbers, 2)}
-    for values in (singles, pairs):
-        for value, words in ((size, "so a division by it was left out"),
-                             (1 / size, "by which it is divided once too often")):
-            names = [what for what, v in values.items() if abs(v - value) <= NEAR * value]
-            if names:
-                return f": {show(value)} is {' or '.join(names)}, {words}{sign}"
-    return sign
+        told.append("a factor 2 is missing, or half of it")
+    for value, words in ((size, "as if a division by it had been left out"),
+                         (1 / size, "as if it had been divided by it once too often")):
+        names = [what for what, v in _sizes(facts).items() if abs(v - value) <= NEAR * value]
+        if names:
+            told.append(f"{show(value)} is {' or '.join(names)}, {words}")
+    return f": {'; or '.join(told)}" if told else ""
+
+
+def _sizes(facts: Facts) -> dict[str, float]:
+    """The size of each number that has a name, and of the batch times what a picture or a code has."""
+    sizes = {what: abs(float(v)) for what, v in facts.numbers.items() if v and np.isfinite(v)}
+    batch = sizes.get("the batch size")
+    if batch:
+        sizes |= {f"the batch size times {what}": batch * v for what, v in list(sizes.items())
+                  if what.startswith("the number of") and "channels" not in what}
+    return {what: v for what, v in sizes.items() if abs(v - 1) > NEAR}

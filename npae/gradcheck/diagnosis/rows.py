@@ -36,6 +36,8 @@ class Wrong:
     want: Array
     tol: Array
     whole: bool
+    known: bool = True
+    """Whether its axes are those of npae's layout; a stranger's pictures may have their channels first."""
 
     @property
     def name(self) -> str:
@@ -45,7 +47,8 @@ class Wrong:
     def explain(self, facts: Facts) -> str:
         """By the numbers alone."""
         if self.whole:
-            return explain(self.name, self.got, self.want, facts, tol=self.tol, axes=axes_of(self.row.name, self.got))
+            axes = axes_of(self.row.name, self.got, self.known)
+            return explain(self.name, self.got, self.want, facts, tol=self.tol, axes=axes)
         pair = Pair(self.name, self.got, self.want, self.tol)
         what = "directions" if self.row.directions else "checked entries"
         said = scaled(pair, facts).replace("entries", what) if np.any(pair.wrong) else ""
@@ -60,20 +63,25 @@ class Wrong:
 
     def part(self, where: tuple) -> Wrong:
         """Some of the columns, say."""
-        return Wrong(self.row, self.got[where], self.want[where], self.tol[where], self.whole)
+        return Wrong(self.row, self.got[where], self.want[where], self.tol[where], self.whole, self.known)
 
 
-def wrong_of(row: Row, claimed: Array, want: Array | None = None) -> Wrong:
+def wrong_of(row: Row, claimed: Array, want: Array | None = None, known: bool = True) -> Wrong:
     """The whole arrays where all entries were looked at, or where somebody has the right gradient as a whole."""
     got, right, tol = (np.array([getattr(e, field) for e in row.entries]) for field in ("analytic", "numeric", "tol"))
     if len(row.entries) == row.size and not row.directions:
-        return Wrong(row, got.reshape(row.shape), right.reshape(row.shape), tol.reshape(row.shape), True)
+        return Wrong(row, got.reshape(row.shape), right.reshape(row.shape), tol.reshape(row.shape), True, known)
     if want is not None:
-        return Wrong(row, claimed, want, np.full(row.shape, CLOSE * float(np.max(np.abs(want), initial=0))), True)
+        tol = np.full(row.shape, CLOSE * float(np.max(np.abs(want), initial=0)))
+        return Wrong(row, claimed, want, tol, True, known)
     return Wrong(row, got, right, tol, False)
 
 
-def axes_of(name: str, array: Array) -> tuple[str, ...]:
+def axes_of(name: str, array: Array, known: bool = True) -> tuple[str, ...]:
     """What the axes of x, of a weight, or of a bias are called."""
+    if not known and array.ndim == 2:
+        return AXES["features"] if name == "x" else ("row", "column")
+    if not known and array.ndim > 2:
+        return ("image",) if name == "x" else ()
     kinds = {4: "picture", 2: "features"} if name == "x" else {4: "kernel", 2: "matrix", 1: "vector"}
     return AXES.get(kinds.get(array.ndim, ""), ())

@@ -106,7 +106,7 @@ def _one_sided(right: Array, stands: Array, x: Array) -> str:
     if np.ptp(right) <= 1e-9:
         return ""
     for side, words in ((x > 0, "x > 0"), (x < 0, "x < 0")):
-        if not side.any() or np.ptp(right[side]) > 1e-9 or np.ptp(stands[side]) > 1e-9:
+        if side.sum() < 2 or np.ptp(right[side]) > 1e-9 or np.ptp(stands[side]) > 1e-9:
             return ""
         a, b = float(stands[side][0]), float(right[side][0])
         if abs(a - b) > 1e-9:

@@ -212,3 +212,64 @@ def test_three_draws_find_what_one_would_miss():
         wrong[3, 2] += 2e-10
         found += not adjoint_pair(lambda v, A=A: A @ v, lambda w, B=wrong: B.T @ w, (5,), (7,), seed=seed).ok
     assert found == 60
+
+
+def test_a_sample_of_zeros_alone_takes_others_in():
+    """Of the pixels of a layer that looks at one in fifty, five at random are no sample."""
+    class Sparse:
+        params = ()
+
+        def forward(self, x):
+            self.shape = x.shape
+            return x[:, ::50].copy()
+
+        def backward(self, dy):
+            dx = np.zeros(self.shape)
+            dx[:, ::50] = dy
+            return dx
+
+    for seed in range(5):
+        report = check(Sparse(), np.random.default_rng(seed).normal(size=(2, 200)), entries=5, seed=seed)
+        assert report.ok, report.wrong
+        assert len(report.row("x").entries) == 5
+
+
+def test_x_that_comes_from_the_same_stream_as_the_checkers_own_numbers_hides_nothing():
+    """People write default_rng(0).normal(...) too: with x = dy, 2 dy dy is as good as 2 x dy."""
+    class Square(Tanh):
+        def forward(self, x):
+            self.x = x
+            return x * x
+
+        def backward(self, dy):
+            return 2 * dy * dy
+
+    for seed in range(3):
+        assert not check(Square(), np.random.default_rng(seed).normal(size=(3, 4)), seed=seed).ok
+
+
+def test_two_errors_of_one_size_do_not_cancel_along_directions():
+    wrong = np.zeros(10)
+    wrong[[0, 9]] = 1, -1
+    theta = np.arange(1.0, 11)
+    for seed in range(60):
+        assert not check_function(lambda t: (float((t**2).sum()), 2 * t + wrong), theta, seed=seed, fast=True).ok
+
+
+def test_at_a_kink_a_gradient_may_be_what_lies_between_both_sides_and_nothing_else():
+    theta = np.append(np.zeros(2), np.linspace(1, 2, 198))
+    for claim, ok in ((0.0, True), (0.5, True), (1.0, True), (99.0, False), (-0.5, False), (np.nan, False)):
+        report = check_function(lambda t, c=claim: (float(np.maximum(t, 0).sum()), np.where(t == 0, c, 1.0)), theta)
+        assert report.ok is ok, claim
+
+
+def test_nothing_to_check_and_complex_numbers_are_refused():
+    with pytest.raises(ValueError, match="theta has 0 arrays"):
+        check_function(lambda arrays: (1.0, {}), {})
+    with pytest.raises(ValueError, match="got theta of dtype complex128"):
+        check_function(lambda t: (1.0, t), np.ones(2, complex))
+
+
+def test_a_step_is_made_small_enough_for_the_domain():
+    theta = np.array([1e-9, 1e-3, 1.0])
+    assert check_function(lambda t: (float(np.log(t).sum()), 1 / t), theta).ok

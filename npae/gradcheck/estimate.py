@@ -105,7 +105,8 @@ def derivative(sample: Sample, t: float, centre: float, scale: float, size: floa
     h = STEP * max(1.0, abs(t))
     levels = [slopes(sample, t, centre, step) for step in (h, h / 2, h / 4)]
     tried = [richardson(levels, scale)]
-    while not tried[-1].settled(size, resolution) and len(tried) <= (HALVINGS if tried[-1].finite else TO_DOMAIN):
+    while not tried[-1].settled(size, resolution) and len(tried) <= TO_DOMAIN and \
+            sum(estimate.finite for estimate in tried) <= HALVINGS:
         levels = [*levels[1:], slopes(sample, t, centre, levels[-1].h / 2)]
         tried.append(richardson(levels, scale))
     if len(tried) == 1 and tried[0].hidden(size, resolution):

@@ -208,7 +208,7 @@ def _rows(scalar: Scalar, again: Scalar, entries: int, seed: int, expect_zero: C
     picker = np.random.default_rng([seed, 1])
     rows = []
     for name, array in scalar.arrays.items():
-        indices = _choose(array.shape, entries, picker)
+        indices = _choose(array.shape, entries, picker, scalar.claimed[name])
         row = _refuse(name, scalar, again)
         if row is None and way.fast and array.size > FEW:
             row = along_directions(name, scalar, centre, np.random.default_rng([seed, 8]), name in expect_zero)
@@ -233,10 +233,16 @@ def _refuse(name: str, scalar: Scalar, again: Scalar) -> Row | None:
     return Row(name, shape, refused=verdict, reason=reason)
 
 
-def _choose(shape: tuple[int, ...], entries: int, picker: np.random.Generator) -> list[tuple[int, ...]]:
-    """All indices, or a random sample in order."""
+def _choose(shape: tuple[int, ...], entries: int, picker: np.random.Generator,
+            claimed: np.ndarray) -> list[tuple[int, ...]]:
+    """All indices, or a random sample in order; not one of zeros alone where there is more to look at."""
     size = math.prod(shape)
     flat = np.arange(size) if size <= entries else np.sort(picker.choice(size, entries, replace=False))
+    if size > entries and claimed.shape == shape:
+        there = np.flatnonzero(claimed)
+        if len(there) and not np.any(claimed.ravel()[flat]):
+            some = picker.choice(there, min(len(there), (entries + 1) // 2), replace=False)
+            flat = np.union1d(flat[:entries - len(some)], some)
     return [tuple(int(i) for i in np.unravel_index(k, shape)) for k in flat]
 
 

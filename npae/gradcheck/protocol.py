@@ -61,7 +61,7 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
         if Verdict.VACUOUS not in verdicts or verdicts & REFUTED:
             break
     lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed), _one_image(maker, x, seed),
-             _image_by_image(maker, x, seed)]
+             _other_points(maker, draw, x.shape, entries, seed), _image_by_image(maker, x, seed)]
     lines += [attempt("backward(0) is exactly 0", lambda: _zero(maker, x), "linearity"),
               attempt("backward is linear in dy", lambda: _superposition(maker, x, seed), "linearity")]
     lines += state_lines(maker, lambda shape: np.asarray(draw(data, shape)), x, seed)
@@ -125,6 +125,24 @@ def _reference(maker: Maker, x: np.ndarray, reference: Callable[..., np.ndarray]
     facts = layer_facts(specimen.target, x, y, specimen.params)
     said = explain_values(y, expected, {"x": x, **values}, reference, facts)
     return f"off by {gap:.1e}, {allowed:.1e} allowed" + (f": {said}" if said else "")
+
+
+def _other_points(maker: Maker, draw: Draw, shape: tuple[int, ...], entries: int | None, seed: int) -> Line:
+    """What one point does not visit (the upper end of a clip, a dead unit, the other side of a kink) another may.
+
+    Gaussian inputs are drawn wider, too; what is drawn by somebody else stays as it is drawn.
+    """
+    claim, rng = "gradient check at three other points", np.random.default_rng([seed, 15])
+    for size in (1, 3, 0.3) if draw is gaussian else (1, 1, 1):
+        x = size * np.asarray(draw(rng, shape), dtype=np.float64)
+        try:
+            few = min(FEW_ENTRIES, entries or FEW_ENTRIES)
+            report = check(maker.fresh(np.float64).target, x, rng=maker.rng, entries=few, seed=seed + 1)
+        except Exception as error:
+            return Line("FAIL", claim, f"raised {type(error).__name__}: {error}", "gradient")
+        if REFUTED & {row.verdict for row in report.rows}:
+            return Line("FAIL", claim, "; ".join([*report.wrong, *report.explanations]), "gradient")
+    return Line("PASS", claim, "", "gradient")
 
 
 def _image_by_image(maker: Maker, x: np.ndarray, seed: int) -> Line:

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from npae.gradcheck.diagnosis.jacobian import Pullback, alike
-from npae.gradcheck.diagnosis.pair import AXES
+from npae.gradcheck.diagnosis.pair import AXES, ordinal
 
 Array = np.ndarray
 
@@ -19,8 +19,9 @@ def of_the_dead(name: str, J: Array, B: Array) -> str:
     speaking = dead & np.any(np.abs(B) > 1e-6 * size, axis=1)
     if not size or not speaking.any() or not alike(B[~dead], J[~dead], size):
         return ""
-    return (f"{name} counts {int(speaking.sum())} entries of dy whose y does not change with it (dead units): "
-            "a mask is missing, the derivative of the activation")
+    count = int(speaking.sum())
+    return (f"{name} counts {count} entr{'y' if count == 1 else 'ies'} of dy whose y does not change with it (dead "
+            "units): a mask is missing, the derivative of the activation")
 
 
 def of_wrong_axes(name: str, claimed: Array, pull: Pullback) -> str:
@@ -82,12 +83,11 @@ def _which(counts: Array, left: Array, axes: Sequence[str]) -> str:
 
 def _places(inside: Array, n: int, what: str) -> str:
     """The first, the last, all but the last, every second one: indices 0 to n - 1 in words."""
-    ends = {0: "first", n - 1: "last"}
     if len(inside) == 1:
-        return f"the {ends.get(int(inside[0]), f'{int(inside[0])}th')} {what}"
+        return f"the {ordinal(int(inside[0]), n)} {what}"
     if len(inside) == n - 1:
         missing = next(k for k in range(n) if k not in inside)
-        return f"all {what}s but the {ends.get(missing, f'{missing}th')}"
+        return f"all {what}s but the {ordinal(missing, n)}"
     steps = np.diff(inside)
     if inside[0] == 0 and np.all(steps == steps[0]):
         return f"the first {len(inside)} {what}s" if steps[0] == 1 else f"the first of every {steps[0]} {what}s"

@@ -101,6 +101,14 @@ def show(c: float) -> str:
     return f"{c:.6g}"
 
 
+def ordinal(k: int, n: int) -> str:
+    """The k-th of n, counted from 0, in words."""
+    if k in (0, n - 1):
+        return "last" if k else "first"
+    words = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    return words[k - 1] if k <= len(words) else f"{k + 1}th"
+
+
 def simple(c: float) -> bool:
     """Is it a number that people write, and no accident?"""
     return "." not in show(c) or abs(c - round(c, 3)) <= NEAR * abs(c)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from npae.gradcheck.diagnosis.pair import AXES, Pair, scaled
+from npae.gradcheck.diagnosis.pair import AXES, Pair, ordinal, scaled
 from npae.gradcheck.facts import Facts
 
 Array = np.ndarray
@@ -19,8 +19,8 @@ def in_part(pair: Pair, facts: Facts) -> str:
     for where, words in _regions(wrong, pair.axes):
         there = pair.part(where)
         if there.fits(np.zeros_like(there.want)):
-            return (f"{words} of {pair.name} {_is(words)} missing: {there.want.size} entries are zero, "
-                    f"it counts only the other {pair.want.size - there.want.size}, and they are right")
+            return (f"{words} of {pair.name} {_is(words)} missing, that is zero: it counts only the other "
+                    f"{pair.want.size - there.want.size} of {pair.want.size} entries, and they are right")
         sentence = scaled(there, facts)
         if sentence:
             return f"in {words}, {sentence}; elsewhere it is right"
@@ -53,10 +53,8 @@ def _regions(wrong: Array, axes: tuple[str, ...]) -> Iterator[tuple[tuple, str]]
             continue
         where: list = [slice(None)] * wrong.ndim
         where[axis] = touched
-        if len(touched) == 1 and touched[0] in (0, size - 1):
-            yield tuple(where), f"the {'first' if touched[0] == 0 else 'last'} {what}"
-        elif len(touched) == 1:
-            yield tuple(where), f"{what} {touched[0]}"
+        if len(touched) == 1:
+            yield tuple(where), f"the {ordinal(int(touched[0]), size)} {what}"
         elif touched[-1] == size - 1 and len(touched) == size - touched[0]:
             only = "every" if touched[0] == 1 else f"the last {len(touched)}"
             yield tuple(where), f"every {what} but the first" if only == "every" else f"the last {len(touched)} {what}s"

@@ -1,7 +1,6 @@
 """phi as a path that can be walked: one entry of one array moved at a time, in float64, float32 or complex128.
 A complex path is proved analytic, or refused in a sentence, before a complex step is taken on it."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import numpy as np
 
 from npae.gradcheck.estimate import Estimate, derivative
 from npae.gradcheck.methods import complex_step
-from npae.gradcheck.scalar import random_upstream
+from npae.gradcheck.scalar import at_layer, at_model, random_upstream
 from npae.gradcheck.specimen import Specimen, copy_as
 from npae.kernels import reference
 
@@ -92,27 +91,18 @@ def claim(target: Any, x: np.ndarray, y: np.ndarray | None, rng: np.random.Gener
     Raises: ValueError for a gradient of another shape than its value.
     """
     x = np.array(x, np.float64, order="C")
-    specimen = Specimen(copy_as(target, np.float64), rng)
-    arrays = {name: param.value for name, param in specimen.params.items()}
-    specimen.clear()
-    g = None
+    specimen, g = Specimen(copy_as(target, np.float64), rng), None
     if hasattr(target, "loss"):
-        terms = specimen.loss(x, y)
-        branch, size = specimen.branch(), sum(abs(float(term)) for term in terms.values())
-        specimen.target.backward()
-        claimed, evaluate = specimen.grads(), lambda: float(specimen.loss(x, y)["loss"])
+        scalar = at_model(specimen, x, y)
     else:
-        out = np.array(specimen.forward(x))
-        branch, arrays = specimen.branch(), {"x": x, **arrays}
-        g = random_upstream(seed, out.shape)
-        size = float(np.sum(np.abs(g * out)))
-        claimed, evaluate = specimen.pull(g.copy()), lambda: float(np.sum(g * specimen.forward(x)))
-    for name, array in arrays.items():
-        if claimed[name].shape != array.shape:
-            raise ValueError(f"the gradient of {name} has shape {claimed[name].shape}, its value {array.shape}: "
+        g = random_upstream(seed, np.shape(specimen.forward(x)))
+        scalar = at_layer(specimen, x, g)
+    for name, array in scalar.arrays.items():
+        if scalar.claimed[name].shape != array.shape:
+            raise ValueError(f"the gradient of {name} has shape {scalar.claimed[name].shape}, its value {array.shape}: "
                              "check(...) tells more")
-    moved = math.sqrt(sum(float(np.sum(np.square(arrays[name] * claimed[name]))) for name in arrays))
-    return Claim(Path(arrays, evaluate), claimed, g, max(size, moved), branch, specimen)
+    path = Path(scalar.arrays, lambda: scalar.evaluate()[0])
+    return Claim(path, scalar.claimed, g, scalar.scale, specimen.branch(), specimen)
 
 
 def complex_function(f: Callable[[Any], tuple[Any, Any]], theta: np.ndarray | Mapping[str, np.ndarray], *,

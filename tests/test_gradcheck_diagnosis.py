@@ -198,3 +198,19 @@ def test_a_mistake_in_an_entry_that_was_not_looked_at_is_found_along_directions(
     (wrong,) = report.wrong
     assert "all 1,200 entries of W along 3 random directions" in wrong
     assert "wrong are [17, 23]" in wrong
+
+
+def test_code_that_breaks_under_the_diagnosis_has_a_report_all_the_same():
+    class Touchy(Dense):
+        """It takes no dy with a single number in it."""
+
+        def backward(self, dy):
+            if np.count_nonzero(dy) == 1:
+                raise RuntimeError("too little")
+            super().backward(dy)
+            self.b.grad *= 1.7
+            return dy @ self.W.value.T * np.linspace(1, 2, 5)
+
+    report = check(Touchy(), np.random.default_rng(0).normal(size=(4, 5)))
+    assert not report.ok
+    assert report.explanations == ("no explanation was found: what was tried for one raised RuntimeError: too little",)

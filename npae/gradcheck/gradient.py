@@ -75,7 +75,7 @@ def check_function(f: Callable[[Any], tuple[float, Any]], theta: np.ndarray | Ma
     path = complex_function(f, theta, name=name, scale=centre.scale, seed=seed) if method == "complex" else None
     way = Way(method, fast, path)
     rows = _rows(centre, again, LAYER_ENTRIES if entries is None else entries, seed, expect_zero, way)
-    told = diagnose_function(centre.claimed, centre.arrays, rows, facts or Facts())
+    told = _explained(lambda: diagnose_function(centre.claimed, centre.arrays, rows, facts or Facts()))
     lines = tuple(_unlooked(None, centre, rows, seed))
     return Report(f"Gradient check of {getattr(f, '__name__', 'a function')}", rows, lines, told)
 
@@ -131,9 +131,17 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
         seed=seed) if method == "complex" else None)
     rows = _rows(centre, again, cap if entries is None else entries, seed, expect_zero, way)
     lines += _unlooked(specimen, centre, rows, seed)
-    told = diagnose_model(specimen, x, y, centre.claimed, rows, facts) if is_model else \
-        diagnose_layer(specimen, x, np.asarray(g), centre.claimed, rows, facts)
+    told = _explained(lambda: diagnose_model(specimen, x, y, centre.claimed, rows, facts) if is_model else
+                      diagnose_layer(specimen, x, np.asarray(g), centre.claimed, rows, facts))
     return Report(title, rows, tuple(lines), told)
+
+
+def _explained(diagnose: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Wrong code may break on what the diagnosis tries with it; the report of the check stands all the same."""
+    try:
+        return diagnose()
+    except Exception as error:
+        return (f"no explanation was found: what was tried for one raised {type(error).__name__}: {error}",)
 
 
 def _keeps_float64(out: np.ndarray) -> Line:

@@ -20,7 +20,7 @@ from npae.kernels import reference
 from npae.lab import planting, subjects, zoo
 from npae.lab.planting import Bug
 from npae.lab.zoo.kinds import kind, rooms, sentence
-from npae.lab.zoo.trial import SILENT
+from npae.lab.zoo.trial import speaks
 
 CHOICES = 4
 """Sentences to choose from: the true one and others of the same room, or of a neighbour's."""
@@ -107,7 +107,7 @@ class Hunt:
         """What the diagnosis says of it, of the gradients or, where they are right, of what failed."""
         failed = [f"{line.claim}: {line.figure}" for line in self.full_report.lines
                   if line.status == "FAIL" and figure(line.figure) != line.figure]
-        texts = [text for text in self.full_report.explanations if SILENT not in text] or failed
+        texts = list(filter(speaks, self.full_report.explanations)) or failed
         return "\n".join(filled(text, 0, 2) for text in texts) or "The diagnosis has no words for it."
 
     @property

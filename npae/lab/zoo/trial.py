@@ -55,7 +55,7 @@ def trial(bug: Bug) -> Trial:
     """Plant the bug, run its subject, and take it out again."""
     with planted(bug):
         report = subjects.check(bug.subject, reference)
-    return Trial(bug, seen_by(report), tuple(said(report)), any(map(_speaks, report.explanations)))
+    return Trial(bug, seen_by(report), tuple(said(report)), any(map(speaks, report.explanations)))
 
 
 def seen_by(report: Report) -> frozenset[str]:
@@ -66,13 +66,14 @@ def seen_by(report: Report) -> frozenset[str]:
     return frozenset(letter for letter, part in PARTS.items() if part in parts)
 
 
-def _speaks(explanation: str) -> bool:
+def speaks(explanation: str) -> bool:
+    """Does it say more than that nothing is known?"""
     return not any(words in explanation for words in SILENT)
 
 
 def said(report: Report) -> Iterator[str]:
     """Every explanation, and what failed lines say."""
-    yield from filter(_speaks, report.explanations)
+    yield from filter(speaks, report.explanations)
     yield from (f"{line.claim}: {line.figure}" for line in report.lines if line.status == "FAIL")
 
 

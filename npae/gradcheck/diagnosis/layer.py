@@ -56,7 +56,7 @@ def layer_facts(target: Any, x: Array, y: Array, params: dict[str, Any]) -> Fact
     numbers: dict[str, float] = {"the batch size": len(x)}
     for array, pixels, channels in ((x, "the number of pixels", "the number of in-channels"),
                                     (y, "the number of output pixels", "the number of out-channels")):
-        if array.ndim == 4:
+        if array.ndim == 4 and (array is x or y is not x):
             numbers |= {pixels: array.shape[1] * array.shape[2], channels: array.shape[3]}
     if x.ndim == 4:
         numbers["the number of numbers a picture"] = int(np.prod(x.shape[1:]))

@@ -1,6 +1,7 @@
 """What a wrong gradient of a model looks like: terms of the loss, places of tied weights, images."""
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from npae.gradcheck.specimen import Specimen
 from npae.gradcheck.verdicts import Row
 
 Array = np.ndarray
+ENTRIES = re.compile(r" in all \d+ (checked )?entries")
+"""How many there are differs from array to array, and is in the table."""
 
 
 def diagnose_model(specimen: Specimen, x: Array, y: Array | None, claimed: dict[str, Array], rows: Sequence[Row],
@@ -29,12 +32,13 @@ def diagnose_model(specimen: Specimen, x: Array, y: Array | None, claimed: dict[
         said = _of_terms(specimen, x, y, row)
         if not said:
             wrong = wrong_of(row, claimed[row.name], _whole(specimen, x, y, row))
-            plain = wrong.explain(facts) or _of_halves(wrong)
+            own = Facts(arrays={row.name.rsplit(".", 1)[-1]: specimen.params[row.name].value})  # decay is c times it
+            plain = wrong.explain(facts.with_(own)) or _of_halves(wrong)
             said = [plain.removeprefix(wrong.name).strip()] if plain else []
         said = said or _of_uses(specimen, x, y, row) or _of_images(specimen, x, y, row)
         for words in said or ["nothing that is known explains it"]:
-            told.setdefault(words, []).append(row.name)
-    return tuple(f"{_listed(names)}: {words}" for words, names in told.items())
+            told.setdefault(ENTRIES.sub("", words), []).append(row.name)
+    return tuple(_sentence(names, words) for words, names in told.items())
 
 
 def _whole(specimen: Specimen, x: Array, y: Array | None, row: Row) -> Array | None:
@@ -53,10 +57,13 @@ def _of_halves(wrong: Wrong) -> str:
     return "the first half of the units and the second are swapped"
 
 
-def _listed(names: list[str]) -> str:
-    if len(names) == 1:
-        return f"the gradient of {names[0]}"
-    return f"the gradients of {names[0]}, {names[1]}" + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+def _sentence(names: list[str], words: str) -> str:
+    """One subject for all arrays of which the same is true."""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    listed = f"the gradient of {names[0]}" if len(names) == 1 else f"the gradients of {names[0]}, {names[1]}{more}"
+    if words.startswith(("is ", "has ", "lacks ", "counts ")):
+        return f"{listed} {words}" if len(names) == 1 else f"each of {listed} {words}"
+    return f"{listed}: {words}"
 
 
 def _settings(model: Any) -> Facts:

@@ -272,7 +272,7 @@ def main() -> None:
     planted_here = [bug for bug in bugs() if comparable(bug) and chosen.only in bug.subject]
     zoo = {f"{bug.subject}: {bug.room}.{bug.name}": (kind(bug), caught(bug)) for bug in planted_here}
     sound = {name: alarms(name) for name in known() if chosen.only in name}
-    tables = {"caught": counts(zoo, sound), **({} if chosen.only else {"known to pass": findings()})}
+    tables = {"caught": counts(zoo, sound), **({} if chosen.only else {"the findings": findings()})}
     for head, rows in tables.items():
         print(table(head, rows, False) + "\n")
     print(f"{len(zoo)} bugs in {len(sound)} subjects, {time.perf_counter() - began:.0f} s; torch "

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from npae.gradcheck.diagnosis.arrangements import rearranged
-from npae.gradcheck.diagnosis.pair import FEW, NEAR, RTOL, SINGLE, Pair, called, factor, scaled, show
+from npae.gradcheck.diagnosis.pair import FEW, NEAR, RTOL, SINGLE, Pair, called, scaled, show
 from npae.gradcheck.diagnosis.regions import in_part
 from npae.gradcheck.facts import Facts
 
@@ -68,8 +68,8 @@ def offset(pair: Pair, facts: Facts) -> str:
         q = _broadcast(array, pair.want)
         if q is None or not np.any(q) or q.size < 3:
             continue
-        c = factor(Pair(pair.name, gap.got, np.array(q), gap.tol)) or 0.0
-        if c:
+        c = float(np.sum(gap.got * q) / np.sum(q * q))
+        if np.any(np.abs(gap.got) > 100 * gap.tol) and gap.fits(c * q):
             verb = "has an extra" if c > 0 else "lacks"
             return f"{pair.name} {verb} {show(abs(c))} × {what}{called(abs(c), facts)}"
     return ""

@@ -54,9 +54,11 @@ def _is_number(sentence: str) -> bool:
 def layer_facts(target: Any, x: Array, y: Array, params: dict[str, Any]) -> Facts:
     """The numbers of a layer and its batch that people divide by, and forget."""
     numbers: dict[str, float] = {"the batch size": len(x)}
-    for array, pixels, channels in ((x, "the number of pixels", "the number of in-channels"),
-                                    (y, "the number of output pixels", "the number of out-channels")):
-        if array.ndim == 4 and (array is x or y is not x):
+    pictures = [(x, "the number of pixels", "the number of in-channels")]
+    if y is not x:  # a model has no y
+        pictures.append((y, "the number of output pixels", "the number of out-channels"))
+    for array, pixels, channels in pictures:
+        if array.ndim == 4:
             numbers |= {pixels: array.shape[1] * array.shape[2], channels: array.shape[3]}
     if x.ndim == 4:
         numbers["the number of numbers a picture"] = int(np.prod(x.shape[1:]))

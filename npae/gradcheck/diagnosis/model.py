@@ -59,11 +59,11 @@ def _of_halves(wrong: Wrong) -> str:
 
 def _sentence(names: list[str], words: str) -> str:
     """One subject for all arrays of which the same is true."""
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    listed = f"the gradient of {names[0]}" if len(names) == 1 else f"the gradients of {names[0]}, {names[1]}{more}"
-    if words.startswith(("is ", "has ", "lacks ", "counts ")):
-        return f"{listed} {words}" if len(names) == 1 else f"each of {listed} {words}"
-    return f"{listed}: {words}"
+    if len(names) == 1:
+        verb = words.startswith(("is ", "has ", "lacks ", "counts "))
+        return f"the gradient of {names[0]}{'' if verb else ':'} {words}"
+    more = f" and of {len(names) - 2} more" if len(names) > 2 else ""
+    return f"the gradient of {names[0]}, of {names[1]}{more}, each: {words}"
 
 
 def _settings(model: Any) -> Facts:

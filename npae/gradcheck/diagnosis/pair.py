@@ -91,9 +91,12 @@ def show(c: float) -> str:
     if near and abs(c - near) <= NEAR * abs(c):
         if abs(near) == Fraction(1, 2):
             return "½" if near > 0 else "-½"
-        round_ = near.denominator > 9 and abs(c - round(c, 2)) <= NEAR * abs(c)  # 0.01 is no hundredth
+        tens = set(str(near.denominator)) <= {"1", "0"}
+        round_ = near.denominator > 9 and (tens or abs(c - round(c, 2)) <= NEAR * abs(c))  # 0.01 is no hundredth
         if 1 in (abs(near.numerator), near.denominator) and not round_:
             return str(near)
+        if tens:
+            return f"{float(near):g}"
         if abs(c - round(c, 3)) <= NEAR * abs(c):
             return f"{round(c, 3):g}"
         if max(abs(near.numerator), near.denominator) <= 12:

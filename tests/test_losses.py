@@ -247,3 +247,10 @@ def test_each_pictures_value_comes_with_the_gradient_of_their_mean(likelihood):
     value, same = likelihood.nll(output, x)
     assert np.array_equal(values, likelihood.per_image(output, x)) and values.mean() == pytest.approx(value, rel=1e-15)
     assert np.array_equal(doutput, same)
+
+
+def test_half_precision_is_refused_on_the_textbooks_kernels_too():
+    from npae.kernels import reference
+
+    with pytest.raises(ValueError, match="got an output of float16: convert it"):
+        SquaredError(kernels=reference).nll(np.zeros((2, 3), np.float16), np.zeros((2, 3), np.float16))

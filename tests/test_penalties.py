@@ -317,3 +317,11 @@ def test_penalties_on_what_does_not_fit_are_refused():
             contractive(np.zeros(h), np.zeros(W), Sigmoid())
     with pytest.raises(ValueError, match="got 0"):
         weight_decay([])
+
+
+def test_the_contractive_penalty_of_many_float32_pictures_is_summed_in_double_precision():
+    h = np.random.default_rng(3).uniform(0.2, 0.8, (200_000, 2)).astype(np.float32)
+    W = np.random.default_rng(4).standard_normal((3, 2)).astype(np.float32)
+    s = Sigmoid().slope(h).astype(np.float64)
+    exact = np.mean(s**2, axis=0) @ np.sum(W.astype(np.float64) ** 2, axis=0)
+    assert contractive(h, W, Sigmoid())[0] == pytest.approx(exact, rel=2e-7)

@@ -257,3 +257,15 @@ def test_a_tangent_has_the_dtype_of_its_net():
     net = Sequential([Dense(3, 2, activation="tanh", kernels=reference)])
     y, t = Tangent(net).forward(np.ones((2, 3), np.float32), np.ones((2, 3)))
     assert y.dtype == t.dtype == np.float32
+
+
+def test_the_penalty_of_a_tangent_whose_square_leaves_float32_is_a_number():
+    on = {"rng": rng(), "kernels": reference}
+    encoder = Sequential([Flatten(), Dense(8, 5, **on), Dense(5, 3, **on)])
+    decoder = Sequential([Dense(3, 8, **on), Reshape((2, 4, 1))])
+    model = ContractiveAutoencoder(encoder, decoder, likelihood=SquaredError(kernels=reference), lam=1e-30)
+    for layer in encoder.layers[1:]:
+        layer.W.value *= 1e10
+    with np.errstate(over="ignore"):
+        jac = model.loss(np.zeros((2, 2, 4, 1), np.float32), rng=rng(1))["jac"]
+    assert 1e36 < jac < 1e44

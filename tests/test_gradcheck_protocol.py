@@ -412,8 +412,7 @@ def test_a_view_of_x_is_noted_and_in_npaes_own_layers_wrong():
             return dy.reshape(self.shape)
 
     class OfNpae(Rows, npae.layers.Flatten):
-        def __init__(self):
-            pass
+        """The same, as a layer of npae."""
 
     report = check_layer(Rows, (2, 3, 4))
     assert report.ok, str(report)

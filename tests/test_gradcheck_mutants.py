@@ -302,7 +302,7 @@ MUTANTS = [
     (IgnoresUpstream, (4, 5), {GRADIENT, ZERO, LINEAR}),
     (MaskOfUpstream, (4, 5), {GRADIENT, LINEAR}),
     (MaskWrong, (4, 5), {GRADIENT}),
-    (MaskInPlace, (4, 5), {ARGUMENTS, FRESH}),
+    (MaskInPlace, (4, 5), {ARGUMENTS}),
     (ViewOfInput, (4, 5), {REFERENCE}),
     (WinnerOfFirstImage, (3, 6), {GRADIENT}),
     (NoiseDrawnAgain, (4, 5), {GRADIENT}),

@@ -225,6 +225,10 @@ def _gradcheck(args: argparse.Namespace) -> int:
     from npae import store
 
     start, found = time.perf_counter(), {}
+    args.target = gradients.called(args.target)
+    if args.target == "all" and args.method == "richardson" and not args.fast:
+        print(f"all that npae has, {gradients.number()} reports, which takes minutes; `npae gradcheck Dense` takes one "
+              "name alone", flush=True)
     for name, report in gradients.reports(args.target, args.method, args.fast, _shape(args.shape)):
         found[name] = report
         if args.target == "all" and report.ok:
@@ -233,13 +237,16 @@ def _gradcheck(args: argparse.Namespace) -> int:
             print(f"{name}\n{report}\n", flush=True)
     wrong = [name for name, report in found.items() if not report.ok]
     seconds = time.perf_counter() - start
-    verdict = "every gradient is right" if not wrong else f"{len(wrong)} are wrong: {'; '.join(wrong)}"
+    some = f"{len(wrong)} {'is' if len(wrong) == 1 else 'are'} wrong: {'; '.join(wrong)}"
+    verdict = some if wrong else "every gradient is right"
     print(f"{len(found)} report{'s' * (len(found) != 1)} in {seconds:.0f} s: {verdict}")
     if args.json is not None:
         store.write_json(args.json, {name: report.to_dict() for name, report in found.items()})
     if args.markdown is not None:
         store.write_text(args.markdown, "\n".join(report.to_markdown() for report in found.values()))
-    if args.plot is not None:
+    if args.plot is not None and not any(report.rows for report in found.values()):
+        print(f"nothing is drawn: {args.target} does not run")
+    elif args.plot is not None:
         print("\n".join(map(str, gradients.plot(args.target, args.plot, _shape(args.shape)))))
     return 1 if wrong else 0
 

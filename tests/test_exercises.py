@@ -116,7 +116,7 @@ MISTAKES = [
     ("1_dense", "dy.sum(axis=0)", "dy.sum(axis=1)", WHOLE, "It raised ValueError"),
     ("1_dense", "dy @ self.W.value.T", "dy @ self.W.value", "shapes input composition state", "(line 33)"),
     ("1_dense", "dy @ self.W.value.T", "-dy @ self.W.value.T", "input composition", "dx has the wrong sign"),
-    ("1_dense", "return dy @ self.W.value.T", "pass", "shapes input composition state", "returns None where dx"),
+    ("1_dense", "return dy @ self.W.value.T", "pass", "shapes input composition state", "returned None: return dx"),
     ("1_dense", "self.W.grad += self", "self.W.grad = self", "state", "backward adds with +="),
     ("1_dense", "self.b.grad += dy", "self.b.grad[...] = dy", "state", "second backward adds the same gradients again"),
     ("1_dense", "        self.x = x", "        Dense.x = x", "composition state", "kept in the class"),

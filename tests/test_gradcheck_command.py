@@ -42,6 +42,9 @@ class Needs:
     def forward(self, x):
         return x.reshape(len(x), self.size)
 
+    def backward(self, dy):
+        return dy
+
 class Pictures:
     params = ()
 
@@ -138,3 +141,152 @@ def test_every_name_that_is_known_has_a_report():
         assert {key.rsplit(", ", 1)[1] for key in found} == {"reference kernels", "fast kernels"}
     assert any("Taylor" in line.claim for report in found.values() for line in report.lines)
     assert not own.is_own("Dense") and own.is_own("a.py:B")
+
+
+OWN = '''
+import numpy as np
+from npae.params import Param
+
+class Bias:
+    def __init__(self):
+        self.b = Param("b", np.ones(4))
+        self.params = [self.b]
+
+    def forward(self, x):
+        return x + self.b.value
+
+    def backward(self, dy):
+        self.b.grad += dy.sum(axis=0)
+        return dy.copy()
+
+class Misspelt(Bias):
+    def forward(self, x):
+        return x + self.c.value
+
+class Exits(Bias):
+    def forward(self, x):
+        raise SystemExit(0)
+
+class Forgets(Bias):
+    def backward(self, dy):
+        pass
+
+class Far(Bias):
+    def forward(self, x):
+        if len(x) == 1:
+            raise SystemExit("one image")
+        return super().forward(x)
+
+class Talks(Bias):
+    def forward(self, x):
+        print("x is", x.shape)
+        return super().forward(x)
+
+class Untold(Bias):
+    def __init__(self):
+        self.params = [np.ones(4)]
+
+class Broken(Bias):
+    def __init__(self):
+        self.b = np.ones(4) @ np.ones(3)
+
+class ChannelsFirst(Bias):
+    def __init__(self):
+        super().__init__()
+        self.W = Param("W", np.random.default_rng(0).normal(size=(4, 3, 1, 1)))
+        self.params = [self.W]
+
+    def forward(self, x):
+        self.x = x
+        return np.einsum("nchw,oc->nohw", x, self.W.value[:, :, 0, 0])
+
+    def backward(self, dy):
+        self.W.grad[:, :, 0, 0] += np.einsum("nohw,nchw->oc", dy, self.x)
+        return np.einsum("nohw,oc->nchw", dy, self.W.value[:, :, 0, 0])
+'''
+
+
+@pytest.fixture
+def own_layers(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return str(path)
+
+
+def at(words):
+    """The number of the line of OWN with these words."""
+    return 1 + [words in text for text in OWN.splitlines()].index(True)
+
+
+@pytest.mark.parametrize("how", [[], ["--fast"]])
+@pytest.mark.parametrize("kind, words", [
+    ("Misspelt", f"forward raised AttributeError in line {at('self.c.value')}: 'Misspelt' object has no attribute 'c'"),
+    ("Exits", f"forward raised SystemExit in line {at('SystemExit(0)')}: 0"),
+    ("Forgets", "backward returned None: return dx"),
+])
+def test_what_does_not_run_is_one_line_of_a_report(kind, words, how, own_layers, tmp_path, capsys):
+    assert main(["gradcheck", f"{own_layers}:{kind}", *how, "--plot", str(tmp_path / "a.png")]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"x (3, 4) FAIL forward and backward run: {words}" in printed
+    assert printed.count("FAIL ") == 1 and "1 is wrong: " in printed and "NoneType" not in printed
+    assert printed.endswith("does not run") and not (tmp_path / "a.png").exists()
+
+
+def test_what_ends_python_later_on_is_told_too(own_layers, capsys):
+    assert main(["gradcheck", f"{own_layers}:Far"]) == 1
+    assert "gradient check with N = 1: raised SystemExit: one image" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_a_layer_prints_is_one_line(own_layers, capsys):
+    assert main(["gradcheck", f"{own_layers}:Talks"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("x is") == 1
+    assert " lines, the first: x is (3, 4)" in printed and "NOTE  the layer printed " in printed
+    with own.heard() as heard:
+        print("one\ntwo", end="")
+    assert (heard.lines, heard.first) == (2, "one")
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("Untold", "params[0] of Untold is an array: a parameter has a value and a grad"),
+    ("Broken", f"Broken cannot be made: __init__ raised ValueError in line {at('np.ones(3)')}: matmul"),
+])
+def test_what_is_no_layer_to_begin_with_is_refused(kind, words, own_layers, capsys):
+    assert main(["gradcheck", f"{own_layers}:{kind}"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_pictures_with_channels_first_are_tried_too(own_layers, capsys):
+    main(["gradcheck", f"{own_layers}:ChannelsFirst"])
+    assert "x (2, 3, 5, 6)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how, words", [
+    (["--method", "bogus"], "no estimate is called 'bogus': use one of"),
+    (["--method", "central", "--fast"], "the fast mode takes Richardson's differences along directions, not central"),
+])
+@pytest.mark.parametrize("target", ["Dense", "all", "bernoulli-vae"])
+def test_a_wrong_method_is_refused_before_anything_runs(how, words, target, capsys):
+    assert main(["gradcheck", target, *how]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and "report" not in said.out and len(said.err.splitlines()) == 1
+
+
+def test_names_may_be_in_any_case_and_near_ones_are_offered(capsys):
+    assert gradients.called("dense") == "Dense" and gradients.called("ALL") == "all"
+    assert gradients.called("a.py:dense") == "a.py:dense"
+    assert main(["gradcheck", "FLATTEN"]) == 0
+    assert "Flatten(), fast kernels" in capsys.readouterr().out
+    assert main(["gradcheck", "Dens"]) == 2
+    assert "nothing to check is called 'Dens': did you mean Dense? It is one of all, " in capsys.readouterr().err
+    assert main(["gradcheck", "xyzzy"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_the_walk_says_first_how_long_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(gradients, "kinds", lambda: ("Flatten", "sparsity_kl"))
+    assert main(["gradcheck"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    number = last.split()[0]
+    assert int(number) >= 4 and last.startswith(f"{number} reports in")
+    assert first.startswith(f"all that npae has, {number} reports") and "`npae gradcheck Dense` takes one name" in first

@@ -35,7 +35,7 @@ WORDS = {
     "IgnoresUpstream": "dx does not depend on dy",
     "MaskOfUpstream": "the mask is taken from dy",
     "MaskWrong": "for x > 0, dx / dy is 0 where 1 belongs; for x < 0, dx / dy is 1 where 0 belongs",
-    "ViewOfInput": "y is a view of x",
+    "ViewOfInput": "y is x where max(x, 0) belongs",
     "WinnerOfFirstImage": "the winner of the first image is used for all",
     "NoiseDrawnAgain": "backward draws noise again",
     "HalfMissing": "in the last 2 features, dx is 2 × the numeric gradient",

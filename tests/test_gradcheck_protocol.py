@@ -1,12 +1,16 @@
 """check_layer on right layers: nothing that a layer may do is called wrong, and odd makers are dealt with."""
 
+import re
+
 import numpy as np
 import pytest
 from test_gradcheck import Dense, Param, Tanh
 from test_gradcheck_mutants import REFERENCE, REFERENCES, SHAPES, found_by
 
+import npae.layers
 import npae.params
-from npae.gradcheck import Verdict, check_layer
+from npae.gradcheck import Verdict, check, check_layer
+from npae.gradcheck.contract import is_npaes
 
 
 @pytest.mark.parametrize("layer", REFERENCES)
@@ -215,8 +219,10 @@ def test_a_backward_without_need_dx_is_noted_and_a_wrong_one_found():
             return super().backward(dy) if need_dx else None
 
     claim = "backward(dy, need_dx=False)"
-    assert [line(check_layer(kind, (4, 5)), claim).status for kind in (Dense, Takes, Options, Stops)] == [
-        "NOTE", "PASS", "PASS", "FAIL"]
+    found = [[line.status for line in check_layer(kind, (4, 5)).lines if line.claim.startswith(claim)]
+             for kind in (Dense, Takes, Options, Stops)]
+    assert found == [[], ["PASS"], ["PASS"], ["FAIL"]]  # of a layer of one's own it is not asked for
+    assert is_npaes(npae.layers.Flatten()) and not is_npaes(Dense())
 
 
 def test_a_layer_of_ones_own_may_take_its_parameters_from_npae():
@@ -321,3 +327,230 @@ def test_a_reference_of_another_shape_is_no_agreement():
     """One column less, which NumPy would stretch."""
     constant = check_layer(Dense, (4, 5), reference=lambda x, W, b: (x @ W + b)[:, :1])
     assert "y has shape (4, 3), the reference (4, 1)" in line(constant, "forward gives the values").figure
+
+
+class Forgotten(Dense):
+    """Another W each time, and nobody is told of it."""
+
+    def __init__(self):
+        super().__init__(seed=None)
+        self.params = ()
+
+
+class Unseeded(Dense):
+    def forward(self, x):
+        return super().forward(x) + np.random.default_rng().normal(size=(len(x), 3))
+
+
+@pytest.mark.parametrize("kind", [Forgotten, Unseeded])
+def test_layers_that_differ_from_one_to_the_next_are_told_so_once(kind):
+    report = check_layer(kind, (3, 5))
+    found = line(report, "two new layers with equal parameters give equal values")
+    assert (found.status, found.part) == ("FAIL", "state") and found.figure.startswith("y differs by ")
+    assert found.figure.endswith(": is a weight missing in params, or noise not drawn from give_rng(rng)?")
+    assert line(report, "what compares two layers is left out").status == "NOTE"
+    said = " ".join(report.wrong)
+    for accusation in ("shared between", "its own cache", "memory order", "when N goes", "from the sum over"):
+        assert accusation not in said
+    if kind is Forgotten:
+        assert [failed for failed in report.lines if failed.status == "FAIL"] == [found]
+
+
+def test_another_x_of_the_same_size_is_called_that():
+    class Adds(Tanh):
+        """dx remembers how many forwards there were."""
+
+        count = 0
+
+        def forward(self, x):
+            self.count += 1
+            return super().forward(x)
+
+        def backward(self, dy):
+            return super().backward(dy) * (1 + self.count)
+
+    figure = line(check_layer(Adds, (3, 5)), "backward belongs to the latest forward").figure
+    assert figure.endswith("with another x of the same size") and "from 3 to 3" not in figure
+
+
+class Embedding:
+    """y = W[x], x whole numbers: no derivative in x, and a dx of zeros in its place."""
+
+    def __init__(self):
+        self.W = Param("W", np.random.default_rng(0).normal(size=(4, 3)))
+        self.params = (self.W,)
+
+    def forward(self, x):
+        self.x = np.rint(x).astype(int)
+        return self.W.value[self.x]
+
+    def backward(self, dy):
+        np.add.at(self.W.grad, self.x, dy)
+        return np.zeros(self.x.shape, dy.dtype)
+
+
+def test_what_is_zero_by_design_may_be_named():
+    def draw(rng, shape):
+        return rng.permutation(np.arange(4.0))[:shape[0]]
+
+    report = check_layer(Embedding, (4,), draw=draw, expect_zero=("x",))
+    assert report.ok, str(report)
+    assert check_layer(Embedding, (4,), draw=draw).row("x").verdict is Verdict.VACUOUS
+    with pytest.raises(ValueError, match="expect_zero names"):
+        check_layer(Embedding, (4,), draw=draw, expect_zero=("y",))
+
+
+def test_a_view_of_x_is_noted_and_in_npaes_own_layers_wrong():
+    class Rows:
+        params = ()
+
+        def forward(self, x):
+            self.shape = x.shape
+            return x.reshape(len(x), -1)
+
+        def backward(self, dy):
+            return dy.reshape(self.shape)
+
+    class OfNpae(Rows, npae.layers.Flatten):
+        """The same, as a layer of npae."""
+
+    report = check_layer(Rows, (2, 3, 4))
+    assert report.ok, str(report)
+    noted = [found.figure for found in report.lines if found.status == "NOTE"]
+    assert "y is a view of x: return a copy; dx is a view of dy: return a copy" in noted
+    assert line(check_layer(OfNpae, (2, 3, 4)), "y and dx are fresh").figure == "y is a view of x: return a copy"
+
+
+def test_a_cache_that_is_handed_out_stays_wrong():
+    class Tangent:
+        params = ()
+
+        def forward(self, x):
+            self.y = np.tanh(x)
+            return self.y
+
+        def backward(self, dy):
+            return dy * (1 - self.y**2)
+
+    assert "its own cache" in line(check_layer(Tangent, (3, 4)), "y and dx are fresh").figure
+
+
+def raising(method):
+    """A layer whose method does something else than to return an array."""
+    return lambda act: type("Raising", (Dense,), {method: act})
+
+
+@pytest.mark.parametrize("made, words", [
+    (raising("forward")(lambda self, x: x @ np.ones((7, 2))), r"forward raised ValueError in line \d+: matmul"),
+    (raising("forward")(lambda self, x: None), "forward returned None: return y$"),
+    (raising("forward")(lambda self, x: [x]), "forward returned a list: return an array$"),
+    (raising("forward")(lambda self, x: exit(3)), r"forward raised SystemExit in line \d+: 3"),
+    (raising("backward")(lambda self, dy: dy @ self.b.x), r"backward raised AttributeError in line \d+: 'Param'"),
+    (raising("backward")(lambda self, dy: None), "backward returned None: return dx$"),
+    (raising("backward")(lambda self, dy: (dy, dy)), "backward returned a tuple: return an array$"),
+])
+def test_what_does_not_run_is_told_once(made, words):
+    report = check_layer(made, (4, 5))
+    (found,) = report.lines
+    assert (found.status, found.claim) == ("FAIL", "forward and backward run") and not report.rows
+    assert re.match(words, found.figure), found.figure
+
+
+def test_the_line_that_is_named_is_the_one_that_raised():
+    class Raises(Tanh):
+        def backward(self, dy):
+            raise ValueError("here")
+
+    number = Raises.backward.__code__.co_firstlineno + 1
+    assert check_layer(Raises, (4, 5)).lines[0].figure == f"backward raised ValueError in line {number}: here"
+
+
+@pytest.mark.parametrize("changed, words", [
+    ({"input_shape": ()}, r"input_shape is that of a batch, whole numbers above 0 such as \(4, 5\), got \(\)"),
+    ({"input_shape": (0, 4)}, r"got \(0, 4\)"),
+    ({"input_shape": 5}, "input_shape is that of a batch.*got 5"),
+    ({"seed": None}, "seed is a whole number from 0 on, got None"),
+    ({"seed": -1}, "seed is a whole number from 0 on, got -1"),
+    ({"entries": 2.5}, "entries is a whole number of at least 1.*got 2.5"),
+    ({"rng": 0}, "rng is an int, a generator belongs there"),
+    ({"rng": np.random.RandomState(0)}, "rng is a RandomState, a generator belongs there"),
+    ({"make_layer": lambda: 5}, "int has no params"),
+    ({"make_layer": lambda: Dense}, r"Dense is a class: a layer is checked, such as Dense\(\)"),
+])
+def test_arguments_that_nothing_can_be_made_of_are_refused(changed, words):
+    with pytest.raises(ValueError, match=words):
+        check_layer(**{"make_layer": Dense, "input_shape": (4, 5), **changed})
+
+
+def test_a_layer_that_can_be_called_is_no_maker():
+    class Called(Dense):
+        def __call__(self, x):
+            return self.forward(x)
+
+    with pytest.raises(ValueError, match="check_layer takes a function that makes a layer"):
+        check_layer(Called(), (4, 5))
+
+
+class Free(Dense):
+    """With other params, or other methods."""
+
+    def __init__(self, params=None, **others):
+        super().__init__()
+        if params is not None:
+            self.params = params(self)
+        vars(self).update(others)
+
+
+def bare(name, value):
+    return type("Bare", (), {"name": name, "value": value})()
+
+
+@pytest.mark.parametrize("params, words", [
+    (lambda self: [self.W.value], r"params\[0\] of Free is an array: a parameter has a value and a grad"),
+    (lambda self: {"W": self.W}, r"params of Free is a dict: make it a tuple of .*, such as \(self.W, self.b\)"),
+    (lambda self: lambda: (self.W, self.b), "params of Free is a method: make it a tuple"),
+    (lambda self: [Param("W", [[1.0, 2.0]])], "the value of parameter 'W' of Free is a list: make it an array"),
+    (lambda self: [bare("W", np.ones(3))], r"the parameter 'W' of Free has no grad: begin with grad = np.zeros_like"),
+    (lambda self: [Param("x", np.ones(3))], "the parameter 'x' of Free has the name of the input.*rename it"),
+])
+def test_parameters_that_are_none_are_refused_in_a_sentence(params, words):
+    for act in (lambda: check_layer(lambda: Free(params), (4, 5)), lambda: check(Free(params), np.ones((4, 5)))):
+        with pytest.raises(ValueError, match=words):
+            act()
+
+
+@pytest.mark.parametrize("others, words", [
+    ({"backward": None}, r"Free has no backward: write backward\(dy\)"),
+    ({"backward": lambda dy, lr: dy}, r"backward of Free takes \(dy, lr\), but it is called as backward\(dy\)"),
+    ({"forward": lambda: 1}, r"forward of Free takes \(\), but it is called as forward\(x\)"),
+])
+def test_methods_that_cannot_be_called_are_refused_in_a_sentence(others, words):
+    for act in (lambda: check_layer(lambda: Free(**others), (4, 5)), lambda: check(Free(**others), np.ones((4, 5)))):
+        with pytest.raises(ValueError, match=words):
+            act()
+
+
+def test_a_parameter_that_is_named_twice_counts_once():
+    layer = Free(lambda self: (self.W, self.b, self.W))
+    assert [row.name for row in check(layer, np.random.default_rng(0).normal(size=(4, 5))).rows] == ["x", "W", "b"]
+
+
+class Two:
+    """Two layers of one kind, one after the other."""
+
+    def __init__(self):
+        self.layers = [Dense(5, 4), Dense(4, 3, seed=1)]
+        self.params = [param for layer in self.layers for param in layer.params]
+
+    def forward(self, x):
+        return self.layers[1].forward(self.layers[0].forward(x))
+
+    def backward(self, dy):
+        return self.layers[0].backward(self.layers[1].backward(dy))
+
+
+def test_parts_may_share_the_names_of_their_parameters():
+    report = check_layer(Two, (3, 5), reference=lambda x, W, b, V, c: (x @ W + b) @ V + c)
+    assert report.ok, str(report)
+    assert {row.name: row.shape for row in report.rows} == {
+        "x": (3, 5), "W": (5, 4), "b": (4,), "W (2)": (4, 3), "b (2)": (3,)}

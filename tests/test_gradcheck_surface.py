@@ -273,3 +273,57 @@ def test_nothing_to_check_and_complex_numbers_are_refused():
 def test_a_step_is_made_small_enough_for_the_domain():
     theta = np.array([1e-9, 1e-3, 1.0])
     assert check_function(lambda t: (float(np.log(t).sum()), 1 / t), theta).ok
+
+
+def test_a_report_is_true_where_it_is_ok_and_short_where_an_assertion_fails():
+    x = np.random.default_rng(0).normal(size=(4, 5))
+    good = check(Dense(), x)
+    assert good
+    assert repr(good) == "<Report of 'Gradient check of Dense, x (4, 5)': ok, 3 rows, 2 other tests>"
+    wrong = check_function(lambda t: (float((t**3).sum()), 2 * t**2), np.array([1.0, -2.0]))
+    assert not wrong
+    assert repr(wrong).endswith("not ok, 1 row, 0 other tests, WRONG: theta: 2 of 2 entries FAIL>")
+
+
+def test_the_last_paragraph_is_short_however_much_is_wrong():
+    class Many:
+        """Twenty parameters, whose gradients are all forgotten, and writes into dy."""
+
+        def __init__(self):
+            self.params = tuple(Dense(5, 1, seed).W for seed in range(20))
+            for place, param in enumerate(self.params):
+                param.name = f"a.rather.long.name.{place}.W"
+
+        def forward(self, x):
+            return x @ sum(param.value for param in self.params)
+
+        def backward(self, dy):
+            dx = 2 * dy @ sum(param.value for param in self.params).T
+            dy[...] = 0
+            return dx
+
+    report = check_layer(Many, (4, 5))
+    closing = str(report).split("\n\n")[-1]
+    assert closing.startswith("WRONG: x: 20 of 20 entries FAIL; a.rather.long.name.0.W, a.rather.long.name.1.W,")
+    assert "a.rather.long.name.3.W and 16 more: 5 of 5 entries FAIL" in " ".join(closing.split())
+    assert len(closing.splitlines()) <= 4
+    failed = sum(line.status == "FAIL" for line in report.lines)
+    assert failed >= 2 and " ".join(closing.split()).endswith(f"{failed} other tests FAILED, see above")
+    assert len(report.wrong) == 21 + failed  # nothing is lost
+
+
+def test_what_is_said_of_several_rows_is_said_once():
+    class Noisy(Dense):
+        def forward(self, x):
+            return super().forward(x) + np.random.default_rng().normal()
+
+    closing = " ".join(str(check(Noisy(), np.ones((4, 5)))).split("\n\n")[-1].split())
+    assert closing.startswith("WRONG: x, W, b: NONDETERMINISTIC, two equal runs gave")
+    assert closing.count("NONDETERMINISTIC") == 1
+
+
+def test_bars_in_names_do_not_break_a_table_in_markdown():
+    layer = Dense()
+    layer.W.name, layer.b.name = "|W|", "b\\|"
+    text = check(layer, np.random.default_rng(0).normal(size=(4, 5))).to_markdown()
+    assert "| \\|W\\| |" in text and "| b\\\\\\| |" in text

@@ -220,3 +220,39 @@ def test_a_wrong_argument_is_a_sentence_and_status_2(arguments, words, tmp_path,
         status = error.code
     assert status == 2
     assert capsys.readouterr().err.startswith(words)
+
+
+def hints_of(tmp_path, text):
+    """The hints of a submission to the first exercise, stage by stage."""
+    write(tmp_path, {"mine": text})
+    (g,) = grade.grade([tmp_path / "mine.py"])
+    return {stage.name: stage.hint for stage in g.stages}
+
+
+@pytest.mark.parametrize(("wrong", "looks", "question"), [
+    ("dyy.sum(axis=0)", "It raised NameError: name 'dyy' is not defined", "Where does this name come from?"),
+    ("self.dy.sum(axis=0)", "It raised AttributeError: 'Dense' object has no", "Has forward kept it on self"),
+    ("dy.sum(axis=0) + self.W", "It raised TypeError: unsupported operand", "Which of the two is an array"),
+    ("dy.sum(axis=0) + np.ones(77)", "It raised ValueError: operands could not be", "Every gradient has the shape"),
+])
+def test_the_question_fits_what_was_raised(wrong, looks, question, tmp_path):
+    found = hints_of(tmp_path, DENSE.replace("dy.sum(axis=0)", wrong))
+    first, second = found["shapes"].splitlines()
+    assert first.startswith(looks) and second.startswith(question)
+
+
+def test_what_was_added_before_backward_raised_counts(tmp_path):
+    """b is a mean, W is right, then it raises; and in the other order of things nothing was reached."""
+    raises = MEAN.replace("return dy @ self.W.value.T", "return dy @ self.W.value")
+    found = hints_of(tmp_path, raises)
+    assert found["shapes"].startswith("It raised ValueError") and found["weight"] == ""
+    assert found["bias"].startswith("db is 1/4 × the numeric gradient")
+    assert found["input"] == found["composition"] == found["state"] == FOLLOWS
+    early = hints_of(tmp_path, DENSE.replace(BACKWARD, BACKWARD + "        dy @ self.W.value\n"))
+    assert early["bias"] == early["weight"] == early["input"] == FOLLOWS
+
+
+def test_a_list_for_dx_is_called_one(tmp_path):
+    found = hints_of(tmp_path, DENSE.replace("return dy @ self.W.value.T", "return list(dy @ self.W.value.T)"))
+    assert found["shapes"].startswith("backward returned a list: return an array.")
+    assert found["composition"] in ("", FOLLOWS)

@@ -1,16 +1,17 @@
 """Everything at once for a layer of one's own: gradient, adjoint, linearity, state, and a reference for its values.
 A gradient check alone sees neither a wrong forward nor a stale cache nor a gradient that is overwritten."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
+from npae.gradcheck.contract import trouble
 from npae.gradcheck.diagnosis import explain_values, layer_facts
 from npae.gradcheck.dot_test import adjoint_lines
 from npae.gradcheck.gradient import check
 from npae.gradcheck.report import Line, Report, attempt
-from npae.gradcheck.specimen import REORDERED_RTOL, Maker, unlike
+from npae.gradcheck.specimen import REORDERED_RTOL, Maker, Specimen, unlike
 from npae.gradcheck.state import state_lines
 from npae.gradcheck.verdicts import Verdict
 
@@ -35,7 +36,8 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
                 reference: Callable[..., np.ndarray] | None = None, rng: np.random.Generator | None = None,
-                draw: Draw = gaussian, entries: int | None = None, seed: int = 0) -> Report:
+                draw: Draw = gaussian, entries: int | None = None, seed: int = 0,
+                expect_zero: Collection[str] = ()) -> Report:
     """Put a layer through the whole protocol; it needs forward(x), backward(dy) and params (with value and grad).
 
     gradient    every entry of x and of each parameter against differences; again with N = 1
@@ -50,18 +52,27 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
     values of the first are copied to all others, constant ones replaced by small random numbers. `draw(rng, shape)`
     makes inputs for a layer that does not take Gaussian ones; `rng` is for the layer's own noise (give_rng). A layer
     has to read p.value each time: in a view of it that it keeps (self.Wt = p.value.T) no difference can be made.
-    Raises: ValueError if make_layer cannot be called, or gives the same object twice.
+    `expect_zero` names what has a gradient of zero by design: ("x",) of an embedding, whose x are indices.
+    What forward or backward raises is one line of the report, and the rest is left out.
+    Raises: ValueError if make_layer cannot be called, or gives the same object twice, or no layer; for an input_shape
+    without entries, a seed below 0, entries that are no whole number.
     """
+    _numbers(input_shape, entries, seed)
     maker = Maker(make_layer, rng, seed)
     data = np.random.default_rng([seed, 5])
     for _ in range(POINTS):
         x = np.asarray(draw(data, tuple(input_shape)), dtype=np.float64)
-        gradient = check(maker.fresh(np.float64).target, x, rng=rng, entries=entries, seed=seed)
+        stuck = None if maker.npaes else stuck_line(maker.fresh(np.float64), x)
+        if stuck is not None:
+            return Report(f"Layer check of {maker.name}, x {x.shape}", lines=(stuck,))
+        gradient = check(maker.fresh(np.float64).target, x, rng=rng, entries=entries, seed=seed,
+                         expect_zero=expect_zero)
         verdicts = {row.verdict for row in gradient.rows}
         if Verdict.VACUOUS not in verdicts or verdicts & REFUTED:
             break
-    lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed), _one_image(maker, x, seed),
-             _other_points(maker, draw, x.shape, entries, seed), _image_by_image(maker, x, seed)]
+    lines = [*gradient.lines, *adjoint_lines(maker.fresh(np.float64), x, seed),
+             _one_image(maker, x, seed, expect_zero), _other_points(maker, draw, x.shape, entries, expect_zero, seed),
+             _image_by_image(maker, x, seed)]
     lines += [attempt("backward(0) is exactly 0", lambda: _zero(maker, x), "linearity"),
               attempt("backward is linear in dy", lambda: _superposition(maker, x, seed), "linearity")]
     lines += state_lines(maker, lambda shape: np.asarray(draw(data, shape)), x, seed)
@@ -71,7 +82,25 @@ def check_layer(make_layer: Callable[[], Any], input_shape: tuple[int, ...], *,
     return Report(f"Layer check of {maker.name}, x {x.shape}", gradient.rows, tuple(lines), gradient.explanations)
 
 
-def _one_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
+def stuck_line(specimen: Specimen, x: np.ndarray) -> Line | None:
+    """A line where forward or backward does not come to an end with an array; nothing else can be asked then."""
+    specimen.rewind()
+    wrong = trouble(specimen.target, x)
+    return Line("FAIL", "forward and backward run", wrong, "gradient") if wrong else None
+
+
+def _numbers(input_shape: Any, entries: Any, seed: Any) -> None:
+    """Raises ValueError for sizes, entries and a seed with which nothing can be drawn."""
+    sizes = input_shape if isinstance(input_shape, tuple | list) else ()
+    if not sizes or not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
+        raise ValueError(f"input_shape is that of a batch, whole numbers above 0 such as (4, 5), got {input_shape!r}")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is a whole number from 0 on, got {seed!r}")
+    if entries is not None and (not isinstance(entries, int | np.integer) or entries < 1):
+        raise ValueError(f"entries is a whole number of at least 1, or None for all up to 2,000, got {entries!r}")
+
+
+def _one_image(maker: Maker, x: np.ndarray, seed: int, expect_zero: Collection[str]) -> Line:
     """One image is an ordinary batch; squeeze() and broadcasting like to disagree. Images at which nothing can be
     verified (dead units, a kink) say neither yes nor no."""
     claim = "gradient check with N = 1"
@@ -79,8 +108,8 @@ def _one_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
     for image in range(len(x)):
         try:
             report = check(maker.fresh(np.float64).target, x[image:image + 1], rng=maker.rng, entries=FEW_ENTRIES,
-                           seed=seed)
-        except Exception as error:
+                           seed=seed, expect_zero=expect_zero)
+        except (Exception, SystemExit) as error:
             return Line("FAIL", claim, f"raised {type(error).__name__}: {error}", "gradient")
         if report.ok:
             return Line("PASS", claim, "", "gradient")
@@ -127,7 +156,8 @@ def _reference(maker: Maker, x: np.ndarray, reference: Callable[..., np.ndarray]
     return f"off by {gap:.1e}, {allowed:.1e} allowed" + (f": {said}" if said else "")
 
 
-def _other_points(maker: Maker, draw: Draw, shape: tuple[int, ...], entries: int | None, seed: int) -> Line:
+def _other_points(maker: Maker, draw: Draw, shape: tuple[int, ...], entries: int | None,
+                  expect_zero: Collection[str], seed: int) -> Line:
     """What one point does not visit (the upper end of a clip, a dead unit, the other side of a kink) another may.
 
     Gaussian inputs are drawn wider, too; what is drawn by somebody else stays as it is drawn.
@@ -137,7 +167,8 @@ def _other_points(maker: Maker, draw: Draw, shape: tuple[int, ...], entries: int
         x = size * np.asarray(draw(rng, shape), dtype=np.float64)
         try:
             few = min(FEW_ENTRIES, entries or FEW_ENTRIES)
-            report = check(maker.fresh(np.float64).target, x, rng=maker.rng, entries=few, seed=seed + 1)
+            report = check(maker.fresh(np.float64).target, x, rng=maker.rng, entries=few,
+                           expect_zero=expect_zero, seed=seed + 1)
         except Exception as error:
             return Line("FAIL", claim, f"raised {type(error).__name__}: {error}", "gradient")
         if REFUTED & {row.verdict for row in report.rows}:
@@ -152,6 +183,8 @@ def _image_by_image(maker: Maker, x: np.ndarray, seed: int) -> Line:
     """
     claim = "a batch is its images one by one"
     y = np.array(maker.fresh(np.float64).forward(x.copy()))
+    if maker.differs(x, np.float64):
+        return Line("NOTE", claim, "not asked where two new layers differ", "batch")
     if maker.rng is not None or y.shape[:1] != x.shape[:1]:
         return Line("NOTE", claim, "not asked of a layer with noise, or with another number of rows", "batch")
     dy = np.asarray(np.random.default_rng([seed, 9]).normal(size=y.shape))

@@ -11,6 +11,8 @@ from npae.gradcheck.verdicts import Entry, Row, Verdict
 
 WIDTH = 100
 WORST = 5
+NAMES = 4
+SHORT = 3 * WIDTH  # characters on the wrong rows, in the last sentence
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def attempt(claim: str, test: Callable[[], str], part: str = "state") -> Line:
     """Run a test that returns what is wrong in words, or nothing; an exception is wrong too, and other tests go on."""
     try:
         wrong = test()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a layer of one's own may do that too
         wrong = f"raised {type(error).__name__}: {error}"
     return Line("FAIL" if wrong else "PASS", claim, wrong, part)
 
@@ -62,6 +64,16 @@ class Report:
         """Everything that failed, in words."""
         rows = [row.explain() for row in self.rows if not row.ok]
         return rows + [f"not so: {line.claim} ({line.figure})" for line in self.lines if line.status == "FAIL"]
+
+    def __bool__(self) -> bool:
+        """As `ok`, so that `assert check(layer, x)` holds a test."""
+        return self.ok
+
+    def __repr__(self) -> str:
+        """In one line, as pytest shows it where an assertion fails."""
+        counts = f"{_several(len(self.rows), 'row')}, {_several(len(self.lines), 'other test')}"
+        said = f", {self._closing()}" if self.wrong else ""
+        return f"<Report of {self.title!r}: {'ok' if self.ok else 'not ok'}, {counts}{said}>"
 
     def row(self, name: str) -> Row:
         """The row of one parameter.
@@ -115,17 +127,40 @@ class Report:
                 "rows": rows, "worst": worst, "lines": lines}
 
     def _closing(self) -> str:
+        """In some four lines: what is said of several rows is said once, and what failed stands above."""
         if self.wrong:
-            return "WRONG: " + "; ".join(self.wrong)
+            return "WRONG: " + "; ".join(self._wrong_in_short())
         parts = []
         if self.rows:
             verified, kinks, unresolved = (sum(row.count(v) for row in self.rows)
                                            for v in (Verdict.PASS, Verdict.KINK, Verdict.UNRESOLVED))
-            parts.append(f"{verified:,} derivatives verified, {kinks} KINK, {unresolved} UNRESOLVED")
+            parts.append(f"{_several(verified, 'derivative')} verified, {kinks} KINK, {unresolved} UNRESOLVED")
         if self.lines:
-            passed = sum(line.status == "PASS" for line in self.lines)
-            parts.append(f"{passed} other test{'s' * (passed != 1)} passed")
+            parts.append(f"{_several(sum(line.status == 'PASS' for line in self.lines), 'other test')} passed")
         return "OK: " + "; ".join(parts)
+
+    def _wrong_in_short(self) -> list[str]:
+        named: dict[str, list[str]] = {}
+        for row in self.rows:
+            if not row.ok:
+                named.setdefault(row.explain().removeprefix(f"{row.name}: "), []).append(row.name)
+        said: list[str] = []
+        left = 0
+        for text, names in named.items():
+            more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+            words = f"{', '.join(names[:NAMES])}{more}: {text}"
+            if said and len("; ".join([*said, words])) > SHORT:
+                left += len(names)
+            else:
+                said.append(_shorten(words, SHORT))
+        failed = sum(line.status == "FAIL" for line in self.lines)
+        said += [f"{left} more of the rows above"] if left else []
+        return said + ([f"{_several(failed, 'other test')} FAILED, see above"] if failed else [])
+
+
+def _several(number: int, what: str) -> str:
+    """"1 row", "2 rows"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 _HEAD = ("name", "shape", "checked", "PASS", "FAIL", "KINK", "UNRES", "|a-r|/tol", "rel.err", "rms grad")
@@ -156,7 +191,10 @@ def _worst_cells(row: Row, entry: Entry) -> list[str]:
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    rows = [[cell.replace("|", "\\|") for cell in cells] for cells in (head, *body)]
+    def escaped(cell: str) -> str:
+        return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").split())
+
+    rows = [[escaped(cell) for cell in cells] for cells in (head, *body)]
     lines = [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 

@@ -7,27 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from npae.gradcheck.contract import a_or_an, answers, is_npaes, named_params
+
 REORDERED_RTOL = 1e-10
 """Of the largest entry, in float64: the same terms summed in another order, and nothing more."""
-
-
-def named_params(target: Any) -> dict[str, Any]:
-    """The parameters by name, each once; one without a name is called after its place.
-
-    Raises: ValueError if two parameters have the same name, if one has no entries, if there is no `params`.
-    """
-    if not hasattr(target, "params"):
-        raise ValueError(f"{type(target).__name__} has no params: a layer without parameters has params = ()")
-    named: dict[str, Any] = {}
-    for place, param in enumerate(target.params):
-        name = getattr(param, "name", None) or f"params[{place}]"
-        if name in named:
-            raise ValueError(f"two parameters of {type(target).__name__} are called {name!r}; give each its own name")
-        if np.size(param.value) == 0:
-            raise ValueError(f"the parameter {name!r} of {type(target).__name__} has no entries, its shape is "
-                             f"{np.shape(param.value)}: leave it out")
-        named[name] = param
-    return named
 
 
 def copy_as(target: Any, dtype: Any) -> Any:
@@ -35,11 +18,13 @@ def copy_as(target: Any, dtype: Any) -> Any:
 
     `target.to(dtype=...)` is used where there is one. Otherwise the copy is told beforehand which arrays stand for
     which, so that a layer's own second reference to p.value leads to the new array too.
+    Raises: ValueError as `named_params`.
     """
+    params = named_params(target).values()
     if hasattr(target, "to"):
         made = target.to(dtype=dtype)
         return copy.deepcopy(made) if made is target else made
-    arrays = [array for param in target.params for array in (param.value, param.grad) if isinstance(array, np.ndarray)]
+    arrays = [array for param in params for array in (param.value, param.grad) if isinstance(array, np.ndarray)]
     stand_ins: dict[int, Any] = {id(array): array.astype(dtype) for array in arrays}
     return copy.deepcopy(target, stand_ins)
 
@@ -48,11 +33,16 @@ class Specimen:
     """A layer or model with the harness of a test around it: noise rewound before each forward, gradients as copies.
 
     Without `rng` noise layers are told so (give_rng(None)): they are the identity.
+    Raises: ValueError as `named_params`; if forward(x) or backward(dy) (of a model loss and backward()) cannot be
+    called so; if rng is no np.random.Generator.
     """
 
     def __init__(self, target: Any, rng: np.random.Generator | None = None):
         self.target = target
         self.params = named_params(target)
+        answers(target)
+        if rng is not None and not isinstance(rng, np.random.Generator):
+            raise ValueError(f"rng is {a_or_an(rng)}, a generator belongs there: np.random.default_rng(0)")
         self.rng = copy.deepcopy(rng)  # the caller's generator must not move
         self._start: Any = None if rng is None else rng.bit_generator.state
         self.held = False
@@ -161,15 +151,16 @@ class Maker:
     """
 
     def __init__(self, make_layer: Callable[[], Any], rng: np.random.Generator | None, seed: int):
-        if not callable(make_layer):
+        if not callable(make_layer) or (hasattr(make_layer, "forward") and not isinstance(make_layer, type)):
             raise ValueError(f"check_layer takes a function that makes a layer, such as lambda: Dense(5, 3), got "
                              f"{make_layer!r}; check(layer, x) is for one that there is already")
         self.make_layer, self.rng = make_layer, rng
         first = make_layer()
+        params = named_params(first)
         if make_layer() is first:
             raise ValueError("make_layer() returned the same object twice; it has to make a new layer each time")
-        self.name = type(first).__name__
-        self.values = {name: np.array(param.value) for name, param in named_params(first).items()}
+        self.name, self.npaes = type(first).__name__, is_npaes(first)
+        self.values = {name: np.array(param.value) for name, param in params.items()}
         noise = np.random.default_rng([seed, 4])
         for value in self.values.values():
             if np.ptp(value) == 0:
@@ -186,3 +177,9 @@ class Maker:
         for name, param in named_params(layer).items():
             param.value[...] = self.values[name]
         return Specimen(layer if dtype is None else copy_as(layer, dtype), self.rng)
+
+    def differs(self, x: np.ndarray, dtype: Any = None) -> str:
+        """How two new layers differ at the same x, in words: what compares two of them means nothing then."""
+        one, two = (np.array(self.fresh(dtype).forward(x.copy())) for _ in range(2))
+        wrong = unlike({"y": two}, {"y": one})
+        return f"{wrong}: is a weight missing in params, or noise not drawn from give_rng(rng)?" if wrong else ""

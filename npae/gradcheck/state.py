@@ -13,6 +13,10 @@ from npae.gradcheck.specimen import REORDERED_RTOL, Maker, unlike
 
 SCRIBBLE = 123.0
 
+VIEW = "y is a view of x: return a copy"
+EQUAL = "two new layers with equal parameters give equal values"
+COMPARED = "the latest forward, two instances, writing to y and dx, memory order, need_dx"
+
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "in Fortran order": lambda a: np.array(a, order="F"),
     "with negative strides": lambda a: np.flip(np.flip(a).copy()),
@@ -45,9 +49,9 @@ def state_lines(maker: Maker, draw: Callable[[tuple[int, ...]], np.ndarray], x: 
     longer = (x.shape[0] + 1, *x.shape[1:])
     try:
         case = Case(maker, *pair(x.shape), *pair(x.shape), *pair(longer))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [Line("FAIL", f"forward with N = {longer[0]}", f"raised {type(error).__name__}: {error}")]
-    tests = {
+    tests: dict[str, Callable[[Case], str]] = {
         "x, dy and the parameters stay as they were": _leaves_arguments,
         "a second backward gives the same dx": _repeats,
         "gradients are added in place": _adds_in_place,
@@ -55,11 +59,16 @@ def state_lines(maker: Maker, draw: Callable[[tuple[int, ...]], np.ndarray], x: 
         "two instances share nothing": _shares_nothing,
         "y and dx are fresh arrays: writing to them changes nothing": _survives_scribbling,
         "float32 in, float32 out": _keeps_float32,
+        **{f"x and dy {words} give the same": partial(_ignores_layout, layout=layout)
+           for words, layout in LAYOUTS.items()},
     }
-    lines = [attempt(claim, partial(test, case)) for claim, test in tests.items()]
-    lines += [attempt(f"x and dy {words} give the same", partial(_ignores_layout, case, layout))
-              for words, layout in LAYOUTS.items()]
-    return [*lines, _without_dx(case), _without_forward(case)]
+    differs = maker.differs(case.x)
+    if not differs:
+        lines = [attempt(claim, partial(test, case)) for claim, test in tests.items()]
+        return [*lines, *_view(case), *_without_dx(case), _without_forward(case)]
+    lines = [attempt(claim, partial(test, case)) for claim, test in tests.items() if test in ALONE]
+    return [Line("FAIL", EQUAL, differs), *lines, Line("NOTE", "what compares two layers is left out", COMPARED),
+            _without_forward(case)]
 
 
 def _leaves_arguments(case: Case) -> str:
@@ -107,7 +116,8 @@ def _latest(case: Case) -> str:
         if wrong and x_a.shape == x_b.shape and not unlike(got, case.maker.fresh().run(x_a, dy_b)):
             return f"{wrong}: the gradient belongs to an earlier forward, with another x (a cache that is not renewed)"
         if wrong:
-            return f"{wrong} when N goes from {len(x_a)} to {len(x_b)}"
+            return f"{wrong} " + ("with another x of the same size" if x_a.shape == x_b.shape else
+                                  f"when N goes from {len(x_a)} to {len(x_b)}")
     return ""
 
 
@@ -132,18 +142,32 @@ def _survives_scribbling(case: Case) -> str:
     x, dy = case.x.copy(), case.dy.copy()
     y = specimen.forward(x)
     _scribble(y)
+    if not case.maker.npaes:
+        x[...] = case.x  # y may be a view of it, which is noted
     specimen.clear()
     dx = specimen.target.backward(dy)
     got = {"x": np.array(dx), **specimen.grads()}
     _scribble(dx)
+    if not case.maker.npaes:
+        dy[...] = case.dy  # as for x
     wrong = unlike(got, case.maker.fresh().run(case.x, case.dy)) or unlike({"dy": dy}, {"dy": case.dy})
     if not np.array_equal(x, case.x):
-        return "y is a view of x: return a copy"
+        return VIEW
     if wrong:
         return f"{wrong} after writing to y: forward returns its own cache; keep a copy"
     specimen.clear()
     wrong = unlike(specimen.pull(dy), got)
     return f"{wrong} in the next backward, after writing to dx: backward returns its own cache" if wrong else ""
+
+
+def _view(case: Case) -> list[Line]:
+    """npae's own layers promise a fresh y and dx; others may do without where nobody writes to them."""
+    if case.maker.npaes:
+        return []
+    x, dy, layer = case.x.copy(), case.dy.copy(), case.maker.fresh()
+    views = [VIEW] if np.may_share_memory(x, layer.forward(x)) else []
+    views += ["dx is a view of dy: return a copy"] if np.may_share_memory(dy, layer.target.backward(dy)) else []
+    return [Line("NOTE", "y and dx are arrays of their own", "; ".join(views))] if views else []
 
 
 def _scribble(array: np.ndarray) -> None:
@@ -173,13 +197,21 @@ def _ignores_layout(case: Case, layout: Callable[[np.ndarray], np.ndarray]) -> s
     return f"{wrong}: backward takes the memory order of x or dy for that of C" if wrong else ""
 
 
-def _without_dx(case: Case) -> Line:
-    """A net asks its first layer for the gradients of the parameters alone; that one must be able to give them."""
+ALONE = (_leaves_arguments, _repeats, _adds_in_place, _keeps_float32)
+"""The tests that need one layer alone."""
+
+
+def _without_dx(case: Case) -> list[Line]:
+    """A net asks its first layer for the gradients of the parameters alone; that one must be able to give them.
+
+    A layer of one's own that takes no need_dx is not asked.
+    """
     claim = "backward(dy, need_dx=False) gives the same gradients"
     specimen = case.maker.fresh()
     takes = inspect.signature(specimen.target.backward).parameters
     if "need_dx" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
-        return Line("NOTE", claim, "this layer's backward takes no need_dx; in a net of npae it has to")
+        note = Line("NOTE", claim, "this layer's backward takes no need_dx; in a net of npae it has to")
+        return [note] if case.maker.npaes else []
 
     def test() -> str:
         specimen.forward(case.x)
@@ -190,7 +222,7 @@ def _without_dx(case: Case) -> Line:
             return f"the gradient of {', '.join(zero)} is zero: need_dx is about dx alone"
         return unlike(got, {name: want[name] for name in specimen.params})
 
-    return attempt(claim, test)
+    return [attempt(claim, test)]
 
 
 def _without_forward(case: Case) -> Line:
@@ -198,6 +230,6 @@ def _without_forward(case: Case) -> Line:
     claim = "backward without a forward is an error"
     try:
         case.maker.fresh().target.backward(case.dy)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Line("PASS", claim, type(error).__name__)
     return Line("NOTE", claim, "this layer gives a result instead")

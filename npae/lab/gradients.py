@@ -5,6 +5,7 @@ on the fast ones. A backward pass that raises is a report too, and the walk goes
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import ModuleType
 
 from npae import gradcheck, recipes
 from npae.gradcheck import Report
+from npae.gradcheck.gradient import Way
 from npae.gradcheck.taylor import taylor_line
 from npae.kernels import fast, reference
 from npae.lab import catalogue, own, points
@@ -27,8 +29,11 @@ def reports(target: str = "all", method: str = "richardson", along: bool = False
 
     With another method than Richardson's, or `along` random directions, only the gradient is looked at, and not the
     rest of the protocol; `shape` is that of a batch for a class of one's own.
-    Raises ValueError: a name that is none of them (they are listed).
+    Raises ValueError: a name that is none of them (they are listed), a method that does not exist, or one beside
+    `along`; all before anything is looked at.
     """
+    Way(method, along, None)
+    target = called(target)
     if own.is_own(target):
         yield own.check(target, shape, method, along)
         return
@@ -49,19 +54,23 @@ def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) ->
     from npae.figures.gradients import taylor_plot, v_curves
 
     point: points.Point
+    target = called(target)
     if own.is_own(target):
         name, point = target, own.point(target, shape)
-    elif target == "all" or target not in kinds():
+    elif target == "all":
         raise ValueError(f"a plot is of one target, got {target!r}: name a layer, loss, penalty, model or recipe")
     else:
         name, point = next(points.points(target, reference))
     path = Path(path)
     files = [path]
-    curves = dataclasses.replace(point.v_curve(), name=name)
+    with own.heard():  # a layer of one's own may print
+        curves = dataclasses.replace(point.v_curve(), name=name)
     v_curves(curves, title=f"{name}: how wrong is a difference?").savefig(path)
     if isinstance(point, points.Target):
         files.append(path.with_stem(f"{path.stem}-taylor"))
-        taylor_plot(point.taylor(), title=f"{name}: what its gradient leaves of φ").savefig(files[-1])
+        with own.heard():
+            remainders = point.taylor()
+        taylor_plot(remainders, title=f"{name}: what its gradient leaves of φ").savefig(files[-1])
     return files
 
 
@@ -71,20 +80,37 @@ def kinds() -> tuple[str, ...]:
                                 *(name.split(",")[0] for name in models.SUBJECTS), *recipes.RECIPES)))
 
 
+def called(target: str) -> str:
+    """The name as it is written here, in whatever case it was given; FILE.py:Class as it is.
+
+    Raises ValueError: a name that is none (they are listed, the nearest first).
+    """
+    known = {name.lower(): name for name in ("all", *kinds())}
+    if own.is_own(target) or target.lower() in known:
+        return known.get(target.lower(), target)
+    near = difflib.get_close_matches(target.lower(), known, n=1)
+    guess = f"did you mean {known[near[0]]}? It is" if near else "use"
+    raise ValueError(f"nothing to check is called {target!r}: {guess} one of {', '.join(known.values())}, or "
+                     "FILE.py:Class")
+
+
+def number(target: str = "all") -> int:
+    """How many reports there are of npae's own."""
+    return len(KERNELS) * sum(1 for _ in _walks(target, _protocol))
+
+
 def line(report: Report) -> str:
     """The report of a right gradient in one line."""
     verified = sum(row.count(gradcheck.Verdict.PASS) for row in report.rows)
     unverified = sum(row.unverified for row in report.rows)
     worst = max((entry.ratio for row in report.rows for entry in row.entries), default=0.0)
-    return (f"{verified} derivatives verified, {unverified} KINK or UNRESOLVED, worst error {worst:.2g} of its limit; "
-            f"{sum(found.status == 'PASS' for found in report.lines)} other tests")
+    passed = sum(found.status == "PASS" for found in report.lines)
+    return (f"{verified} derivative{'s' * (verified != 1)} verified, {unverified} KINK or UNRESOLVED, worst error "
+            f"{worst:.2g} of its limit; {passed} other test{'s' * (passed != 1)}")
 
 
 def _walks(target: str, checks: Callable[[str], Iterator[tuple[str, Check]]]) -> Iterator[tuple[str, Check]]:
-    known = kinds()
-    if target not in ("all", *known):
-        raise ValueError(f"nothing to check is called {target!r}: use one of all, {', '.join(known)}, or FILE.py:Class")
-    for kind in known if target == "all" else (target,):
+    for kind in kinds() if target == "all" else (target,):
         yield from checks(kind)
 
 

@@ -6,6 +6,19 @@ SHAPES = "Every gradient has the shape of what it is the gradient of: dx that of
 BESIDE = ("Alone the layer is right, with a second one beside it it is not: is something kept in the class, or in a "
           "global, where it belongs to self? Or written into dy?")
 STATE = "backward adds with += and writes to nothing else: x, dy, the weights and what forward kept stay as they are."
+RAISED = {
+    NameError: "Where does this name come from? What forward has kept is self's: self.x, and parameters are self.W.",
+    AttributeError: ("Has forward kept it on self, under this name? Of a parameter there are .value and .grad, of an "
+                     "array .shape, .sum and .T."),
+    TypeError: ("Which of the two is an array, and which is not? The array of a parameter is self.W.value, its "
+                "gradient self.W.grad."),
+}
+"""What to look at where the mistake is one of Python, not of shapes."""
+
+
+def of_raised(error: BaseException) -> str:
+    """The question that goes with an exception; nothing where the stage's own fits."""
+    return next((text for kind, text in RAISED.items() if isinstance(error, kind)), "")
 
 
 def look(kind: str) -> dict[str, str]:

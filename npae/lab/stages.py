@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from npae.gradcheck import Report, Row, Verdict, check
+from npae.gradcheck.contract import a_or_an
 from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.facts import Facts
 from npae.gradcheck.specimen import Maker, copy_as
 from npae.gradcheck.state import state_lines
+from npae.lab import hints
 from npae.lab.exercises import EXERCISES, NOISE, Part, spread
 from npae.lab.harness import Guarded, Net, said
 
@@ -28,7 +30,11 @@ FOLLOWS = "This follows from what is wrong above: put that right first."
 
 
 class Wrong(Exception):
-    """A stage that fails; the message is what it looks like."""
+    """A stage that fails; the message is what it looks like. `raised` is what the submission raised, if that is it."""
+
+    def __init__(self, looks: str, raised: BaseException | None = None):
+        super().__init__(looks)
+        self.raised = raised
 
 
 def main(argv: list[str]) -> None:
@@ -88,7 +94,9 @@ class Grading:
                     self._gradient(stage)
             except BaseException as error:
                 looks = str(error) if isinstance(error, Wrong) else f"It raised {said(error, self.file)}."
-                hint = looks if looks == FOLLOWS else f"{looks}\n{self.part.look[stage]}"
+                cause = error.raised if isinstance(error, Wrong) else error
+                question = hints.of_raised(cause) if cause else ""
+                hint = looks if looks == FOLLOWS else f"{looks}\n{question or self.part.look[stage]}"
             self.passed[stage] = not hint
             self.tell(part=self.part.kind, stage=stage, ok=not hint, hint=hint)
 
@@ -131,7 +139,8 @@ class Grading:
             y = np.array(specimen.forward(x))
             dx = specimen.target.backward(np.ones_like(y))
             if not isinstance(dx, np.ndarray):
-                raise Wrong(f"backward returns {'None' if dx is None else f'a {type(dx).__name__}'} where dx belongs.")
+                raise Wrong("backward returned None: return dx." if dx is None else
+                            f"backward returned {a_or_an(dx)}: return an array.")
             arrays = {"dx": (dx, x), **{f"d{name}": (np.asarray(param.grad), param.value)
                                         for name, param in specimen.params.items()}}
             for name, (grad, value) in arrays.items():
@@ -144,18 +153,31 @@ class Grading:
         return check(Guarded(self.float64().target), self.x, rng=self.rng)
 
     def _gradient(self, stage: str) -> None:
+        """What backward has added before it raised counts, and what it did not come to follows from that."""
         specimen = self.float64()
         guarded = Guarded(specimen.target)
         guarded.backward(np.ones_like(np.array(specimen.forward(self.x))))
         for row in self.report.rows:
             if _stage_of(row.name) == stage and not row.ok:
-                if not self.passed["shapes"] and (guarded.raised or row.refused):
+                begun = row.name != "x" and np.any(specimen.params[row.name].grad)
+                if not self.passed["shapes"] and (row.refused or (guarded.raised and not begun)):
                     raise Wrong(FOLLOWS)
-                if guarded.raised:
-                    raise Wrong(f"backward raised {said(guarded.raised[0], self.file)}.")
+                if guarded.raised and not begun:
+                    raise Wrong(f"backward raised {said(guarded.raised[0], self.file)}.", guarded.raised[0])
                 raise Wrong(_looks(row, self.report, Facts(self.part.numbers)))
 
     def _composition(self) -> None:
+        """Where not even the shapes are right, that is why."""
+        try:
+            self._composes()
+        except Wrong:
+            raise
+        except BaseException:
+            if not self.passed["shapes"]:
+                raise Wrong(FOLLOWS) from None
+            raise
+
+    def _composes(self) -> None:
         """Of the layers above and below, and of the two themselves as far as they are right alone."""
         if not self.passed["input"]:
             raise Wrong(FOLLOWS)

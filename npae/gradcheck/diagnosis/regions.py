@@ -31,8 +31,12 @@ def in_part(pair: Pair, facts: Facts) -> str:
     return ""
 
 
+def _plural(what: str) -> str:
+    return what.replace("index", "indices") if what.startswith("index of") else f"{what}s"
+
+
 def _is(words: str) -> str:
-    return "are" if words.endswith("s") else "is"
+    return "are" if words.endswith("s") or "indices" in words else "is"
 
 
 def _is_border(wrong: Array, pair: Pair) -> bool:
@@ -57,10 +61,10 @@ def _regions(wrong: Array, axes: tuple[str, ...]) -> Iterator[tuple[tuple, str]]
             yield tuple(where), f"the {ordinal(int(touched[0]), size)} {what}"
         elif touched[-1] == size - 1 and len(touched) == size - touched[0]:
             only = "every" if touched[0] == 1 else f"the last {len(touched)}"
-            yield tuple(where), f"every {what} but the first" if only == "every" else f"the last {len(touched)} {what}s"
+            yield tuple(where), f"every {what} but the first" if only == "every" else f"the last {len(touched)} {_plural(what)}"
         elif touched[0] == 0 and len(touched) == touched[-1] + 1:
             last = len(touched) == size - 1
-            yield tuple(where), f"every {what} but the last" if last else f"the first {len(touched)} {what}s"
+            yield tuple(where), f"every {what} but the last" if last else f"the first {len(touched)} {_plural(what)}"
 
 
 def _touched(wrong: Array, axis: int) -> Array:

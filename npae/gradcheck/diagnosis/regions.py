@@ -60,11 +60,11 @@ def _regions(wrong: Array, axes: tuple[str, ...]) -> Iterator[tuple[tuple, str]]
         if len(touched) == 1:
             yield tuple(where), f"the {ordinal(int(touched[0]), size)} {what}"
         elif touched[-1] == size - 1 and len(touched) == size - touched[0]:
-            only = "every" if touched[0] == 1 else f"the last {len(touched)}"
-            yield tuple(where), f"every {what} but the first" if only == "every" else f"the last {len(touched)} {_plural(what)}"
+            last = f"the last {len(touched)} {_plural(what)}"
+            yield tuple(where), f"every {what} but the first" if touched[0] == 1 else last
         elif touched[0] == 0 and len(touched) == touched[-1] + 1:
-            last = len(touched) == size - 1
-            yield tuple(where), f"every {what} but the last" if last else f"the first {len(touched)} {_plural(what)}"
+            first = f"the first {len(touched)} {_plural(what)}"
+            yield tuple(where), f"every {what} but the last" if len(touched) == size - 1 else first
 
 
 def _touched(wrong: Array, axis: int) -> Array:

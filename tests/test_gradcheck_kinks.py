@@ -123,3 +123,35 @@ def test_signatures_may_be_nested():
     assert not same_branch(a, (None, (np.array([True, True]), [np.array([1, 2])])))
     assert not same_branch(a, (None, None))
     assert not same_branch(None, np.array([1]))
+
+
+def test_the_report_names_the_unit_and_how_far_its_kink_is():
+    x = np.array([[1.0, 3e-8, -2.0], [0.7, 0.2, -0.3]])
+    report = check(Relu(), x)
+    (note,) = [line for line in report.lines if line.claim.startswith("KINK")]
+    assert note.claim == "KINK at x[0, 1]"
+    assert note.figure == "unit [0, 1] changes its branch 3.0e-08 from 3e-08"
+    assert "NOTE  KINK at x[0, 1]: unit [0, 1] changes its branch" in str(report)
+
+
+def test_a_window_is_named_and_a_layer_that_tells_nothing_is_told_so():
+    from npae.layers import MaxPool2d
+
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    x[0, 0, 1] = x[0, 1, 1] - 4e-8
+    notes = [line for line in check(MaxPool2d(2), x).lines if line.claim.startswith("KINK")]
+    assert [line.claim for line in notes] == ["KINK at x[0, 0, 1, 0]", "KINK at x[0, 1, 1, 0]"]
+    assert all(line.figure.startswith("window [0, 0, 0, 0] changes its branch 4.0e-08 from") for line in notes)
+    (silent,) = [line for line in check(SilentRelu(), np.array([[1.0, 0.0, -2.0]])).lines if "KINK" in line.claim]
+    assert "the layer does not tell which (branch_signature)" in silent.figure
+
+
+def test_the_layer_of_a_net_is_named_too():
+    from npae.layers import Dense, ReLU, Sequential
+
+    net = Sequential([Dense(2, 3, dtype=np.float64, rng=np.random.default_rng(0)), ReLU()])
+    x = np.random.default_rng(1).normal(size=(1, 2))
+    z = x @ net.layers[0].W.value
+    net.layers[0].b.value[1] = -z[0, 1] + 1e-8
+    notes = [line.figure for line in check(net, x).lines if line.claim == "KINK at 0.b[1]"]
+    assert notes and notes[0].startswith("unit [0, 1] of layer 1 changes its branch 1.0e-08 from")

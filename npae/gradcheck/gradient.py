@@ -14,6 +14,7 @@ from npae.gradcheck.diagnosis.rows import call
 from npae.gradcheck.directions import FEW, along_directions
 from npae.gradcheck.estimate import EPS, RESOLUTION, SAFETY_ROUNDING
 from npae.gradcheck.facts import Facts
+from npae.gradcheck.kinks import kink_lines
 from npae.gradcheck.methods import METHODS
 from npae.gradcheck.paths import Path, complex_function, complex_scalar
 from npae.gradcheck.report import Line, Report, attempt
@@ -130,6 +131,7 @@ def check(target: Any, x: np.ndarray, *, y: np.ndarray | None = None, rng: np.ra
         target, x, y=y, rng=rng, upstream=g, branch=specimen.branch() if hold_branches else None, scale=centre.scale,
         seed=seed) if method == "complex" else None)
     rows = _rows(centre, again, cap if entries is None else entries, seed, expect_zero, way)
+    lines += kink_lines(specimen, centre, rows)
     lines += _unlooked(specimen, centre, rows, seed)
     told = _explained(lambda: diagnose_model(specimen, x, y, centre.claimed, rows, facts) if is_model else
                       diagnose_layer(specimen, x, np.asarray(g), centre.claimed, rows, facts))

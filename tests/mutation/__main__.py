@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")  # GNU's OpenMP does not survive a fork
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if __name__ == "__main__":  # before Numba is imported; who imports this file keeps his own threads
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")  # GNU's OpenMP does not survive a fork
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 

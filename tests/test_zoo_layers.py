@@ -74,10 +74,13 @@ def test_every_layer_is_green(name, kernels):
 @pytest.mark.slow
 def test_no_claim_is_idle_each_is_broken_by_some_bug():
     claims = {wording(line.claim) for check in SUBJECTS.values() for line in check(reference).lines
-              if line.status == "PASS" and line.part != "adjoint"}
+              if line.status == "PASS" and line.part != "adjoint"
+              and "random directions" not in line.claim}  # asked only where the entries that were looked at are right
     broken = {wording(claim) for bug in BUGS for claim in refuses(bug)[1]}
-    # the base class of npae's layers refuses a dy of another dtype than y, and a backward without a forward
-    assert claims - broken == {"float64 in, float64 out", "backward without a forward is an error"}
+    # the base class of npae's layers refuses a dy of another dtype than y, and a backward without a forward, and puts
+    # every array into C order before a layer sees it (test_gradcheck_mutants has layers that these lines find wrong)
+    assert claims - broken == {"float64 in, float64 out", "backward without a forward is an error",
+                               "x and dy with stride 0 give the same", "x and dy with negative strides give the same"}
 
 
 def wording(claim):

@@ -7,6 +7,7 @@ from npae.lab import zoo
 from npae.lab.zoo import held_out, held_out_again
 from npae.lab.zoo.trial import trial
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # wrong code overflows
 SLOW_ROOMS = ("fast_", "compiled")  # Numba compiles for them
 ALL = [bug for bug in zoo.bugs() if not bug.room.startswith(SLOW_ROOMS)]
 WITH_WORDS = [bug for bug in ALL if bug.says]

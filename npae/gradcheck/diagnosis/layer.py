@@ -114,7 +114,7 @@ def _of_all(pull: Pullback, claimed: dict[str, Array]) -> tuple[str, ...]:
     if deaf:
         return tuple(f"{call(name)} does not depend on dy: backward gives the same for -2 dy; multiply by dy"
                      for name in deaf)
-    if not pull.small:
+    if not pull.small or not np.any(claimed["x"]) or pull.linear("x", claimed["x"]):
         return ()
     masked: list[tuple[str, Array, Callable[[Array], Array]]] = [
         ("dx is what a dy without its negative entries would give", pull.numeric("x"), _positive),
@@ -123,8 +123,6 @@ def _of_all(pull: Pullback, claimed: dict[str, Array]) -> tuple[str, ...]:
         masked.append(("dz is dy where dy is above 0, whatever z was", pull.plain("x"), _positive))
     elif pull.y.shape == pull.x.shape:
         masked.append(("dx is dy where dy is above 0, whatever x was", np.eye(pull.y.size), _positive))
-    if not np.any(claimed["x"]) or pull.linear("x", claimed["x"]):
-        return ()
     again = np.random.default_rng(13).normal(size=pull.g.shape)
     second = np.ravel(pull.pulled(again)["x"])
     for words, J, bend in masked:

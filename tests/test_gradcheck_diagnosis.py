@@ -10,6 +10,7 @@ from test_gradcheck import SUBJECTS, Dense
 from npae.gradcheck import Facts, check, check_function, check_layer
 from npae.gradcheck.diagnosis.explain import explain
 from npae.gradcheck.diagnosis.pair import called, show
+from npae.gradcheck.diagnosis.shares import shares_of_terms
 
 WORDS = {
     "WrongSign": "dW has the wrong sign in all 15 entries",
@@ -214,3 +215,32 @@ def test_code_that_breaks_under_the_diagnosis_has_a_report_all_the_same():
     report = check(Touchy(), np.random.default_rng(0).normal(size=(4, 5)))
     assert not report.ok
     assert report.explanations == ("no explanation was found: what was tried for one raised RuntimeError: too little",)
+
+
+@pytest.mark.parametrize("times, words", [(0, "is missing"), (2, "is counted twice (2 × what it should be)"),
+                                          (-1, "has the wrong sign"), (0.25, "is 1/4 × what it should be"), (1, "")])
+def test_a_term_of_a_loss_is_told_by_how_often_its_gradient_is_there(times, words):
+    recon, kl = np.random.default_rng(0).standard_normal((2, 12))
+    beta = 0.3
+    told = shares_of_terms(["recon", "kl"], recon + beta * kl, np.array([recon, kl]), recon + times * beta * kl)
+    assert told == ({"kl": words} if words else {})
+    assert shares_of_terms(["recon", "kl"], recon + kl, np.array([recon, kl]), recon**2) == {}
+
+
+@pytest.mark.parametrize("times, words", [(0, "is missing"), (2, "is counted twice"), (-1, "has the wrong sign")])
+def test_a_place_of_a_tied_weight_is_told_by_its_layer(times, words):
+    from npae.kernels import reference
+    from npae.layers import Dense as NpaesDense
+    from npae.layers import Sequential, TiedDense
+
+    first = NpaesDense(4, 3, activation="tanh", rng=np.random.default_rng(0), kernels=reference)
+
+    class Odd(TiedDense):
+        def _gradients(self, x, y, dy, dx):
+            before = self.W.grad.copy()
+            super()._gradients(x, y, dy, dx)
+            self.W.grad[...] = before + times * (self.W.grad - before)
+
+    report = check(Sequential([first, Odd(first)]), np.random.default_rng(1).standard_normal((3, 4)))
+    (said,) = report.explanations
+    assert f"the contribution of 1 {words}" in said

@@ -23,7 +23,8 @@ class Line:
     claim: str
     figure: str = ""
     part: str = "state"
-    """The part of the protocol that it belongs to: gradient, adjoint, linearity, state, reference, batch, moments, taylor."""
+    """The part of the protocol that it belongs to: gradient, adjoint, linearity, state, reference, batch, moments,
+    taylor."""
 
     def __str__(self) -> str:
         return _paragraph(f"  {self.status}  ", f"{self.claim}: {self.figure}" if self.figure else self.claim)

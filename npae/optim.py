@@ -12,6 +12,7 @@ import numpy as np
 
 from npae import kernels as _kernels
 from npae.copying import deep_copy
+from npae.kernels.workspace import aligned
 
 Schedule = Callable[[int], float]
 
@@ -78,7 +79,7 @@ class Optimizer:
         if self.clip_norm is not None:
             clip_global_norm(grad, self.clip_norm, K)
         if not self.moments:
-            self.moments = {name: np.zeros_like(theta) for name in self.moment_names}
+            self.moments = {name: aligned(theta.size, theta.dtype, fill=0) for name in self.moment_names}
         self.steps += 1
         self._update(K, theta, grad, lr)
 

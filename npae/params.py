@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npae.copying import deep_copy
+from npae.kernels.workspace import aligned
 
 
 class Param:
@@ -58,7 +59,7 @@ def pack(params: Iterable[Param], align: int = 16) -> tuple[np.ndarray, np.ndarr
         if p.packed:
             raise ValueError(f"{p.name} is packed already: a layer belongs to one model; use model.to() for a copy")
     starts = np.cumsum([0] + [-(-p.value.size // align) * align for p in params])
-    theta, grad = np.zeros(starts[-1], dtypes.pop()), np.zeros(starts[-1], params[0].value.dtype)
+    theta, grad = (aligned(int(starts[-1]), params[0].value.dtype, fill=0) for _ in range(2))
     for p, start in zip(params, starts, strict=False):
         here = slice(start, start + p.value.size)
         theta[here], grad[here] = p.value.ravel(), p.grad.ravel()

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from npae.kernels.fast_math import exp_minus, log1p_unit, tanh
 from npae.kernels.fast_parallel import door, inner, launch
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS = range(6)
@@ -30,14 +31,14 @@ def apply(z, code, alpha):
             z[i] = a * z[i] if z[i] <= zero else z[i]
     elif code == SIGMOID:
         for i in range(z.size):
-            e = math.exp(-abs(z[i]))  # at most 1, so that nothing overflows
+            e = exp_minus(abs(z[i]))  # at most 1, so that nothing overflows
             z[i] = (e if z[i] < zero else one) / (one + e)
     elif code == TANH:
         for i in range(z.size):
-            z[i] = math.tanh(z[i])
+            z[i] = tanh(z[i])
     elif code == SOFTPLUS:
         for i in range(z.size):
-            z[i] = (zero if z[i] <= zero else z[i]) + math.log1p(math.exp(-abs(z[i])))
+            z[i] = (zero if z[i] <= zero else z[i]) + log1p_unit(exp_minus(abs(z[i])))
 
 
 @inner

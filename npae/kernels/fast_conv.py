@@ -1,272 +1,167 @@
-"""Convolution and transposed convolution, picture by picture, read in place: columns are not laid out.
+"""Convolution and transposed convolution: the contractions of `fast_picture`, picture by picture, fused with what stands
+around them.
 
-Why it is fast. In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is
-a sum of kh short matrix products, which `fast_tile.product` keeps in registers. The contractions are three such sums:
-    convolve    y[i, j, :]       = sum over u, (v, c) of x[s i + u, s j + v, c] W[u, v, c, :]
-    correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dy[i, j, :]
-    spread      dx[a, b, :]      = sum over the taps that meet (a, b), the same for one phase (a mod s, b mod s)
-The batch is cut into a fixed number of chunks whose partial weight gradients are added in order, so that any number of
-threads gives the same bits. Channels on the right of a product are widened with zeros to whole vectors; where there
-are so few that all taps of a pixel fit into one vector (a head with one channel), one product makes these, and
+The batch is cut into a fixed number of chunks, each with scratch of its own that stays in a thread's cache; the partial
+weight gradients of the chunks are added in order, so that any number of threads gives the same bits. Where there are so
+few channels that all taps of a pixel fit into one vector (a head with one channel), one product makes these, and
 `scatter` adds them up where they belong.
 """
 from __future__ import annotations
 
 import numpy as np
 
-from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
+from npae.kernels.fast_activation import IDENTITY, apply, code_of
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import lanes, product, ready, widened
+from npae.kernels.fast_picture import (
+    clear,
+    convolve,
+    correlate,
+    pack_phases,
+    place,
+    place_slope,
+    place_wide,
+    scatter,
+    settle,
+    spread,
+)
+from npae.kernels.fast_tile import VECTORS, lanes, product, ready, widened
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 8  # never a function of the number of threads: the order of the sums hangs on it
 
 
-@inner
-def place(x, top, left, canvas):
-    """Copy the picture x (H, W, C) into a larger one (H', W', C') at (top, left); the rest of it is as it was."""
-    h, w, c = x.shape
-    if c == canvas.shape[2]:
-        x2 = x.reshape(h, w * c)
-        canvas2 = canvas.reshape(canvas.shape[0], -1)
-        for i in range(h):
-            for q in range(w * c):
-                canvas2[top + i, left * c + q] = x2[i, q]
-    else:
-        for i in range(h):
-            for j in range(w):
-                for k in range(c):
-                    canvas[top + i, left + j, k] = x[i, j, k]
-
-
-@inner
-def take(wide, narrow):
-    """narrow (rows, C) = the first C columns of wide (rows, C')."""
-    for r in range(narrow.shape[0]):
-        for c in range(narrow.shape[1]):
-            narrow[r, c] = wide[r, c]
-
-
-@inner
-def add_bias(z, b):
-    """z (pixels, channels) += b"""
-    for r in range(z.shape[0]):
-        for o in range(b.size):
-            z[r, o] += b[o]
-
-
-@inner
-def add_column_sums(dz, db):
-    """db += the sum of the rows of dz; db is double precision (50,000 float32 pixels would lose three digits)."""
-    for r in range(dz.shape[0]):
-        for o in range(db.size):
-            db[o] += dz[r, o]
-
-
-@inner
-def add_to(total, part):
-    """total += part for two matrices (a loop: Numba compiles the array expression ten times longer)."""
-    for r in range(total.shape[0]):
-        for o in range(total.shape[1]):
-            total[r, o] += part[r, o]
-
-
-@door
-def add_partials(partial, total):
-    """total (rows, O) += partial[0] + partial[1] + ..., in this order; partial (chunks, rows, O') may be wider."""
-    for k in range(partial.shape[0]):
-        add_to(total, partial[k])
-
-
-# ---- the three contractions on one picture
-
-@inner
-def convolve(x, W, g, y):
-    """y (oh ow, O') of a padded picture x (H', W', C) with W (kh kw C, O')."""
-    (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
-    row, c, o = x.shape[1] * x.shape[2], x.shape[2], W.shape[1]
-    for i in range(oh):
-        product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, y, i * ow * o, o, kh, kw * c, 0)
-
-
-@inner
-def correlate(x, dy, g, dW):
-    """dW (kh kw C, O') += what the padded picture x (H', W', C) and dy (oh ow, O') say of the weights."""
-    (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
-    row, c, o = x.shape[1] * x.shape[2], x.shape[2], dy.shape[1]
-    for u in range(kh):
-        product(kw * c, o, x, u * row, sh * row, 1, sw * c, dy, 0, ow * o, o, dW, u * kw * c * o, o, oh, ow, 1)
-
-
-@inner
-def spread(dy, phases, starts, g, dx):
-    """dx (h w, C') of dy, padded with margin(k, s) zeros in front (H', W', O), with the weights of pack_phases."""
-    (h, w), (kh, kw), (sh, sw), (top, left) = g.input_size, g.kernel_size, g.stride, g.padding
-    row, o, c = dy.shape[1] * dy.shape[2], dy.shape[2], dx.shape[1]
-    for a in range(h):
-        r, q = (a + top) % sh, (a + top) // sh  # meets the kernel rows r, r + s, ... at dy's rows q, q - 1, ...
-        taps = (kh - r + sh - 1) // sh
-        i = q - (taps - 1) + (kh - 1) // sh
-        for b in range(min(sw, w)):
-            t, p = (b + left) % sw, (b + left) // sw
-            across = (kw - t + sw - 1) // sw
-            j = p - (across - 1) + (kw - 1) // sw
-            product((w - b + sw - 1) // sw, c, dy, (i * dy.shape[1] + j) * o, row, o, 1,
-                    phases, starts[r * sw + t] * c, across * o * c, c, dx, (a * w + b) * c, sw * c, taps, across * o, 0)
-
-
-@door
-def pack_phases(W, sh, sw, phases, starts):
-    """The taps of each phase (r, t), last tap first, as (taps, across, O, C'): what `spread` multiplies with."""
-    kh, kw, channels, outs = W.shape
-    at = 0
-    phases[:] = 0
-    for r in range(sh):
-        for t in range(sw):
-            starts[r * sw + t] = at
-            taps, across = max(0, (kh - r + sh - 1) // sh), max(0, (kw - t + sw - 1) // sw)
-            for m in range(taps):
-                for n in range(across):
-                    u, v = r + sh * (taps - 1 - m), t + sw * (across - 1 - n)
-                    for o in range(outs):
-                        for c in range(channels):
-                            phases[at, c] = W[u, v, c, o]
-                        at += 1
-
-
-@inner
-def scatter(taps, g, y):
-    """y (h, w, C) = each pixel's kh kw C numbers in taps (oh ow, columns), added up where they belong (col2im)."""
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
-    y[:] = 0
-    for u in range(kh):
-        for v in range(kw):
-            for i in range(max(0, (top - u + sh - 1) // sh), min(oh, (h - 1 + top - u) // sh + 1)):
-                for j in range(max(0, (left - v + sw - 1) // sw), min(ow, (w - 1 + left - v) // sw + 1)):
-                    for c in range(y.shape[2]):
-                        y[sh * i + u - top, sw * j + v - left, c] += taps[i * ow + j, (u * kw + v) * y.shape[2] + c]
-
-
 # ---- one chunk of the batch, by one thread; and under it the launch of all chunks
 
 @inner
 def _conv_forward_chunk(k, x, W, b, g, code, alpha, xp, z, y):
-    top, left = g.padding
+    (top, left), (oh, ow) = g.padding, g.output_size
     lo, hi = share(k, xp.shape[0], x.shape[0])
-    xp, z = xp[k], z[k]
-    xp[:] = 0
+    xp, z, rows = xp[k], z[k], y.reshape(x.shape[0], oh, ow * b.size)
+    clear(xp)
     for m in range(lo, hi):
         place(x[m], top, left, xp)
-        y2 = y[m].reshape(-1, b.size)
-        if W.shape[1] == b.size:
-            convolve(xp, W, g, y2)
-        else:
-            convolve(xp, W, g, z)
-            take(z, y2)
-        add_bias(y2, b)
-        apply(y2.reshape(-1), code, alpha)
+        for i in range(oh):
+            convolve(xp, W, g, i, z)
+            settle(z, W.shape[1], b, code, alpha, rows[m, i])
 
 
 @door
-def _conv_forward(chunks, *args):
-    launch(_conv_forward_chunk, chunks, args)
+def _conv_forward(chunks, x, W, b, g, code, alpha, xp, z, y):
+    launch(_conv_forward_chunk, chunks, (x, W, b, g, code, alpha, xp, z, y))
 
 
 @inner
-def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, xp, dz, dzp, dzw, dxw, dW, db, dx):
-    (kh, kw), (sh, sw), (top, left) = g.kernel_size, g.stride, g.padding
+def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW, db, dx):
+    (kh, kw), (sh, sw), (top, left), (oh, ow) = g.kernel_size, g.stride, g.padding, g.output_size
     lo, hi = share(k, dW.shape[0], x.shape[0])
-    xp, dz, dzp, dzw, dxw, dW, db = xp[k], dz[k], dzp[k], dzw[k], dxw[k], dW[k], db[k]
-    dW[:] = 0
-    db[:] = 0
-    xp[:] = 0
-    dzp[:] = 0
-    dzw[:] = 0
-    same_o, same_c = dz.shape[2] == dzw.shape[2], x.shape[3] == dxw.shape[1]
+    xp, dzp, dzw, z, dW, db = xp[k], dzp[k], dzw[k], z[k], dW[k], db[k]
+    front, side, o = (kh - 1) // sh, (kw - 1) // sw, dW.shape[1]
+    rows = dx.reshape(dx.shape[0], dx.shape[1], -1)
+    clear(db)
+    clear(xp)
+    clear(dzp)
+    clear(dzw)
     for m in range(lo, hi):
-        times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
-        add_column_sums(dz.reshape(-1, db.size), db)
+        place_slope(y[m], dy[m], code, alpha, front, side, dzp, db)
         place(x[m], top, left, xp)
-        if same_o:
-            correlate(xp, dz.reshape(-1, db.size), g, dW)
+        if db.size == o:
+            pitch = dzp.shape[1] * o
+            correlate(xp, dzp, front * pitch + side * o, pitch, g, dW, m > lo)
         else:
-            place(dz, 0, 0, dzw)
-            correlate(xp, dzw.reshape(-1, dzw.shape[2]), g, dW)
+            place_wide(dzp, front, side, oh, ow, dzw)
+            correlate(xp, dzw, 0, ow * o, g, dW, m > lo)
         if dx.size > 0:
-            place(dz, (kh - 1) // sh, (kw - 1) // sw, dzp)
-            dx2 = dx[m].reshape(-1, dx.shape[3])
-            if same_c:
-                spread(dzp, phases, starts, g, dx2)
-            else:
-                spread(dzp, phases, starts, g, dxw)
-                take(dxw, dx2)
+            for a in range(rows.shape[1]):
+                spread(dzp, phases, starts, g, a, z)
+                settle(z, phases.shape[1], none, IDENTITY, alpha, rows[m, a])
 
 
 @door
-def _conv_backward(chunks, *args):
-    launch(_conv_backward_chunk, chunks, args)
+def _conv_backward(chunks, W, phases, starts, x, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k, dx, dW, db):
+    if dx.size > 0:
+        pack_phases(W, g.stride[0], g.stride[1], phases, starts)
+    launch(_conv_backward_chunk, chunks, (x, phases, starts, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k, dx))
+    _add_partials(dW_k, db_k, dW, db)
+
+
+@inner
+def _add_rows(k, blocks, partial, total):
+    """A block of rows of total (rows, O) += partial[0] + partial[1] + ..., in this order; partial's may be wider."""
+    lo, hi = share(k, blocks, total.shape[0])
+    for r in range(lo, hi):
+        sums, row = partial[0, r], total[r]
+        for chunk in range(1, partial.shape[0]):
+            part = partial[chunk, r]
+            for o in range(row.size):
+                sums[o] += part[o]
+        for o in range(row.size):
+            row[o] += sums[o]
+
+
+@inner
+def _add_partials(dW_k, db_k, dW, db):
+    blocks = min(dW.shape[0], CHUNKS) if dW_k.size > 32768 else 1
+    launch(_add_rows, blocks, (blocks, dW_k, dW))
+    for k in range(1, db_k.shape[0]):
+        for o in range(db.size):
+            db_k[0, o] += db_k[k, o]
+    for o in range(db.size):
+        db[o] += db_k[0, o]
 
 
 @inner
 def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, xp, z, y):
-    (kh, kw), (sh, sw) = g.kernel_size, g.stride
+    (kh, kw), (sh, sw), (h, w) = g.kernel_size, g.stride, g.input_size
     lo, hi = share(k, xp.shape[0], x.shape[0])
-    xp, z = xp[k], z[k]
-    xp[:] = 0
+    xp, z, rows = xp[k], z[k], y.reshape(x.shape[0], h, w * b.size)
+    clear(xp)
     for m in range(lo, hi):
-        y2 = y[m].reshape(-1, b.size)
         if starts.size == 0:  # all taps of a pixel fit into one vector: one product, then put in place
-            product(z.shape[0], W.shape[1], x[m], 0, 0, W.shape[0], 1, W, 0, 0, W.shape[1], z, 0, W.shape[1],
-                    1, W.shape[0], 0)
-            scatter(z, g, y[m])
+            o, c = W.shape
+            product(x.shape[1] * x.shape[2], c, x, m * x[m].size, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, 0)
+            scatter(z, c, g, b, y[m])
+            apply(y[m].reshape(-1), code, alpha)
         else:
             place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
-            if W.shape[1] == b.size:
-                spread(xp, W, starts, g, y2)
-            else:
-                spread(xp, W, starts, g, z)
-                take(z, y2)
-        add_bias(y2, b)
-        apply(y2.reshape(-1), code, alpha)
+            for a in range(h):
+                spread(xp, W, starts, g, a, z)
+                settle(z, W.shape[1], b, code, alpha, rows[m, a])
 
 
 @door
-def _transpose_forward(chunks, *args):
-    launch(_transpose_forward_chunk, chunks, args)
+def _transpose_forward(chunks, W, phases, starts, x, b, g, code, alpha, xp, z, y):
+    if starts.size > 0:
+        pack_phases(W, g.stride[0], g.stride[1], phases, starts)
+    launch(_transpose_forward_chunk, chunks, (x, phases, starts, b, g, code, alpha, xp, z, y))
 
 
 @inner
-def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, dz, dzp, xw, dxw, dW, db, dx):
-    top, left = g.padding
+def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, none, dzp, xw, z, dW, db, dx):
+    (top, left), (oh, ow) = g.padding, g.output_size
     lo, hi = share(k, dW.shape[0], x.shape[0])
-    dz, dzp, xw, dxw, dW, db = dz[k], dzp[k], xw[k], dxw[k], dW[k], db[k]
-    dW[:] = 0
-    db[:] = 0
-    dzp[:] = 0
-    xw[:] = 0
-    same = x.shape[3] == W.shape[1]
+    dzp, xw, z, dW, db = dzp[k], xw[k], z[k], dW[k], db[k]
+    rows, o = dx.reshape(dx.shape[0], oh, -1), W.shape[1]
+    clear(db)
+    clear(dzp)
+    clear(xw)
     for m in range(lo, hi):
-        times_slope(dz.reshape(-1), y[m].reshape(-1), dy[m].reshape(-1), code, alpha)
-        add_column_sums(dz.reshape(-1, db.size), db)
-        place(dz, top, left, dzp)
-        if same:
-            correlate(dzp, x[m].reshape(-1, x.shape[3]), g, dW)
+        place_slope(y[m], dy[m], code, alpha, top, left, dzp, db)
+        if x.shape[3] == o:
+            correlate(dzp, x, m * x[m].size, ow * o, g, dW, m > lo)
         else:
-            place(x[m], 0, 0, xw)
-            correlate(dzp, xw.reshape(-1, xw.shape[2]), g, dW)
+            place_wide(x[m], 0, 0, oh, ow, xw)
+            correlate(dzp, xw, 0, ow * o, g, dW, m > lo)
         if dx.size > 0:
-            dx2 = dx[m].reshape(-1, dx.shape[3])
-            if same:
-                convolve(dzp, W, g, dx2)
-            else:
-                convolve(dzp, W, g, dxw)
-                take(dxw, dx2)
+            for i in range(oh):
+                convolve(dzp, W, g, i, z)
+                settle(z, o, none, IDENTITY, alpha, rows[m, i])
 
 
 @door
-def _transpose_backward(chunks, *args):
-    launch(_transpose_backward_chunk, chunks, args)
+def _transpose_backward(chunks, x, W, y, dy, g, code, alpha, none, dzp, xw, z, dW_k, db_k, dx, dW, db):
+    launch(_transpose_backward_chunk, chunks, (x, W, y, dy, g, code, alpha, none, dzp, xw, z, dW_k, db_k, dx))
+    _add_partials(dW_k, db_k, dW, db)
 
 
 # ---- the kernels: weights packed, scratch from the workspace, then the launch
@@ -291,20 +186,18 @@ class _Scratch:
 
     def wide_weights(self, W):
         """W as a matrix (kh kw C, O') with O' a whole number of vectors; W itself where it is that already."""
-        W2 = W.reshape(-1, W.shape[3])
-        if W.shape[3] == widened(W.shape[3], W.dtype):
-            return W2
-        wide = self.work.empty("W", (W2.shape[0], widened(W.shape[3], W.dtype)), W.dtype)
-        wide[:, :W.shape[3]], wide[:, W.shape[3]:] = W2, 0
-        return wide
+        rows, o, wide = W[..., 0].size, W.shape[3], widened(W.shape[3], W.dtype)
+        if o == wide:
+            return W.reshape(rows, o)
+        matrix = self.work.empty("W", (rows, wide), W.dtype)
+        matrix[:, :o], matrix[:, o:] = W.reshape(rows, o), 0
+        return matrix
 
     def phases(self, W, g):
-        """The weights as `spread` wants them, and where each phase starts."""
+        """Room for the weights as `spread` wants them, and for where each phase starts."""
         kh, kw, c, o = W.shape
         phases = self.work.empty("phases", (kh * kw * o, widened(c, W.dtype)), W.dtype)
-        starts = np.empty(g.stride[0] * g.stride[1], np.int64)
-        pack_phases(W, *g.stride, phases, starts)
-        return phases, starts
+        return phases, self.work.empty("starts", (g.stride[0] * g.stride[1],), np.int64)
 
     def taps(self, W):
         """The weights as (in, kh kw out), for a transposed convolution with few channels out."""
@@ -319,10 +212,18 @@ class _Scratch:
                  for n, k, s, p, o in zip(*g, strict=True))
         return self.empty(key, *sides, channels)
 
+    def partials(self, rows, wide, channels):
+        """The weight gradient of each chunk, and its bias gradient in double precision."""
+        return self.empty("dW", rows, wide), self.empty("db", channels, dtype=np.float64)
+
+    def widening(self, key, pixels, channels, wide):
+        """Room for a picture whose channels are widened; none where they are whole vectors already."""
+        return self.empty(key, pixels if channels != wide else 0, wide)
+
 
 def _narrow(W, channels):
-    """Whether all taps of a pixel with so few channels fit into one vector, which would otherwise hold one tap each."""
-    return W.shape[0] * W.shape[1] * channels <= lanes(W.dtype)
+    """Whether all taps of a pixel with so few channels fit into one tile, which would otherwise hold one tap each."""
+    return W.shape[0] * W.shape[1] * channels <= VECTORS * lanes(W.dtype)
 
 
 def _as_transposed(W, g):
@@ -344,9 +245,8 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     out = np.empty((x.shape[0], *g.output_size, W.shape[3]), x.dtype) if out is None else out
     s = _Scratch(x.shape[0], x.dtype, work)
     wide = s.wide_weights(W)
-    z = s.empty("z", g.output_size[0] * g.output_size[1], wide.shape[1])
-    xp = s.empty("xp", *g.padded_size, x.shape[3])
-    _conv_forward(s.chunks, x, wide, b, g, max(code, IDENTITY), alpha, xp, z, out)
+    _conv_forward(s.chunks, x, wide, b, g, max(code, IDENTITY), alpha, s.empty("xp", *g.padded_size, x.shape[3]),
+                  s.empty("z", g.output_size[1] * wide.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -363,16 +263,14 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
         return dx
     code, alpha = code_of(activation)
     dy = dy if code >= 0 else dy * activation.slope(y)
-    s = _Scratch(x.shape[0], x.dtype, work)
+    s, c, o = _Scratch(x.shape[0], x.dtype, work), x.shape[3], W.shape[3]
     phases, starts = s.phases(W, g)
-    wide = widened(W.shape[3], x.dtype)
-    dW_k, db_k = s.empty("dW", W[..., 0].size, wide), s.empty("db", W.shape[3], dtype=np.float64)
-    _conv_backward(s.chunks, x, phases, starts, y, dy, g, max(code, IDENTITY), alpha,
-                   s.empty("xp", *g.padded_size, x.shape[3]), s.empty("dz", *g.output_size, W.shape[3]),
-                   s.margin(g, W.shape[3], "dzp"), s.empty("dzw", *g.output_size, wide),
-                   s.empty("dxw", g.input_size[0] * g.input_size[1], phases.shape[1]), dW_k, db_k, _or_none(dx, x))
-    add_partials(dW_k, dW.reshape(-1, W.shape[3]))
-    db += db_k.sum(0)
+    dW_k, db_k = s.partials(W[..., 0].size, widened(o, x.dtype), o)
+    dzw = s.widening("dzw", g.output_size[0] * g.output_size[1], o, dW_k.shape[2])
+    z = s.empty("dx row", g.input_size[1] * phases.shape[1])
+    _conv_backward(s.chunks, W, phases, starts, x, y, dy, g, max(code, IDENTITY), alpha, np.zeros(c, x.dtype),
+                   s.empty("xp", *g.padded_size, c), s.margin(g, o, "dzp"), dzw, z, dW_k, db_k, _or_none(dx, x),
+                   dW.reshape(-1, o), db)
     return dx
 
 
@@ -383,12 +281,12 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
     out = np.empty((x.shape[0], *g.input_size, W.shape[2]), x.dtype) if out is None else out
     s = _Scratch(x.shape[0], x.dtype, work)
     if _narrow(W, W.shape[2]):
-        weights, starts, pixels = s.taps(W), np.empty(0, np.int64), g.output_size[0] * g.output_size[1]
+        weights, starts, sums = s.taps(W), np.empty(0, np.int64), g.output_size[0] * g.output_size[1]
     else:
         weights, starts = s.phases(W, g)
-        pixels = g.input_size[0] * g.input_size[1]
-    z, xp = s.empty("z", pixels, weights.shape[1]), s.margin(g, x.shape[3], "xp")
-    _transpose_forward(s.chunks, x, weights, starts, b, g, max(code, IDENTITY), alpha, xp, z, out)
+        sums = g.input_size[1]
+    _transpose_forward(s.chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, s.margin(g, x.shape[3], "xp"),
+                       s.empty("z", sums * weights.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -399,15 +297,13 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     _fit(x, W, db, g.output_size, 3, g)
     code, alpha = code_of(activation)
     dy = dy if code >= 0 else dy * activation.slope(y)
-    s = _Scratch(x.shape[0], x.dtype, work)
+    s, (c, o) = _Scratch(x.shape[0], x.dtype, work), W.shape[2:]
     wide = s.wide_weights(W)
-    dW_k, db_k = s.empty("dW", *wide.shape), s.empty("db", W.shape[2], dtype=np.float64)
-    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha,
-                        s.empty("dz", *y.shape[1:]), s.empty("dzp", *g.padded_size, W.shape[2]),
-                        s.empty("xw", *g.output_size, wide.shape[1]),
-                        s.empty("dxw", g.output_size[0] * g.output_size[1], wide.shape[1]), dW_k, db_k, _or_none(dx, x))
-    add_partials(dW_k, dW.reshape(-1, W.shape[3]))
-    db += db_k.sum(0)
+    dW_k, db_k = s.partials(*wide.shape, c)
+    xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide.shape[1])
+    z = s.empty("dx row", g.output_size[1] * wide.shape[1])
+    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, np.zeros(o, x.dtype),
+                        s.empty("dzp", *g.padded_size, c), xw, z, dW_k, db_k, _or_none(dx, x), dW.reshape(-1, o), db)
     return dx
 
 

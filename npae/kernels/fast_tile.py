@@ -10,18 +10,41 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from npae.kernels.fast_parallel import by_address, inner
 
-# A tile is up to 14 rows x 2 vectors of 64 bytes: 28 of AVX-512's 32 registers, 2 for B, 1 for A. Narrower machines get
-# the same code split by LLVM. Fewer rows for what is left over: any number is a sum of these.
-ROWS = (14, 7, 4, 2, 1)
-VECTOR_BYTES = 64
+
+def _machine() -> tuple[int, int]:
+    """Bytes in a vector register of the processor that Numba compiles for, and how many such registers it has.
+
+    The compiler is asked rather than a table of processors: which registers does it take to add 64 bytes?
+    """
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    machine = llvmlite.binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    vector = ir.VectorType(ir.FloatType(), 16)
+    module = ir.Module()
+    module.triple = triple
+    add = ir.Function(module, ir.FunctionType(ir.VoidType(), [vector.as_pointer()] * 2), "add")
+    build = ir.IRBuilder(add.append_basic_block())
+    build.store(build.fadd(*map(build.load, add.args)), add.args[0])
+    build.ret_void()
+    assembly = machine.emit_assembly(llvmlite.binding.parse_assembly(str(module)))
+    if "zmm" in assembly:
+        return 64, 32
+    if "ymm" in assembly:
+        return 32, 16
+    return 16, 32 if triple.startswith(("aarch64", "arm64")) else 16
+
+
+VECTOR_BYTES, REGISTERS = _machine()
+VECTORS = 2  # the columns of a tile
+ROWS = 14 if REGISTERS == 32 else 6  # at most: a tile of 14 x 2, 2 registers for B and 1 for A are 31 of 32
 
 
 def lanes(dtype) -> int:
-    """Numbers in one vector: 16 of float32, 8 of float64. Columns of B and C come in multiples of it."""
+    """Numbers in one vector: with AVX-512, 16 of float32 and 8 of float64. Columns of B and C come in multiples."""
     return VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
@@ -30,111 +53,102 @@ def widened(columns: int, dtype) -> int:
     return -(-columns // lanes(dtype)) * lanes(dtype)
 
 
-def _make_tile(rows: int, vectors: int):
-    """C[i, :] (+)= sum_{s<S} sum_{k<K} A[s sa + i ra + k ca] B[s sb + k ldb + :] for `rows` rows of `vectors` vectors.
+class _Emitter:
+    """Emits the code of one tile after another; addresses and strides count bytes."""
 
-    Addresses and strides are bytes; `zero` tells the dtype. With `add` the sums start at C, else at zero.
-    """
+    def __init__(self, build, scalar, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
+        self.build, self.scalar = build, scalar
+        self.size = 4 if isinstance(scalar, ir.FloatType) else 8
+        self.vector = ir.VectorType(scalar, VECTOR_BYTES // self.size)
+        self.a, self.sa, self.ra, self.ca, self.b, self.sb, self.ldb = a, sa, ra, ca, b, sb, ldb
+        self.c, self.ldc, self.S, self.K, self.add = c, ldc, S, K, add
+        # fmuladd, not fma: a machine without a fused multiply-add must not call a library for it
+        name = f"llvm.fmuladd.v{self.vector.count}f{8 * self.size}"
+        self.multiply_add = cgutils.get_or_insert_function(
+            build.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+
+    def step(self, base, index, stride):
+        return self.build.add(base, self.build.mul(index, stride))
+
+    def place(self, base, i, stride, j):
+        """The pointer to vector j of row i."""
+        word = ir.IntType(64)
+        address = self.build.add(self.step(base, word(i), stride), word(j * VECTOR_BYTES))
+        return self.build.inttoptr(address, self.vector.as_pointer())
+
+    def spread(self, address):
+        """One number of A in every lane."""
+        number = self.build.load(self.build.inttoptr(address, self.scalar.as_pointer()))
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        one = self.build.insert_element(nothing, number, ir.IntType(32)(0))
+        first = ir.Constant(ir.VectorType(ir.IntType(32), self.vector.count), [0] * self.vector.count)
+        return self.build.shuffle_vector(one, nothing, first)
+
+    def tile(self, rows: int, vectors: int) -> None:
+        """C[i, :] (+)= sum_{s<S} sum_{k<K} A[s sa + i ra + k ca] B[s sb + k ldb + :] for rows x vectors of C."""
+        build, word = self.build, ir.IntType(64)
+        sums = [[cgutils.alloca_once(build, self.vector) for _ in range(vectors)] for _ in range(rows)]
+        cells = [(i, j) for i in range(rows) for j in range(vectors)]
+        with build.if_else(build.icmp_signed("!=", self.add, word(0))) as (adding, starting):
+            with adding:
+                for i, j in cells:
+                    build.store(build.load(self.place(self.c, i, self.ldc, j), align=self.size), sums[i][j])
+            with starting:
+                for i, j in cells:
+                    build.store(ir.Constant(self.vector, [0.0] * self.vector.count), sums[i][j])
+        with cgutils.for_range(build, self.S) as outer:
+            a_s, b_s = self.step(self.a, outer.index, self.sa), self.step(self.b, outer.index, self.sb)
+            with cgutils.for_range(build, self.K) as inner:
+                a_k, b_k = self.step(a_s, inner.index, self.ca), self.step(b_s, inner.index, self.ldb)
+                row = [build.load(self.place(b_k, 0, self.ldb, j), align=self.size) for j in range(vectors)]
+                for i in range(rows):
+                    factor = self.spread(self.step(a_k, word(i), self.ra))
+                    for j in range(vectors):
+                        total = build.call(self.multiply_add, [factor, row[j], build.load(sums[i][j])])
+                        build.store(total, sums[i][j])
+        for i, j in cells:
+            build.store(build.load(sums[i][j]), self.place(self.c, i, self.ldc, j), align=self.size)
+
+
+def _make_tile(vectors: int):
+    """A tile of any number of rows up to ROWS: each is code of its own, as registers cannot be counted at run time."""
 
     @intrinsic
-    def tile(typing, zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-        size = zero.bitwidth // 8
-        scalar = ir.FloatType() if size == 4 else ir.DoubleType()
-        count = VECTOR_BYTES // size
-        vector = ir.VectorType(scalar, count)
-        word = ir.IntType(64)
+    def tile(typing, zero, rows, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
 
         def generate(context, build, signature, args):
-            _, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add = args
-            # fmuladd, not fma: a machine without a fused multiply-add must not call a library for it
-            multiply_add = cgutils.get_or_insert_function(
-                build.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}f{8 * size}")
-            sums = [[cgutils.alloca_once(build, vector) for _ in range(vectors)] for _ in range(rows)]
-            cells = [(i, j) for i in range(rows) for j in range(vectors)]
-
-            def step(base, index, stride):
-                return build.add(base, build.mul(index, stride))
-
-            def place(base, i, stride, j=0):  # the pointer to vector j of row i
-                address = build.add(step(base, word(i), stride), word(j * VECTOR_BYTES))
-                return build.inttoptr(address, vector.as_pointer())
-
-            def spread(base, i, stride):  # one number of A in every lane
-                pointer = build.inttoptr(step(base, word(i), stride), scalar.as_pointer())
-                nothing = ir.Constant(vector, ir.Undefined)
-                one = build.insert_element(nothing, build.load(pointer), ir.IntType(32)(0))
-                first = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
-                return build.shuffle_vector(one, nothing, first)
-
-            with build.if_else(build.icmp_signed("!=", add, word(0))) as (adding, starting):
-                with adding:
-                    for i, j in cells:
-                        build.store(build.load(place(c, i, ldc, j), align=size), sums[i][j])
-                with starting:
-                    for i, j in cells:
-                        build.store(ir.Constant(vector, [0.0] * count), sums[i][j])
-            with cgutils.for_range(build, S) as outer:
-                a_s, b_s = step(a, outer.index, sa), step(b, outer.index, sb)
-                with cgutils.for_range(build, K) as inner:
-                    a_k, b_k = step(a_s, inner.index, ca), step(b_s, inner.index, ldb)
-                    row = [build.load(place(b_k, 0, ldb, j), align=size) for j in range(vectors)]
-                    for i in range(rows):
-                        factor = spread(a_k, i, ra)
-                        for j in range(vectors):
-                            build.store(build.call(multiply_add, [factor, row[j], build.load(sums[i][j])]), sums[i][j])
-            for i, j in cells:
-                build.store(build.load(sums[i][j]), place(c, i, ldc, j), align=size)
+            scalar = ir.FloatType() if zero.bitwidth == 32 else ir.DoubleType()
+            emitter = _Emitter(build, scalar, *args[2:])
+            end = build.append_basic_block("end")
+            choice = build.switch(args[1], end)
+            for height in range(1, ROWS + 1):
+                block = build.append_basic_block(f"rows{height}")
+                choice.add_case(height, block)
+                build.position_at_end(block)
+                emitter.tile(height, vectors)
+                build.branch(end)
+            build.position_at_end(end)
             return context.get_dummy_value()
 
-        return types.void(zero, *[types.int64] * 12), generate
+        return types.void(zero, *[types.int64] * 13), generate
 
-    @inner
-    def call(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-        tile(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-
-    return call
+    return tile
 
 
-def _make_tallest(tile14, tile7, tile4, tile2, tile1):
-    """The tallest of these tiles that fits into the rows that are left; gives the rows that it did."""
-
-    @inner
-    def tallest(left, zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-        if left >= 14:
-            tile14(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-            return 14
-        if left >= 7:
-            tile7(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-            return 7
-        if left >= 4:
-            tile4(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-            return 4
-        if left >= 2:
-            tile2(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-            return 2
-        tile1(zero, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
-        return 1
-
-    return tallest
-
-
-_wide_tile = _make_tallest(*(_make_tile(rows, 2) for rows in ROWS))
-_slim_tile = _make_tallest(*(_make_tile(rows, 1) for rows in ROWS))
+_wide_tile, _slim_tile = _make_tile(VECTORS), _make_tile(1)
 
 
 @inner
 def _tiles(zero, M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-    """All tiles of M rows and N bytes: strips of two vectors, in each the rows from top to bottom."""
-    j = 0
-    while j < N:
-        i = 0
-        while i < M:
-            a_i, b_j, c_ij = a + i * ra, b + j, c + i * ldc + j
-            if N - j >= 2 * VECTOR_BYTES:
-                i += _wide_tile(M - i, zero, a_i, sa, ra, ca, b_j, sb, ldb, c_ij, ldc, S, K, add)
+    """All tiles of M rows and N bytes: strips of two vectors, in each the rows in parts as equal as can be."""
+    parts = (M + ROWS - 1) // ROWS
+    for j in range(0, N, VECTORS * VECTOR_BYTES):
+        for p in range(parts):
+            i, rows = p * M // parts, (p + 1) * M // parts - p * M // parts
+            if N - j >= VECTORS * VECTOR_BYTES:
+                _wide_tile(zero, rows, a + i * ra, sa, ra, ca, b + j, sb, ldb, c + i * ldc + j, ldc, S, K, add)
             else:
-                i += _slim_tile(M - i, zero, a_i, sa, ra, ca, b_j, sb, ldb, c_ij, ldc, S, K, add)
-        j += 2 * VECTOR_BYTES
+                _slim_tile(zero, rows, a + i * ra, sa, ra, ca, b + j, sb, ldb, c + i * ldc + j, ldc, S, K, add)
 
 
 def _tiles_float32(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):

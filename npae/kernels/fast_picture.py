@@ -1,0 +1,153 @@
+"""The three contractions on one picture, read in place: columns are not laid out.
+
+In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is a sum of kh short
+matrix products, which `fast_tile.product` keeps in registers:
+    convolve    z[j, :]          = sum over u, (v, c) of x[s i + u, s j + v, c] W[u, v, c, :]      for one output row i
+    correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dz[i, j, :]
+    spread      z[b, :]          = sum over the taps that meet (a, b), one phase (a mod s, b mod s) after another
+A row of sums stays in the first cache until `settle` has added the bias, bent it, and written it where it belongs.
+Channels on the right of a product are widened with zeros to whole vectors (O', C').
+"""
+from __future__ import annotations
+
+from npae.kernels.fast_activation import apply, times_slope
+from npae.kernels.fast_parallel import inner
+from npae.kernels.fast_tile import product
+
+# Loops run over flat rows that were cut out before: the compiler makes vector code of those.
+
+
+@inner
+def clear(a):
+    """a = 0, for a contiguous array."""
+    flat = a.reshape(-1)
+    for i in range(flat.size):
+        flat[i] = 0
+
+
+@inner
+def place(x, top, left, canvas):
+    """Copy the picture x (H, W, C) into a larger one (H', W', C) at (top, left); the rest of it is as it was."""
+    h, w, c = x.shape
+    rows, canvas_rows = x.reshape(h, w * c), canvas.reshape(canvas.shape[0], -1)
+    for i in range(h):
+        row, out = rows[i], canvas_rows[top + i, left * c:(left + w) * c]
+        for q in range(row.size):
+            out[q] = row[q]
+
+
+@inner
+def place_slope(y, dy, code, alpha, top, left, canvas, db):
+    """dz = f'(y) dy, placed into a larger picture at (top, left);   db += sum dz, in double precision.
+
+    (The sum of 50,000 float32 pixels would lose three digits.)
+    """
+    h, w, c = y.shape
+    y_rows, dy_rows, canvas_rows = y.reshape(h, w * c), dy.reshape(h, w * c), canvas.reshape(canvas.shape[0], -1)
+    for i in range(h):
+        dz = canvas_rows[top + i, left * c:(left + w) * c]
+        times_slope(dz, y_rows[i], dy_rows[i], code, alpha)
+        for j in range(w):
+            pixel = dz[j * c:(j + 1) * c]
+            for o in range(c):
+                db[o] += pixel[o]
+
+
+@inner
+def place_wide(x, top, left, h, w, wide):
+    """wide (h w, C') = the part (h, w) of a picture x (H', W', C) that begins at (top, left); columns beyond C stay."""
+    c = x.shape[2]
+    for i in range(h):
+        for j in range(w):
+            pixel, out = x[top + i, left + j], wide[i * w + j]
+            for k in range(c):
+                out[k] = pixel[k]
+
+
+@inner
+def settle(z, wide, b, code, alpha, y):
+    """y = f(z + b) for a row of sums z (pixels, C') and y (pixels C), flat; without a bias (b empty) y = z."""
+    channels = b.size
+    for j in range(y.size // channels):
+        sums, out = z[j * wide:j * wide + channels], y[j * channels:(j + 1) * channels]
+        for o in range(channels):
+            out[o] = sums[o] + b[o]
+    apply(y, code, alpha)
+
+
+@inner
+def convolve(x, W, g, i, z):
+    """Row i of z (ow, O') of a padded picture x (H', W', C) with W (kh kw C, O')."""
+    (kh, kw), (sh, sw), ow = g.kernel_size, g.stride, g.output_size[1]
+    row, c, o = x.shape[1] * x.shape[2], x.shape[2], W.shape[1]
+    product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, z, 0, o, kh, kw * c, 0)
+
+
+@inner
+def correlate(x, dz, start, pitch, g, dW, add):
+    """dW (kh kw C, O') (+)= what the padded picture x (H', W', C) and dz say of the weights.
+
+    dz[i, j, :] begins at dz[start + i pitch + j O'].
+    """
+    (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
+    row, c, o = x.shape[1] * x.shape[2], x.shape[2], dW.shape[1]
+    for u in range(kh):
+        product(kw * c, o, x, u * row, sh * row, 1, sw * c, dz, start, pitch, o, dW, u * kw * c * o, o, oh, ow, add)
+
+
+@inner
+def spread(dz, phases, starts, g, a, z):
+    """Row a of z (w, C') of dz, padded with (k - 1) // s zeros in front (H', W', O), with the weights of pack_phases."""
+    w, (kh, kw), (sh, sw), (top, left) = g.input_size[1], g.kernel_size, g.stride, g.padding
+    row, o, c = dz.shape[1] * dz.shape[2], dz.shape[2], phases.shape[1]
+    r, q = (a + top) % sh, (a + top) // sh  # meets the kernel rows r, r + s, ... at dz's rows q, q - 1, ...
+    taps = (kh - r + sh - 1) // sh
+    i = q - (taps - 1) + (kh - 1) // sh
+    for b in range(min(sw, w)):
+        t, p = (b + left) % sw, (b + left) // sw
+        across = (kw - t + sw - 1) // sw
+        j = p - (across - 1) + (kw - 1) // sw
+        product((w - b + sw - 1) // sw, c, dz, (i * dz.shape[1] + j) * o, row, o, 1,
+                phases, starts[r * sw + t] * c, across * o * c, c, z, b * c, sw * c, taps, across * o, 0)
+
+
+@inner
+def pack_phases(W, sh, sw, phases, starts):
+    """The taps of each phase (r, t), last tap first, as (taps, across, O, C'): what `spread` multiplies with."""
+    kh, kw, channels, outs = W.shape
+    at = 0
+    for r in range(sh):
+        for t in range(sw):
+            starts[r * sw + t] = at
+            taps, across = max(0, (kh - r + sh - 1) // sh), max(0, (kw - t + sw - 1) // sw)
+            for m in range(taps):
+                for n in range(across):
+                    tap = W[r + sh * (taps - 1 - m), t + sw * (across - 1 - n)]
+                    for o in range(outs):
+                        row = phases[at]
+                        for c in range(channels):
+                            row[c] = tap[c, o]
+                        for c in range(channels, row.size):
+                            row[c] = 0
+                        at += 1
+
+
+@inner
+def scatter(taps, wide, g, b, y):
+    """y (h, w, C) = b + each pixel's kh kw C numbers in taps (oh ow, wide), added up where they belong (col2im)."""
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
+    c = b.size
+    for a in range(h):
+        for q in range(w):
+            for k in range(c):
+                y[a, q, k] = b[k]
+    for u in range(kh):
+        for i in range(max(0, (top - u + sh - 1) // sh), min(oh, (h - 1 + top - u) // sh + 1)):
+            row = y[sh * i + u - top].reshape(-1)
+            for v in range(kw):
+                first, end = max(0, (left - v + sw - 1) // sw), min(ow, (w - 1 + left - v) // sw + 1)
+                for k in range(c):
+                    source = taps[(i * ow + first) * wide + (u * kw + v) * c + k:]
+                    out = row[(sw * first + v - left) * c + k:]
+                    for j in range(end - first):
+                        out[j * sw * c] += source[j * wide]

@@ -1,5 +1,5 @@
-"""Convolution and transposed convolution: the contractions of `fast_picture`, picture by picture, fused with what stands
-around them.
+"""Convolution and transposed convolution: the contractions of `fast_picture`, picture by picture, fused with what
+stands around them.
 
 The batch is cut into a fixed number of chunks, each with scratch of its own that stays in a thread's cache; the partial
 weight gradients of the chunks are added in order, so that any number of threads gives the same bits. Where there are so
@@ -24,7 +24,7 @@ from npae.kernels.fast_picture import (
     settle,
     spread,
 )
-from npae.kernels.fast_tile import VECTORS, lanes, product, ready, widened
+from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, widened
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
 
@@ -35,15 +35,20 @@ CHUNKS = 8  # never a function of the number of threads: the order of the sums h
 
 @inner
 def _conv_forward_chunk(k, x, W, b, g, code, alpha, xp, z, y):
-    (top, left), (oh, ow) = g.padding, g.output_size
+    (top, left), oh, channels = g.padding, g.output_size[0], y.shape[3]
     lo, hi = share(k, xp.shape[0], x.shape[0])
-    xp, z, rows = xp[k], z[k], y.reshape(x.shape[0], oh, ow * b.size)
+    xp, z, rows = xp[k], z[k], y.reshape(x.shape[0] * oh, -1)
     clear(xp)
     for m in range(lo, hi):
         place(x[m], top, left, xp)
         for i in range(oh):
-            convolve(xp, W, g, i, z)
-            settle(z, W.shape[1], b, code, alpha, rows[m, i])
+            row = m * oh + i
+            if channels == W.shape[1]:
+                convolve(xp, W, g, i, b, y, row * rows.shape[1])
+            else:
+                convolve(xp, W, g, i, b, z, 0)
+                settle(z, W.shape[1], channels, rows[row])
+            apply(rows[row], code, alpha)
 
 
 @door
@@ -56,32 +61,38 @@ def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, none, xp, 
     (kh, kw), (sh, sw), (top, left), (oh, ow) = g.kernel_size, g.stride, g.padding, g.output_size
     lo, hi = share(k, dW.shape[0], x.shape[0])
     xp, dzp, dzw, z, dW, db = xp[k], dzp[k], dzw[k], z[k], dW[k], db[k]
-    front, side, o = (kh - 1) // sh, (kw - 1) // sw, dW.shape[1]
-    rows = dx.reshape(dx.shape[0], dx.shape[1], -1)
+    front, side, o, channels = (kh - 1) // sh, (kw - 1) // sw, dW.shape[1], dx.shape[3]
+    h, rows = dx.shape[1], dx.reshape(dx.shape[0] * dx.shape[1], -1)
     clear(db)
     clear(xp)
     clear(dzp)
     clear(dzw)
+    d, ldd = none, ONE_ROW  # the first picture's dW begins with zeros, and each other one's with what is there
     for m in range(lo, hi):
         place_slope(y[m], dy[m], code, alpha, front, side, dzp, db)
         place(x[m], top, left, xp)
         if db.size == o:
             pitch = dzp.shape[1] * o
-            correlate(xp, dzp, front * pitch + side * o, pitch, g, dW, m > lo)
+            correlate(xp, dzp, front * pitch + side * o, pitch, g, dW, d, ldd)
         else:
             place_wide(dzp, front, side, oh, ow, dzw)
-            correlate(xp, dzw, 0, ow * o, g, dW, m > lo)
-        if dx.size > 0:
-            for a in range(rows.shape[1]):
-                spread(dzp, phases, starts, g, a, z)
-                settle(z, phases.shape[1], none, IDENTITY, alpha, rows[m, a])
+            correlate(xp, dzw, 0, ow * o, g, dW, d, ldd)
+        d, ldd = dW.reshape(-1), o
+        for a in range(h if dx.size > 0 else 0):
+            row = m * h + a
+            if channels == phases.shape[1]:
+                spread(dzp, phases, starts, g, a, none, dx, row * rows.shape[1])
+            else:
+                spread(dzp, phases, starts, g, a, none, z, 0)
+                settle(z, phases.shape[1], channels, rows[row])
 
 
 @door
 def _conv_backward(chunks, W, phases, starts, x, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k, dx, dW, db):
     if dx.size > 0:
         pack_phases(W, g.stride[0], g.stride[1], phases, starts)
-    launch(_conv_backward_chunk, chunks, (x, phases, starts, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k, dx))
+    launch(_conv_backward_chunk, chunks, (x, phases, starts, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k,
+                                          dx))
     _add_partials(dW_k, db_k, dW, db)
 
 
@@ -111,29 +122,34 @@ def _add_partials(dW_k, db_k, dW, db):
 
 
 @inner
-def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, xp, z, y):
-    (kh, kw), (sh, sw), (h, w) = g.kernel_size, g.stride, g.input_size
+def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, none, xp, z, y):
+    (kh, kw), (sh, sw), h = g.kernel_size, g.stride, g.input_size[0]
     lo, hi = share(k, xp.shape[0], x.shape[0])
-    xp, z, rows = xp[k], z[k], y.reshape(x.shape[0], h, w * b.size)
+    xp, z, rows, channels = xp[k], z[k], y.reshape(x.shape[0] * h, -1), y.shape[3]
     clear(xp)
     for m in range(lo, hi):
         if starts.size == 0:  # all taps of a pixel fit into one vector: one product, then put in place
             o, c = W.shape
-            product(x.shape[1] * x.shape[2], c, x, m * x[m].size, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, 0)
+            product(x.shape[1] * x.shape[2], c, x, m * x[m].size, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, none, 0, ONE_ROW)
             scatter(z, c, g, b, y[m])
             apply(y[m].reshape(-1), code, alpha)
         else:
             place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
             for a in range(h):
-                spread(xp, W, starts, g, a, z)
-                settle(z, W.shape[1], b, code, alpha, rows[m, a])
+                row = m * h + a
+                if channels == W.shape[1]:
+                    spread(xp, W, starts, g, a, b, y, row * rows.shape[1])
+                else:
+                    spread(xp, W, starts, g, a, b, z, 0)
+                    settle(z, W.shape[1], channels, rows[row])
+                apply(rows[row], code, alpha)
 
 
 @door
-def _transpose_forward(chunks, W, phases, starts, x, b, g, code, alpha, xp, z, y):
+def _transpose_forward(chunks, W, phases, starts, x, b, g, code, alpha, none, xp, z, y):
     if starts.size > 0:
         pack_phases(W, g.stride[0], g.stride[1], phases, starts)
-    launch(_transpose_forward_chunk, chunks, (x, phases, starts, b, g, code, alpha, xp, z, y))
+    launch(_transpose_forward_chunk, chunks, (x, phases, starts, b, g, code, alpha, none, xp, z, y))
 
 
 @inner
@@ -141,21 +157,26 @@ def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, none, dzp, xw, z, 
     (top, left), (oh, ow) = g.padding, g.output_size
     lo, hi = share(k, dW.shape[0], x.shape[0])
     dzp, xw, z, dW, db = dzp[k], xw[k], z[k], dW[k], db[k]
-    rows, o = dx.reshape(dx.shape[0], oh, -1), W.shape[1]
+    o, channels, rows = W.shape[1], dx.shape[3], dx.reshape(dx.shape[0] * oh, -1)
     clear(db)
     clear(dzp)
     clear(xw)
+    d, ldd = none, ONE_ROW  # as above
     for m in range(lo, hi):
         place_slope(y[m], dy[m], code, alpha, top, left, dzp, db)
         if x.shape[3] == o:
-            correlate(dzp, x, m * x[m].size, ow * o, g, dW, m > lo)
+            correlate(dzp, x, m * x[m].size, ow * o, g, dW, d, ldd)
         else:
             place_wide(x[m], 0, 0, oh, ow, xw)
-            correlate(dzp, xw, 0, ow * o, g, dW, m > lo)
-        if dx.size > 0:
-            for i in range(oh):
-                convolve(dzp, W, g, i, z)
-                settle(z, o, none, IDENTITY, alpha, rows[m, i])
+            correlate(dzp, xw, 0, ow * o, g, dW, d, ldd)
+        d, ldd = dW.reshape(-1), o
+        for i in range(oh if dx.size > 0 else 0):
+            row = m * oh + i
+            if channels == o:
+                convolve(dzp, W, g, i, none, dx, row * rows.shape[1])
+            else:
+                convolve(dzp, W, g, i, none, z, 0)
+                settle(z, o, channels, rows[row])
 
 
 @door
@@ -192,6 +213,18 @@ class _Scratch:
         matrix = self.work.empty("W", (rows, wide), W.dtype)
         matrix[:, :o], matrix[:, o:] = W.reshape(rows, o), 0
         return matrix
+
+    def wide_bias(self, b):
+        """b (O,) with zeros up to O'."""
+        if b.size == widened(b.size, b.dtype):
+            return b
+        wide = self.work.empty("b", (widened(b.size, b.dtype),), b.dtype)
+        wide[:b.size], wide[b.size:] = b, 0
+        return wide
+
+    def zeros(self, *channels):
+        """What a sum without a bias begins with, for any of so many channels."""
+        return np.zeros(widened(max(channels), self.dtype), self.dtype)
 
     def phases(self, W, g):
         """Room for the weights as `spread` wants them, and for where each phase starts."""
@@ -245,8 +278,8 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     out = np.empty((x.shape[0], *g.output_size, W.shape[3]), x.dtype) if out is None else out
     s = _Scratch(x.shape[0], x.dtype, work)
     wide = s.wide_weights(W)
-    _conv_forward(s.chunks, x, wide, b, g, max(code, IDENTITY), alpha, s.empty("xp", *g.padded_size, x.shape[3]),
-                  s.empty("z", g.output_size[1] * wide.shape[1]), out)
+    _conv_forward(s.chunks, x, wide, s.wide_bias(b), g, max(code, IDENTITY), alpha,
+                  s.empty("xp", *g.padded_size, x.shape[3]), s.empty("z", g.output_size[1] * wide.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -268,7 +301,7 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     dW_k, db_k = s.partials(W[..., 0].size, widened(o, x.dtype), o)
     dzw = s.widening("dzw", g.output_size[0] * g.output_size[1], o, dW_k.shape[2])
     z = s.empty("dx row", g.input_size[1] * phases.shape[1])
-    _conv_backward(s.chunks, W, phases, starts, x, y, dy, g, max(code, IDENTITY), alpha, np.zeros(c, x.dtype),
+    _conv_backward(s.chunks, W, phases, starts, x, y, dy, g, max(code, IDENTITY), alpha, s.zeros(c, o),
                    s.empty("xp", *g.padded_size, c), s.margin(g, o, "dzp"), dzw, z, dW_k, db_k, _or_none(dx, x),
                    dW.reshape(-1, o), db)
     return dx
@@ -284,9 +317,10 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
         weights, starts, sums = s.taps(W), np.empty(0, np.int64), g.output_size[0] * g.output_size[1]
     else:
         weights, starts = s.phases(W, g)
-        sums = g.input_size[1]
-    _transpose_forward(s.chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, s.margin(g, x.shape[3], "xp"),
-                       s.empty("z", sums * weights.shape[1]), out)
+        b, sums = s.wide_bias(b), g.input_size[1]
+    none = s.zeros(weights.shape[1])
+    _transpose_forward(s.chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, none,
+                       s.margin(g, x.shape[3], "xp"), s.empty("z", sums * weights.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -302,7 +336,7 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     dW_k, db_k = s.partials(*wide.shape, c)
     xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide.shape[1])
     z = s.empty("dx row", g.output_size[1] * wide.shape[1])
-    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, np.zeros(o, x.dtype),
+    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, s.zeros(o),
                         s.empty("dzp", *g.padded_size, c), xw, z, dW_k, db_k, _or_none(dx, x), dW.reshape(-1, o), db)
     return dx
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import VECTORS, lanes, product, ready
+from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
@@ -48,39 +48,39 @@ def panel_width(n, room):
 
 
 @inner
-def panel(a, a0, ra, ca, M, B, turned, k0, k1, j0, n, room, c, c0, ldc, add):
-    """C (M, n) (+)= A[:, k0:k1] B[k0:k1, j0:j0 + n], with A[i, k] = a[a0 + i ra + k ca]; columns up to the width are 0."""
+def panel(a, a0, ra, ca, M, B, turned, k0, k1, j0, n, room, c, c0, ldc, d, d0, ldd):
+    """C (M, width) = D + A[:, k0:k1] B[k0:k1, j0:j0 + n], with A[i, k] = a[a0 + i ra + k ca]; B^T with `turned`."""
     width = panel_width(n, room)
     for k in range(k0, k1, DEPTH):
         end = min(k1, k + DEPTH)
         pack(B, turned, k, end, j0, n, width, room)
-        product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, end - k, add or k > k0)
+        if k == k0:
+            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, end - k, d, d0, ldd)
+        else:
+            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, end - k, c, c0, ldc)
 
 
 @inner
-def settle(z, rows, width, n, turned, b, code, alpha, y, r0, j0):
-    """y[r0:, j0:] = f(z + b) for z (rows, width) of n true columns; with `turned`, y[j0:, r0:] = f(z^T + b)."""
-    z = z[:rows * width]
-    if b.size > 0:
-        for r in range(rows):
-            row = z[r * width:(r + 1) * width]
-            if turned:
-                for j in range(width):
-                    row[j] += b[r0 + r]
-            else:
-                for j in range(n):
-                    row[j] += b[j0 + j]
-    apply(z, code, alpha)
-    if turned:
+def settle(z, rows, width, n, b, y, r0, j0):
+    """y[r0:, j0:] = z + b for z (rows, width) of n true columns."""
+    for r in range(rows):
+        row, out, bias = z[r * width:r * width + n], y[r0 + r, j0:j0 + n], b[j0:j0 + n]
         for j in range(n):
-            out = y[j0 + j, r0:r0 + rows]
-            for r in range(rows):
-                out[r] = z[r * width + j]
-    else:
+            out[j] = row[j] + bias[j]
+
+
+@inner
+def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0):
+    """y[j0:, r0:] = f(z^T + b) for z (rows, width) of n true columns."""
+    for r in range(rows):
+        row, bias = z[r * width:(r + 1) * width], b[r0 + r]
+        for j in range(width):
+            row[j] += bias
+    apply(z[:rows * width], code, alpha)
+    for j in range(n):
+        out = y[j0 + j, r0:r0 + rows]
         for r in range(rows):
-            row, out = z[r * width:r * width + n], y[r0 + r, j0:j0 + n]
-            for j in range(n):
-                out[j] = row[j]
+            out[r] = z[r * width + j]
 
 
 @inner
@@ -92,26 +92,38 @@ def part_of_grid(k, blocks, chunks, rows, columns, size):
 
 
 @inner
-def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, y):
-    """A chunk of y = f(left right + b), or with `turned` of y = f((left right^T)^T + b) with the rows of y as columns.
-
-    With parts > 1 the chunk is part k of every sum, and is left in z.
-    """
+def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room, z, none, y):
+    """A chunk of y = f(left right + b); with `turned` of y = f((left right^T)^T + b)."""
     K, columns, size = left.shape[1], right.shape[0] if turned else right.shape[1], room.size // DEPTH
-    if parts > 1:
-        k0, k1 = share(k, parts, K)
-        panel(left, 0, K, 1, left.shape[0], right, turned, k0, k1, 0, columns, room, z, 0, panel_width(columns, room), 0)
-        return
     r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, left.shape[0], columns, size)
+    rows = r1 - r0
     for j in range(j0, j1, size):
         n = min(size, j1 - j)
         width = panel_width(n, room)
-        panel(left, r0 * K, K, 1, r1 - r0, right, turned, 0, K, j, n, room, z, 0, width, 0)
-        settle(z, r1 - r0, width, n, turned, b, code, alpha, y, r0, j)
+        if n == width and not turned:
+            panel(left, r0 * K, K, 1, rows, right, False, 0, K, j, n, room, y, r0 * columns + j, columns, b, j, ONE_ROW)
+        else:
+            panel(left, r0 * K, K, 1, rows, right, turned, 0, K, j, n, room, z, 0, width, none, 0, ONE_ROW)
+            if turned:
+                settle_turned(z, rows, width, n, b, code, alpha, y, r0, j)
+            else:
+                settle(z, rows, width, n, b, y, r0, j)
+    if not turned:
+        for r in range(r0, r1):
+            apply(y[r, j0:j1], code, alpha)
 
 
 @inner
-def weight_grad_chunk(k, x, dz, blocks, chunks, room, z, dW):
+def sum_part(k, left, right, turned, parts, room, z, none):
+    """z = part k of the sums of a product of one panel."""
+    k0, k1 = share(k, parts, left.shape[1])
+    columns = right.shape[0] if turned else right.shape[1]
+    panel(left, 0, left.shape[1], 1, left.shape[0], right, turned, k0, k1, 0, columns, room,
+          z, 0, panel_width(columns, room), none, 0, ONE_ROW)
+
+
+@inner
+def weight_grad_chunk(k, x, dz, blocks, chunks, room, z, none, dW):
     """A chunk of dW += x^T dz."""
     N, rows, columns, size = x.shape[0], x.shape[1], dz.shape[1], room.size // DEPTH
     r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, rows, columns, size)
@@ -119,30 +131,40 @@ def weight_grad_chunk(k, x, dz, blocks, chunks, room, z, dW):
         n = min(size, j1 - j)
         width = panel_width(n, room)
         if n == width:
-            panel(x, r0, 1, rows, r1 - r0, dz, False, 0, N, j, n, room, dW, r0 * columns + j, columns, 1)
+            at = r0 * columns + j
+            panel(x, r0, 1, rows, r1 - r0, dz, False, 0, N, j, n, room, dW, at, columns, dW, at, columns)
         else:
-            panel(x, r0, 1, rows, r1 - r0, dz, False, 0, N, j, n, room, z, 0, width, 0)
+            panel(x, r0, 1, rows, r1 - r0, dz, False, 0, N, j, n, room, z, 0, width, none, 0, ONE_ROW)
             for r in range(r0, r1):
+                row, out = z[(r - r0) * width:(r - r0) * width + n], dW[r, j:j + n]
                 for i in range(n):
-                    dW[r, j + i] += z[(r - r0) * width + i]
+                    out[i] += row[i]
 
 
 # ---- the doors
 
 @inner
-def _forward_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, y):
-    product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, parts, room[k], z[k], y)
+def _forward_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y):
+    if parts == 1:
+        product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room[k], z[k], none, y)
+    else:
+        sum_part(k, left, right, turned, parts, room[k], z[k], none)
 
 
 @door
-def _forward(left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, y):
-    launch(_forward_chunk, chunks, (left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, y))
+def _forward(left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y):
+    launch(_forward_chunk, chunks, (left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y))
     if parts > 1:
         columns = right.shape[0] if turned else right.shape[1]
         for k in range(1, parts):
             for i in range(z.shape[1]):
                 z[0, i] += z[k, i]
-        settle(z[0], left.shape[0], panel_width(columns, room[0]), columns, turned, b, code, alpha, y, 0, 0)
+        width = panel_width(columns, room[0])
+        if turned:
+            settle_turned(z[0], left.shape[0], width, columns, b, code, alpha, y, 0, 0)
+        else:
+            settle(z[0], left.shape[0], width, columns, b, y, 0, 0)
+            apply(y.reshape(-1), code, alpha)
 
 
 @inner
@@ -151,7 +173,8 @@ def _slope_rows(k, y, dy, code, alpha, dz, db):
     if code != IDENTITY:
         times_slope(dz[lo:hi].reshape(-1), y[lo:hi].reshape(-1), dy[lo:hi].reshape(-1), code, alpha)
     db, dz = db[k], dz[lo:hi]
-    db[:] = 0
+    for o in range(db.size):
+        db[o] = 0
     for r in range(dz.shape[0]):
         row = dz[r]
         for o in range(db.size):
@@ -159,24 +182,25 @@ def _slope_rows(k, y, dy, code, alpha, dz, db):
 
 
 @inner
-def _backward_chunk(k, x, dz, dW, left, right, turned, none, w_blocks, w_chunks, blocks, chunks, room, z, dx):
+def _backward_chunk(k, a, c, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, z, none, dx):
     if k < w_chunks:
-        weight_grad_chunk(k, x, dz, w_blocks, w_chunks, room[k], z[k], dW)
+        weight_grad_chunk(k, a, c, w_blocks, w_chunks, room[k], z[k], none, dW)
     else:
-        product_chunk(k - w_chunks, left, right, turned, none, IDENTITY, 0.0, blocks, chunks, 1, room[k], z[k], dx)
+        product_chunk(k - w_chunks, left, right, turned, none, IDENTITY, 0.0, blocks, chunks, room[k], z[k], none, dx)
 
 
 @door
-def _backward(y, dy, code, alpha, dz, db_k, db, x, w_dz, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks,
-              room, z, dx):
+def _backward(y, dy, code, alpha, dz, db_k, db, a, c, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks,
+              room, z, none, dx):
+    """dW += a^T c, where a and c are x and dz, or for the transpose of dW dz and x."""
     launch(_slope_rows, db_k.shape[0], (y, dy, code, alpha, dz, db_k))
     for k in range(1, db_k.shape[0]):
         for o in range(db.size):
             db_k[0, o] += db_k[k, o]
     for o in range(db.size):
         db[o] += db_k[0, o]
-    launch(_backward_chunk, w_chunks + chunks, (x, w_dz, dW, left, right, turned, db[:0], w_blocks, w_chunks, blocks,
-                                                chunks, room, z, dx))
+    launch(_backward_chunk, w_chunks + chunks, (a, c, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks,
+                                                room, z, none, dx))
 
 
 # ---- the kernels
@@ -188,11 +212,12 @@ def _grid(rows: int, columns: int, dtype) -> tuple[int, int, int]:
     return blocks, blocks * min(panels, max(1, CHUNKS // blocks)), -(-rows // blocks)
 
 
-def _scratch(work, chunks, rows, dtype):
-    """For each chunk a dense panel and the sums z of one panel."""
+def _scratch(work, chunks, rows, columns, dtype):
+    """For each chunk a dense panel and the sums z of one panel; and zeros, as a bias of so many columns."""
     ready(dtype)
     size = VECTORS * lanes(dtype)
-    return work.empty("room", (chunks, DEPTH * size), dtype), work.empty("z", (chunks, rows * size), dtype)
+    return (work.empty("room", (chunks, DEPTH * size), dtype), work.empty("z", (chunks, rows * size), dtype),
+            np.zeros(max(columns, size), dtype))
 
 
 def _turned(W: np.ndarray) -> bool:
@@ -218,8 +243,8 @@ def dense_forward(x, W, b, activation, out=None, work=None):
     blocks, chunks, rows = _grid(left.shape[0], out.size // left.shape[0], x.dtype)
     parts = CHUNKS if chunks == 1 and left.shape[1] >= LONG else 1
     chunks = max(chunks, parts)
-    room, z = _scratch(work or Workspace(), chunks, rows, x.dtype)
-    _forward(left, right, turned, b, max(code, IDENTITY), alpha, blocks, chunks, parts, room, z, out)
+    room, z, none = _scratch(work or Workspace(), chunks, rows, 0, x.dtype)
+    _forward(left, right, turned, b, max(code, IDENTITY), alpha, blocks, chunks, parts, room, z, none, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -237,7 +262,7 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     w_blocks, w_chunks, w_rows = _grid(*dW.shape, x.dtype)
     left, right, turned = (dz, W.T, False) if _turned(W) else (W, dz, True)
     blocks, chunks, rows = (1, 0, 0) if dx is None else _grid(left.shape[0], dx.size // left.shape[0], x.dtype)
-    room, z = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.dtype)
+    room, z, none = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype)
     _backward(y, dy, max(code, IDENTITY), alpha, dz, db_k, db, a, c, dW, left, right, turned, w_blocks, w_chunks,
-              blocks, chunks, room, z, x if dx is None else dx)
+              blocks, chunks, room, z, none, x if dx is None else dx)
     return dx

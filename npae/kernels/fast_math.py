@@ -1,5 +1,5 @@
-"""exp, log1p and tanh as compiled loops want them: the C library's in float64; in float32 polynomials without a branch or
-a call, so that the loop around them becomes vector code. NaN stays NaN; errors are below 2 ulp.
+"""exp, log1p and tanh as compiled loops want them: the C library's in float64; in float32 polynomials without a branch
+or a call, so that the loop around them becomes vector code. NaN stays NaN; errors are below 2 ulp.
 """
 from __future__ import annotations
 

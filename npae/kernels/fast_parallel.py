@@ -116,7 +116,8 @@ def launch(typing, body, tasks, args):
     def generate(context, build, signature, values):
         _, tasks, packed = values
         context.add_linking_libs([compiled.library])
-        task = ir.Function(build.module, TASK, build.module.get_unique_name("npae_task"))  # takes the arguments apart and calls the body
+        # takes the arguments apart and calls the body
+        task = ir.Function(build.module, TASK, build.module.get_unique_name("npae_task"))
         task.linkage = "internal"
         inside = ir.IRBuilder(task.append_basic_block())
         address, k = task.args

@@ -1,18 +1,18 @@
 """The three contractions on one picture, read in place: columns are not laid out.
 
-In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is a sum of kh short
-matrix products, which `fast_tile.product` keeps in registers:
-    convolve    z[j, :]          = sum over u, (v, c) of x[s i + u, s j + v, c] W[u, v, c, :]      for one output row i
+In a zero-padded NHWC picture the window (v, c) of one kernel row is contiguous, so a row of outputs is a sum of kh
+short matrix products, which `fast_tile.product` keeps in registers:
+    convolve    y[i, j, :]       = sum over u, (v, c) of x[s i + u, s j + v, c] W[u, v, c, :]      for one output row i
     correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dz[i, j, :]
-    spread      z[b, :]          = sum over the taps that meet (a, b), one phase (a mod s, b mod s) after another
-A row of sums stays in the first cache until `settle` has added the bias, bent it, and written it where it belongs.
-Channels on the right of a product are widened with zeros to whole vectors (O', C').
+    spread      x[a, b, :]       = sum over the taps that meet (a, b), one phase (a mod s, b mod s) after another
+Channels on the right of a product are widened with zeros to whole vectors (O', C'); a widened row of sums stays in the
+first cache until `settle` has written its true channels where they belong.
 """
 from __future__ import annotations
 
-from npae.kernels.fast_activation import apply, times_slope
+from npae.kernels.fast_activation import times_slope
 from npae.kernels.fast_parallel import inner
-from npae.kernels.fast_tile import product
+from npae.kernels.fast_tile import ONE_ROW, product
 
 # Loops run over flat rows that were cut out before: the compiler makes vector code of those.
 
@@ -65,50 +65,53 @@ def place_wide(x, top, left, h, w, wide):
 
 
 @inner
-def settle(z, wide, b, code, alpha, y):
-    """y = f(z + b) for a row of sums z (pixels, C') and y (pixels C), flat; without a bias (b empty) y = z."""
-    channels = b.size
+def settle(z, wide, channels, y):
+    """y = z for a row of sums z (pixels, C') and y (pixels, C), both flat."""
     for j in range(y.size // channels):
         sums, out = z[j * wide:j * wide + channels], y[j * channels:(j + 1) * channels]
         for o in range(channels):
-            out[o] = sums[o] + b[o]
-    apply(y, code, alpha)
+            out[o] = sums[o]
 
 
 @inner
-def convolve(x, W, g, i, z):
-    """Row i of z (ow, O') of a padded picture x (H', W', C) with W (kh kw C, O')."""
+def convolve(x, W, g, i, b, z, z0):
+    """Row i (ow, O') of b + conv2d(x, W), at z[z0:], of a padded picture x (H', W', C) with W (kh kw C, O')."""
     (kh, kw), (sh, sw), ow = g.kernel_size, g.stride, g.output_size[1]
     row, c, o = x.shape[1] * x.shape[2], x.shape[2], W.shape[1]
-    product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, z, 0, o, kh, kw * c, 0)
+    product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, z, z0, o, kh, kw * c, b, 0, ONE_ROW)
 
 
 @inner
-def correlate(x, dz, start, pitch, g, dW, add):
-    """dW (kh kw C, O') (+)= what the padded picture x (H', W', C) and dz say of the weights.
+def correlate(x, dz, start, pitch, g, dW, d, ldd):
+    """dW (kh kw C, O') = D + what the padded picture x (H', W', C) and dz say of the weights.
 
     dz[i, j, :] begins at dz[start + i pitch + j O'].
     """
     (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
     row, c, o = x.shape[1] * x.shape[2], x.shape[2], dW.shape[1]
     for u in range(kh):
-        product(kw * c, o, x, u * row, sh * row, 1, sw * c, dz, start, pitch, o, dW, u * kw * c * o, o, oh, ow, add)
+        at = u * kw * c
+        product(kw * c, o, x, u * row, sh * row, 1, sw * c, dz, start, pitch, o, dW, at * o, o, oh, ow,
+                d, at * ldd, ldd)
 
 
 @inner
-def spread(dz, phases, starts, g, a, z):
-    """Row a of z (w, C') of dz, padded with (k - 1) // s zeros in front (H', W', O), with the weights of pack_phases."""
+def spread(dz, phases, starts, g, a, b, z, z0):
+    """Row a (w, C') of b + conv2d_input_grad(dz, W), at z[z0:].
+
+    dz is padded with (k - 1) // s zeros in front (H', W', O), and the weights are those of pack_phases.
+    """
     w, (kh, kw), (sh, sw), (top, left) = g.input_size[1], g.kernel_size, g.stride, g.padding
     row, o, c = dz.shape[1] * dz.shape[2], dz.shape[2], phases.shape[1]
     r, q = (a + top) % sh, (a + top) // sh  # meets the kernel rows r, r + s, ... at dz's rows q, q - 1, ...
     taps = (kh - r + sh - 1) // sh
     i = q - (taps - 1) + (kh - 1) // sh
-    for b in range(min(sw, w)):
-        t, p = (b + left) % sw, (b + left) // sw
+    for p in range(min(sw, w)):  # the pixels p, p + s, ... of the row
+        t, n = (p + left) % sw, (p + left) // sw
         across = (kw - t + sw - 1) // sw
-        j = p - (across - 1) + (kw - 1) // sw
-        product((w - b + sw - 1) // sw, c, dz, (i * dz.shape[1] + j) * o, row, o, 1,
-                phases, starts[r * sw + t] * c, across * o * c, c, z, b * c, sw * c, taps, across * o, 0)
+        j = n - (across - 1) + (kw - 1) // sw
+        product((w - p + sw - 1) // sw, c, dz, (i * dz.shape[1] + j) * o, row, o, 1, phases, starts[r * sw + t] * c,
+                across * o * c, c, z, z0 + p * c, sw * c, taps, across * o, b, 0, ONE_ROW)
 
 
 @inner

@@ -56,12 +56,12 @@ def widened(columns: int, dtype) -> int:
 class _Emitter:
     """Emits the code of one tile after another; addresses and strides count bytes."""
 
-    def __init__(self, build, scalar, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
+    def __init__(self, build, scalar, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
         self.build, self.scalar = build, scalar
         self.size = 4 if isinstance(scalar, ir.FloatType) else 8
         self.vector = ir.VectorType(scalar, VECTOR_BYTES // self.size)
         self.a, self.sa, self.ra, self.ca, self.b, self.sb, self.ldb = a, sa, ra, ca, b, sb, ldb
-        self.c, self.ldc, self.S, self.K, self.add = c, ldc, S, K, add
+        self.c, self.ldc, self.S, self.K, self.d, self.ldd = c, ldc, S, K, d, ldd
         # fmuladd, not fma: a machine without a fused multiply-add must not call a library for it
         name = f"llvm.fmuladd.v{self.vector.count}f{8 * self.size}"
         self.multiply_add = cgutils.get_or_insert_function(
@@ -85,17 +85,12 @@ class _Emitter:
         return self.build.shuffle_vector(one, nothing, first)
 
     def tile(self, rows: int, vectors: int) -> None:
-        """C[i, :] (+)= sum_{s<S} sum_{k<K} A[s sa + i ra + k ca] B[s sb + k ldb + :] for rows x vectors of C."""
+        """C[i, :] = D[i, :] + sum_{s<S} sum_{k<K} A[s sa + i ra + k ca] B[s sb + k ldb + :] for rows x vectors of C."""
         build, word = self.build, ir.IntType(64)
         sums = [[cgutils.alloca_once(build, self.vector) for _ in range(vectors)] for _ in range(rows)]
         cells = [(i, j) for i in range(rows) for j in range(vectors)]
-        with build.if_else(build.icmp_signed("!=", self.add, word(0))) as (adding, starting):
-            with adding:
-                for i, j in cells:
-                    build.store(build.load(self.place(self.c, i, self.ldc, j), align=self.size), sums[i][j])
-            with starting:
-                for i, j in cells:
-                    build.store(ir.Constant(self.vector, [0.0] * self.vector.count), sums[i][j])
+        for i, j in cells:
+            build.store(build.load(self.place(self.d, i, self.ldd, j), align=self.size), sums[i][j])
         with cgutils.for_range(build, self.S) as outer:
             a_s, b_s = self.step(self.a, outer.index, self.sa), self.step(self.b, outer.index, self.sb)
             with cgutils.for_range(build, self.K) as inner:
@@ -114,7 +109,7 @@ def _make_tile(vectors: int):
     """A tile of any number of rows up to ROWS: each is code of its own, as registers cannot be counted at run time."""
 
     @intrinsic
-    def tile(typing, zero, rows, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
+    def tile(typing, zero, rows, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
 
         def generate(context, build, signature, args):
             scalar = ir.FloatType() if zero.bitwidth == 32 else ir.DoubleType()
@@ -130,7 +125,7 @@ def _make_tile(vectors: int):
             build.position_at_end(end)
             return context.get_dummy_value()
 
-        return types.void(zero, *[types.int64] * 13), generate
+        return types.void(zero, *[types.int64] * 14), generate
 
     return tile
 
@@ -139,28 +134,30 @@ _wide_tile, _slim_tile = _make_tile(VECTORS), _make_tile(1)
 
 
 @inner
-def _tiles(zero, M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
+def _tiles(zero, M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
     """All tiles of M rows and N bytes: strips of two vectors, in each the rows in parts as equal as can be."""
     parts = (M + ROWS - 1) // ROWS
     for j in range(0, N, VECTORS * VECTOR_BYTES):
         for p in range(parts):
-            i, rows = p * M // parts, (p + 1) * M // parts - p * M // parts
+            i, end = p * M // parts, (p + 1) * M // parts
+            a_i, b_j, c_ij, d_ij = a + i * ra, b + j, c + i * ldc + j, d + i * ldd + j
             if N - j >= VECTORS * VECTOR_BYTES:
-                _wide_tile(zero, rows, a + i * ra, sa, ra, ca, b + j, sb, ldb, c + i * ldc + j, ldc, S, K, add)
+                _wide_tile(zero, end - i, a_i, sa, ra, ca, b_j, sb, ldb, c_ij, ldc, S, K, d_ij, ldd)
             else:
-                _slim_tile(zero, rows, a + i * ra, sa, ra, ca, b + j, sb, ldb, c + i * ldc + j, ldc, S, K, add)
+                _slim_tile(zero, end - i, a_i, sa, ra, ca, b_j, sb, ldb, c_ij, ldc, S, K, d_ij, ldd)
 
 
-def _tiles_float32(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-    _tiles(np.float32(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+def _tiles_float32(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
+    _tiles(np.float32(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd)
 
 
-def _tiles_float64(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add):
-    _tiles(np.float64(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, add)
+def _tiles_float64(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
+    _tiles(np.float64(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd)
 
 
 _drivers: dict[str, Any] = {}
-NAMES = ("M", "N", "a", "a0", "sa", "ra", "ca", "b", "b0", "sb", "ldb", "c", "c0", "ldc", "S", "K", "add")
+ONE_ROW = 0  # the ldd of a D whose one row stands for all
+NAMES = ("M", "N", "a", "a0", "sa", "ra", "ca", "b", "b0", "sb", "ldb", "c", "c0", "ldc", "S", "K", "d", "d0", "ldd")
 
 
 def ready(dtype) -> None:
@@ -171,34 +168,38 @@ def ready(dtype) -> None:
     number = np.dtype(dtype).name
     if number not in _drivers:
         source = {"float32": _tiles_float32, "float64": _tiles_float64}[number]
-        _drivers[number] = by_address(types.void(*[types.int64] * 14))(source)
+        _drivers[number] = by_address(types.void(*[types.int64] * 15))(source)
         llvmlite.binding.add_symbol(f"npae_product_{number}", _drivers[number].address)
 
 
 @intrinsic
-def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, add):
-    """C[i, j] (+)= sum_{s<S} sum_{k<K} A[a0 + s sa + i ra + k ca] B[b0 + s sb + k ldb + j] for i < M, j < N.
+def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, d, d0, ldd):
+    """C[i, j] = D[i, j] + sum_{s<S} sum_{k<K} A[a0 + s sa + i ra + k ca] B[b0 + s sb + k ldb + j] for i < M, j < N.
 
-    a, b, c: contiguous arrays of one dtype; offsets and strides count numbers; C[i, j] is c[c0 + i ldc + j]; N is a
-    multiple of `lanes`. With `add` != 0 the sums are added to C, else they replace it.
+    a, b, c, d: contiguous arrays of one dtype; offsets and strides count numbers; C[i, j] is c[c0 + i ldc + j], and D
+    alike: C itself, to add to it, or with ldd = ONE_ROW a bias. N is a multiple of `lanes`.
     """
     dtype = a.dtype
     size = dtype.bitwidth // 8
 
     def generate(context, build, signature, args):
         word = ir.IntType(64)
-        values = dict(zip(NAMES, args, strict=True))
-        address = {}
-        for name, position in (("a", 2), ("b", 7), ("c", 11)):
-            array = context.make_array(signature.args[position])(context, build, values[name])
-            address[name] = build.add(build.ptrtoint(array.data, word), build.mul(values[name + "0"], word(size)))
-        scaled = {name: build.mul(values[name], word(size)) for name in ("N", "sa", "ra", "ca", "sb", "ldb", "ldc")}
+        given = dict(zip(NAMES, args, strict=True))
+        kinds = dict(zip(NAMES, signature.args, strict=True))
+
+        def address(name):
+            array = context.make_array(kinds[name])(context, build, given[name])
+            return build.add(build.ptrtoint(array.data, word), build.mul(given[name + "0"], word(size)))
+
+        def count(name):  # in bytes
+            return build.mul(given[name], word(size))
+
         driver = cgutils.get_or_insert_function(
-            build.module, ir.FunctionType(ir.VoidType(), [word] * 14), f"npae_product_{dtype.name}")
-        build.call(driver, [values["M"], scaled["N"], address["a"], scaled["sa"], scaled["ra"], scaled["ca"],
-                            address["b"], scaled["sb"], scaled["ldb"], address["c"], scaled["ldc"],
-                            values["S"], values["K"], values["add"]])
+            build.module, ir.FunctionType(ir.VoidType(), [word] * 15), f"npae_product_{dtype.name}")
+        build.call(driver, [given["M"], count("N"), address("a"), count("sa"), count("ra"), count("ca"), address("b"),
+                            count("sb"), count("ldb"), address("c"), count("ldc"), given["S"], given["K"],
+                            address("d"), count("ldd")])
         return context.get_dummy_value()
 
-    kinds = [{"a": a, "b": b, "c": c}.get(name, types.int64) for name in NAMES]
+    kinds = [{"a": a, "b": b, "c": c, "d": d}.get(name, types.int64) for name in NAMES]
     return types.void(*kinds), generate

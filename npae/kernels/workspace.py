@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-
 CACHE_LINE = 64  # bytes; also the longest vector, which is loaded at full speed where it does not straddle two lines
 
 

@@ -12,32 +12,30 @@ import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready
+from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, turn
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
 DEPTH = 192  # rows of a panel laid out at a time: 24 KB, half of a first cache
 TALL = 256  # rows of the left matrix that a chunk takes on, where there are so many
-LONG = 1024  # a sum of at least this length is cut into CHUNKS parts where there is nothing else to cut
-SMALL = 32768  # numbers that one thread alone is through with before others have woken up
+LONG = 1024  # a sum of at least this length is cut into parts where there is nothing else to cut
+SLOPE = 8  # multiply-adds that a number's way through the memory is worth
+GRAIN = 1 << 18  # multiply-adds that a chunk is worth: fewer are done before another thread has begun
 
 
 @inner
 def pack(B, turned, k0, k1, j0, n, width, room):
     """room (k1 - k0, width) = B[k0:k1, j0:j0 + n], or B[j0:j0 + n, k0:k1]^T with `turned`; zeros to the right of it."""
     if turned:
-        for j in range(n):
-            row = B[j0 + j, k0:k1]
-            for k in range(row.size):
-                room[k * width + j] = row[k]
+        turn(B, j0 * B.shape[1] + k0, B.shape[1], n, k1 - k0, room, 0, width, room.size // (DEPTH * VECTORS))
     else:
         for k in range(k0, k1):
             row, dense = B[k, j0:j0 + n], room[(k - k0) * width:]
             for j in range(n):
                 dense[j] = row[j]
-    if n < width:
-        for k in range(k1 - k0):
-            room[k * width + n:(k + 1) * width] = 0
+    for k in range(k1 - k0 if n < width else 0):
+        for j in range(k * width + n, (k + 1) * width):
+            room[j] = 0
 
 
 @inner
@@ -70,17 +68,14 @@ def settle(z, rows, width, n, b, y, r0, j0):
 
 
 @inner
-def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0):
+def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0, lanes):
     """y[j0:, r0:] = f(z^T + b) for z (rows, width) of n true columns."""
     for r in range(rows):
         row, bias = z[r * width:(r + 1) * width], b[r0 + r]
         for j in range(width):
             row[j] += bias
     apply(z[:rows * width], code, alpha)
-    for j in range(n):
-        out = y[j0 + j, r0:r0 + rows]
-        for r in range(rows):
-            out[r] = z[r * width + j]
+    turn(z, 0, width, rows, n, y, j0 * y.shape[1] + r0, y.shape[1], lanes)
 
 
 @inner
@@ -105,7 +100,7 @@ def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room, 
         else:
             panel(left, r0 * K, K, 1, rows, right, turned, 0, K, j, n, room, z, 0, width, none, 0, ONE_ROW)
             if turned:
-                settle_turned(z, rows, width, n, b, code, alpha, y, r0, j)
+                settle_turned(z, rows, width, n, b, code, alpha, y, r0, j, size // VECTORS)
             else:
                 settle(z, rows, width, n, b, y, r0, j)
     if not turned:
@@ -123,22 +118,27 @@ def sum_part(k, left, right, turned, parts, room, z, none):
 
 
 @inner
-def weight_grad_chunk(k, x, dz, blocks, chunks, room, z, none, dW):
-    """A chunk of dW += x^T dz."""
-    N, rows, columns, size = x.shape[0], x.shape[1], dz.shape[1], room.size // DEPTH
-    r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, rows, columns, size)
-    for j in range(j0, j1, size):
-        n = min(size, j1 - j)
-        width = panel_width(n, room)
-        if n == width:
-            at = r0 * columns + j
-            panel(x, r0, 1, rows, r1 - r0, dz, False, 0, N, j, n, room, dW, at, columns, dW, at, columns)
-        else:
-            panel(x, r0, 1, rows, r1 - r0, dz, False, 0, N, j, n, room, z, 0, width, none, 0, ONE_ROW)
-            for r in range(r0, r1):
-                row, out = z[(r - r0) * width:(r - r0) * width + n], dW[r, j:j + n]
-                for i in range(n):
-                    out[i] += row[i]
+def weight_grad_chunk(x, dz, r0, r1, j0, j1, room, tall, z, none, dW):
+    """Rows and columns of dW += x^T dz; where there are more than DEPTH pictures, columns of x are laid out too."""
+    N, ldx, columns, size = x.shape[0], x.shape[1], dz.shape[1], room.size // DEPTH
+    rows, left, at, ca = r1 - r0, x.reshape(-1), r0, ldx
+    for n0 in range(0, N, DEPTH):
+        n1 = min(N, n0 + DEPTH)
+        if tall.size > 0:
+            pack(x, False, n0, n1, r0, rows, rows, tall)
+            left, at, ca = tall, -n0 * rows, rows
+        for j in range(j0, j1, size):
+            n = min(size, j1 - j)
+            width = panel_width(n, room)
+            if n == width:
+                c = r0 * columns + j
+                panel(left, at, 1, ca, rows, dz, False, n0, n1, j, n, room, dW, c, columns, dW, c, columns)
+            else:
+                panel(left, at, 1, ca, rows, dz, False, n0, n1, j, n, room, z, 0, width, none, 0, ONE_ROW)
+                for r in range(rows):
+                    row, out = z[r * width:r * width + n], dW[r0 + r, j:j + n]
+                    for i in range(n):
+                        out[i] += row[i]
 
 
 # ---- the doors
@@ -161,55 +161,69 @@ def _forward(left, right, turned, b, code, alpha, blocks, chunks, parts, room, z
                 z[0, i] += z[k, i]
         width = panel_width(columns, room[0])
         if turned:
-            settle_turned(z[0], left.shape[0], width, columns, b, code, alpha, y, 0, 0)
+            settle_turned(z[0], left.shape[0], width, columns, b, code, alpha, y, 0, 0, panel_width(1, room[0]))
         else:
             settle(z[0], left.shape[0], width, columns, b, y, 0, 0)
             apply(y.reshape(-1), code, alpha)
 
 
 @inner
-def _slope_rows(k, y, dy, code, alpha, dz, db):
-    lo, hi = share(k, db.shape[0], y.shape[0])
-    if code != IDENTITY:
-        times_slope(dz[lo:hi].reshape(-1), y[lo:hi].reshape(-1), dy[lo:hi].reshape(-1), code, alpha)
-    db, dz = db[k], dz[lo:hi]
+def add_column_sums(dz, lo, hi, sums, db):
+    """db += sum_n dz for some columns; in double precision, as the sum of 50,000 float32 would lose three digits."""
+    sums, db = sums[lo:hi], db[lo:hi]
     for o in range(db.size):
-        db[o] = 0
-    for r in range(dz.shape[0]):
-        row = dz[r]
+        sums[o] = 0
+    for n in range(dz.shape[0]):
+        row = dz[n, lo:hi]
         for o in range(db.size):
-            db[o] += row[o]
+            sums[o] += row[o]
+    for o in range(db.size):
+        db[o] += sums[o]
 
 
 @inner
-def _backward_chunk(k, a, c, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, z, none, dx):
-    if k < w_chunks:
-        weight_grad_chunk(k, a, c, w_blocks, w_chunks, room[k], z[k], none, dW)
-    else:
+def _slope_part(k, chunks, y, dy, code, alpha, dz):
+    lo, hi = share(k, chunks, y.size)
+    times_slope(dz[lo:hi], y[lo:hi], dy[lo:hi], code, alpha)
+
+
+@inner
+def _backward_chunk(k, x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
+                    z, none, dx):
+    if k >= w_chunks:
         product_chunk(k - w_chunks, left, right, turned, none, IDENTITY, 0.0, blocks, chunks, room[k], z[k], none, dx)
+        return
+    a, c = (dz, x) if swap else (x, dz)
+    r0, r1, j0, j1 = part_of_grid(k, w_blocks, w_chunks, a.shape[1], c.shape[1], room.shape[1] // DEPTH)
+    weight_grad_chunk(a, c, r0, r1, j0, j1, room[k], tall[k], z[k], none, dW)
+    if swap and j0 == 0:
+        add_column_sums(dz, r0, r1, sums, db)
+    elif r0 == 0 and not swap:
+        add_column_sums(dz, j0, j1, sums, db)
 
 
 @door
-def _backward(y, dy, code, alpha, dz, db_k, db, a, c, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks,
-              room, z, none, dx):
-    """dW += a^T c, where a and c are x and dz, or for the transpose of dW dz and x."""
-    launch(_slope_rows, db_k.shape[0], (y, dy, code, alpha, dz, db_k))
-    for k in range(1, db_k.shape[0]):
-        for o in range(db.size):
-            db_k[0, o] += db_k[k, o]
-    for o in range(db.size):
-        db[o] += db_k[0, o]
-    launch(_backward_chunk, w_chunks + chunks, (a, c, dW, left, right, turned, w_blocks, w_chunks, blocks, chunks,
-                                                room, z, none, dx))
+def _backward(y, dy, code, alpha, slope_chunks, dz, x, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks,
+              blocks, chunks, room, tall, z, none, dx):
+    if code != IDENTITY:
+        launch(_slope_part, slope_chunks, (slope_chunks, y.reshape(-1), dy.reshape(-1), code, alpha, dz.reshape(-1)))
+    launch(_backward_chunk, w_chunks + chunks, (x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks,
+                                                blocks, chunks, room, tall, z, none, dx))
 
 
 # ---- the kernels
 
-def _grid(rows: int, columns: int, dtype) -> tuple[int, int, int]:
+def _pieces(most: int, work: int) -> int:
+    """Into how many pieces some work is cut: a power of two, at most so many, each of GRAIN steps or more."""
+    return 1 << max(1, min(most, work // GRAIN)).bit_length() - 1
+
+
+def _grid(rows: int, columns: int, depth: int, dtype) -> tuple[int, int, int]:
     """Into how many blocks of rows, and how many chunks in all, a product is cut; and the rows of the largest block."""
     blocks = -(-rows // TALL)
     panels = -(-columns // (VECTORS * lanes(dtype)))
-    return blocks, blocks * min(panels, max(1, CHUNKS // blocks)), -(-rows // blocks)
+    groups = _pieces(min(panels, max(1, CHUNKS // blocks)), rows * columns * depth // blocks)
+    return blocks, blocks * groups, -(-rows // blocks)
 
 
 def _scratch(work, chunks, rows, columns, dtype):
@@ -240,11 +254,11 @@ def dense_forward(x, W, b, activation, out=None, work=None):
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], W.shape[1]), x.dtype) if out is None else out
     left, right, turned = (W.T, x, True) if _turned(W) else (x, W, False)
-    blocks, chunks, rows = _grid(left.shape[0], out.size // left.shape[0], x.dtype)
-    parts = CHUNKS if chunks == 1 and left.shape[1] >= LONG else 1
-    chunks = max(chunks, parts)
-    room, z, none = _scratch(work or Workspace(), chunks, rows, 0, x.dtype)
-    _forward(left, right, turned, b, max(code, IDENTITY), alpha, blocks, chunks, parts, room, z, none, out)
+    (rows, depth), columns = left.shape, out.size // left.shape[0]
+    blocks, chunks, tallest = _grid(rows, columns, depth, x.dtype)
+    parts = _pieces(CHUNKS, rows * depth * lanes(x.dtype)) if chunks == 1 and depth >= LONG else 1
+    room, z, none = _scratch(work or Workspace(), max(chunks, parts), tallest, 0, x.dtype)
+    _forward(left, right, turned, b, max(code, IDENTITY), alpha, blocks, max(chunks, parts), parts, room, z, none, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -254,15 +268,18 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += x^T dz;   db += sum_n dz;   dx = dz W^T"""
     _fit(x, W, db)
     code, alpha = code_of(activation)
-    work = work or Workspace()
+    work, n = work or Workspace(), x.shape[0]
     dy = dy if code >= 0 else dy * activation.slope(y)
     dz = work.empty("dz", y.shape, y.dtype) if code > IDENTITY else dy
-    db_k = work.empty("db", (1 if y.size < SMALL else CHUNKS // 2, y.shape[1]), np.float64)
-    a, c, dW = (dz, x, dW.T) if _turned(dW) else (x, dz, dW)  # dW^T += dz^T x
-    w_blocks, w_chunks, w_rows = _grid(*dW.shape, x.dtype)
+    swap = _turned(dW)
+    dW = dW.T if swap else dW  # dW^T += dz^T x
+    w_blocks, w_chunks, w_rows = _grid(*dW.shape, n, x.dtype)
     left, right, turned = (dz, W.T, False) if _turned(W) else (W, dz, True)
-    blocks, chunks, rows = (1, 0, 0) if dx is None else _grid(left.shape[0], dx.size // left.shape[0], x.dtype)
+    blocks, chunks, rows = (1, 0, 0) if dx is None else _grid(left.shape[0], dx.size // left.shape[0], y.shape[1],
+                                                              x.dtype)
     room, z, none = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype)
-    _backward(y, dy, max(code, IDENTITY), alpha, dz, db_k, db, a, c, dW, left, right, turned, w_blocks, w_chunks,
-              blocks, chunks, room, z, none, x if dx is None else dx)
+    tall = work.empty("tall", (w_chunks + chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
+    sums = work.empty("db", (y.shape[1],), np.float64)
+    _backward(y, dy, max(code, IDENTITY), alpha, _pieces(CHUNKS, y.size * SLOPE), dz, x, swap, dW, sums, db, left,
+              right, turned, w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)
     return dx

@@ -203,3 +203,52 @@ def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, d
 
     kinds = [{"a": a, "b": b, "c": c, "d": d}.get(name, types.int64) for name in NAMES]
     return types.void(*kinds), generate
+
+
+@intrinsic
+def _turn_block(typing, a, a0, lda, b, b0, ldb):
+    """B = A^T for one square of `lanes` x `lanes` numbers: as many perfect shuffles as it takes to turn it.
+
+    A perfect shuffle of the rows r_0 ... r_{n-1} lays the first half and the second half together number by number, as
+    one riffles cards. In the number of a card, row then column in binary, it moves the first digit to the end; once
+    for each digit of the row, and row and column have changed places.
+    """
+    size = a.dtype.bitwidth // 8
+    count = VECTOR_BYTES // size
+
+    def generate(context, build, signature, args):
+        word, vector = ir.IntType(64), ir.VectorType(ir.FloatType() if size == 4 else ir.DoubleType(), count)
+
+        def place(array, kind, offset, i, stride):
+            data = build.ptrtoint(context.make_array(kind)(context, build, array).data, word)
+            numbers = build.add(offset, build.mul(word(i), stride))
+            return build.inttoptr(build.add(data, build.mul(numbers, word(size))), vector.as_pointer())
+
+        def lay_together(x, y, first):
+            order = [first + i // 2 + (i % 2) * count for i in range(count)]
+            return build.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), count), order))
+
+        a, a0, lda, b, b0, ldb = args
+        half = count // 2
+        rows = [build.load(place(a, signature.args[0], a0, i, lda), align=size) for i in range(count)]
+        for _ in range(count.bit_length() - 1):
+            rows = [lay_together(rows[i // 2], rows[i // 2 + half], (i % 2) * half) for i in range(count)]
+        for i in range(count):
+            build.store(rows[i], place(b, signature.args[3], b0, i, ldb), align=size)
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64, types.int64, b, types.int64, types.int64), generate
+
+
+@inner
+def turn(a, a0, lda, rows, columns, b, b0, ldb, lanes):
+    """B (columns, rows) = A^T for A (rows, columns): A[i, j] = a[a0 + i lda + j] and B[j, i] = b[b0 + j ldb + i]."""
+    a_flat, b_flat = a.reshape(-1), b.reshape(-1)
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            if i + lanes <= rows and j + lanes <= columns:
+                _turn_block(a, a0 + i * lda + j, lda, b, b0 + j * ldb + i, ldb)
+            else:
+                for q in range(j, min(columns, j + lanes)):
+                    for p in range(i, min(rows, i + lanes)):
+                        b_flat[b0 + q * ldb + p] = a_flat[a0 + p * lda + q]

@@ -13,6 +13,7 @@ import numpy as np
 from npae.kernels.fast_activation import IDENTITY, apply, code_of
 from npae.kernels.fast_parallel import door, inner, launch, share
 from npae.kernels.fast_picture import (
+    add_pixels,
     clear,
     convolve,
     correlate,
@@ -24,7 +25,7 @@ from npae.kernels.fast_picture import (
     settle,
     spread,
 )
-from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, widened
+from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, turn, widened
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
 
@@ -57,7 +58,8 @@ def _conv_forward(chunks, x, W, b, g, code, alpha, xp, z, y):
 
 
 @inner
-def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW, db, dx):
+def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, scratch, dx):
+    none, one, xp, dzp, dzw, z, dW, db = scratch
     (kh, kw), (sh, sw), (top, left), (oh, ow) = g.kernel_size, g.stride, g.padding, g.output_size
     lo, hi = share(k, dW.shape[0], x.shape[0])
     xp, dzp, dzw, z, dW, db = xp[k], dzp[k], dzw[k], z[k], dW[k], db[k]
@@ -69,11 +71,13 @@ def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, none, xp, 
     clear(dzw)
     d, ldd = none, ONE_ROW  # the first picture's dW begins with zeros, and each other one's with what is there
     for m in range(lo, hi):
-        place_slope(y[m], dy[m], code, alpha, front, side, dzp, db)
+        place_slope(y[m], dy[m], code, alpha, front, side, dzp)
         place(x[m], top, left, xp)
+        pitch = dzp.shape[1] * db.size
+        start = front * pitch + side * db.size
+        add_pixels(dzp, start, pitch, oh, ow, one, none, z, db)
         if db.size == o:
-            pitch = dzp.shape[1] * o
-            correlate(xp, dzp, front * pitch + side * o, pitch, g, dW, d, ldd)
+            correlate(xp, dzp, start, pitch, g, dW, d, ldd)
         else:
             place_wide(dzp, front, side, oh, ow, dzw)
             correlate(xp, dzw, 0, ow * o, g, dW, d, ldd)
@@ -88,12 +92,11 @@ def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, none, xp, 
 
 
 @door
-def _conv_backward(chunks, W, phases, starts, x, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k, dx, dW, db):
+def _conv_backward(chunks, x, W, phases, starts, y, dy, g, code, alpha, scratch, dx, dW, db):
     if dx.size > 0:
         pack_phases(W, g.stride[0], g.stride[1], phases, starts)
-    launch(_conv_backward_chunk, chunks, (x, phases, starts, y, dy, g, code, alpha, none, xp, dzp, dzw, z, dW_k, db_k,
-                                          dx))
-    _add_partials(dW_k, db_k, dW, db)
+    launch(_conv_backward_chunk, chunks, (x, phases, starts, y, dy, g, code, alpha, scratch, dx))
+    _add_partials(scratch[6], scratch[7], dW, db)
 
 
 @inner
@@ -129,9 +132,10 @@ def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, none, xp, z, y)
     clear(xp)
     for m in range(lo, hi):
         if starts.size == 0:  # all taps of a pixel fit into one vector: one product, then put in place
-            o, c = W.shape
-            product(x.shape[1] * x.shape[2], c, x, m * x[m].size, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, none, 0, ONE_ROW)
-            scatter(z, c, g, b, y[m])
+            (o, c), pixels = W.shape, x.shape[1] * x.shape[2]
+            product(pixels, c, x, m * pixels * o, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, none, 0, ONE_ROW)
+            turn(z, 0, c, pixels, c, z, pixels * c, pixels)
+            scatter(z[pixels * c:], g, b, y[m])
             apply(y[m].reshape(-1), code, alpha)
         else:
             place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
@@ -153,7 +157,8 @@ def _transpose_forward(chunks, W, phases, starts, x, b, g, code, alpha, none, xp
 
 
 @inner
-def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, none, dzp, xw, z, dW, db, dx):
+def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, scratch, dx):
+    none, one, dzp, xw, z, dW, db = scratch
     (top, left), (oh, ow) = g.padding, g.output_size
     lo, hi = share(k, dW.shape[0], x.shape[0])
     dzp, xw, z, dW, db = dzp[k], xw[k], z[k], dW[k], db[k]
@@ -163,7 +168,9 @@ def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, none, dzp, xw, z, 
     clear(xw)
     d, ldd = none, ONE_ROW  # as above
     for m in range(lo, hi):
-        place_slope(y[m], dy[m], code, alpha, top, left, dzp, db)
+        place_slope(y[m], dy[m], code, alpha, top, left, dzp)
+        pitch = dzp.shape[1] * db.size
+        add_pixels(dzp, top * pitch + left * db.size, pitch, y.shape[1], y.shape[2], one, none, z, db)
         if x.shape[3] == o:
             correlate(dzp, x, m * x[m].size, ow * o, g, dW, d, ldd)
         else:
@@ -180,9 +187,9 @@ def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, none, dzp, xw, z, 
 
 
 @door
-def _transpose_backward(chunks, x, W, y, dy, g, code, alpha, none, dzp, xw, z, dW_k, db_k, dx, dW, db):
-    launch(_transpose_backward_chunk, chunks, (x, W, y, dy, g, code, alpha, none, dzp, xw, z, dW_k, db_k, dx))
-    _add_partials(dW_k, db_k, dW, db)
+def _transpose_backward(chunks, x, W, y, dy, g, code, alpha, scratch, dx, dW, db):
+    launch(_transpose_backward_chunk, chunks, (x, W, y, dy, g, code, alpha, scratch, dx))
+    _add_partials(scratch[5], scratch[6], dW, db)
 
 
 # ---- the kernels: weights packed, scratch from the workspace, then the launch
@@ -300,9 +307,10 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     phases, starts = s.phases(W, g)
     dW_k, db_k = s.partials(W[..., 0].size, widened(o, x.dtype), o)
     dzw = s.widening("dzw", g.output_size[0] * g.output_size[1], o, dW_k.shape[2])
-    z = s.empty("dx row", g.input_size[1] * phases.shape[1])
-    _conv_backward(s.chunks, W, phases, starts, x, y, dy, g, max(code, IDENTITY), alpha, s.zeros(c, o),
-                   s.empty("xp", *g.padded_size, c), s.margin(g, o, "dzp"), dzw, z, dW_k, db_k, _or_none(dx, x),
+    z = s.empty("dx row", max(g.input_size[1] * phases.shape[1], dW_k.shape[2]))
+    scratch = (s.zeros(c, o), np.ones(1, x.dtype), s.empty("xp", *g.padded_size, c), s.margin(g, o, "dzp"), dzw, z,
+               dW_k, db_k)
+    _conv_backward(s.chunks, x, W, phases, starts, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
                    dW.reshape(-1, o), db)
     return dx
 
@@ -320,7 +328,7 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
         b, sums = s.wide_bias(b), g.input_size[1]
     none = s.zeros(weights.shape[1])
     _transpose_forward(s.chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, none,
-                       s.margin(g, x.shape[3], "xp"), s.empty("z", sums * weights.shape[1]), out)
+                       s.margin(g, x.shape[3], "xp"), s.empty("z", 2 * sums * weights.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -335,9 +343,10 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     wide = s.wide_weights(W)
     dW_k, db_k = s.partials(*wide.shape, c)
     xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide.shape[1])
-    z = s.empty("dx row", g.output_size[1] * wide.shape[1])
-    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, s.zeros(o),
-                        s.empty("dzp", *g.padded_size, c), xw, z, dW_k, db_k, _or_none(dx, x), dW.reshape(-1, o), db)
+    z = s.empty("dx row", max(g.output_size[1] * wide.shape[1], c))
+    scratch = s.zeros(c, o), np.ones(1, x.dtype), s.empty("dzp", *g.padded_size, c), xw, z, dW_k, db_k
+    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
+                        dW.reshape(-1, o), db)
     return dx
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, turn
+from npae.kernels.fast_tile import ONE_ROW, VECTOR_BYTES, VECTORS, lanes, product, ready, turn
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
@@ -27,7 +27,7 @@ GRAIN = 1 << 18  # multiply-adds that a chunk is worth: fewer are done before an
 def pack(B, turned, k0, k1, j0, n, width, room):
     """room (k1 - k0, width) = B[k0:k1, j0:j0 + n], or B[j0:j0 + n, k0:k1]^T with `turned`; zeros to the right of it."""
     if turned:
-        turn(B, j0 * B.shape[1] + k0, B.shape[1], n, k1 - k0, room, 0, width, room.size // (DEPTH * VECTORS))
+        turn(B, j0 * B.shape[1] + k0, B.shape[1], n, k1 - k0, room, 0, width)
     else:
         for k in range(k0, k1):
             row, dense = B[k, j0:j0 + n], room[(k - k0) * width:]
@@ -41,7 +41,7 @@ def pack(B, turned, k0, k1, j0, n, width, room):
 @inner
 def panel_width(n, room):
     """Columns of a dense panel for n of them: one vector, or as many as a tile has."""
-    slim = room.size // (DEPTH * VECTORS)
+    slim = VECTOR_BYTES // room.itemsize
     return slim if n <= slim else slim * VECTORS
 
 
@@ -68,14 +68,14 @@ def settle(z, rows, width, n, b, y, r0, j0):
 
 
 @inner
-def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0, lanes):
+def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0):
     """y[j0:, r0:] = f(z^T + b) for z (rows, width) of n true columns."""
     for r in range(rows):
         row, bias = z[r * width:(r + 1) * width], b[r0 + r]
         for j in range(width):
             row[j] += bias
     apply(z[:rows * width], code, alpha)
-    turn(z, 0, width, rows, n, y, j0 * y.shape[1] + r0, y.shape[1], lanes)
+    turn(z, 0, width, rows, n, y, j0 * y.shape[1] + r0, y.shape[1])
 
 
 @inner
@@ -100,7 +100,7 @@ def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room, 
         else:
             panel(left, r0 * K, K, 1, rows, right, turned, 0, K, j, n, room, z, 0, width, none, 0, ONE_ROW)
             if turned:
-                settle_turned(z, rows, width, n, b, code, alpha, y, r0, j, size // VECTORS)
+                settle_turned(z, rows, width, n, b, code, alpha, y, r0, j)
             else:
                 settle(z, rows, width, n, b, y, r0, j)
     if not turned:
@@ -161,7 +161,7 @@ def _forward(left, right, turned, b, code, alpha, blocks, chunks, parts, room, z
                 z[0, i] += z[k, i]
         width = panel_width(columns, room[0])
         if turned:
-            settle_turned(z[0], left.shape[0], width, columns, b, code, alpha, y, 0, 0, panel_width(1, room[0]))
+            settle_turned(z[0], left.shape[0], width, columns, b, code, alpha, y, 0, 0)
         else:
             settle(z[0], left.shape[0], width, columns, b, y, 0, 0)
             apply(y.reshape(-1), code, alpha)

@@ -10,9 +10,11 @@ first cache until `settle` has written its true channels where they belong.
 """
 from __future__ import annotations
 
+import numpy as np
+
 from npae.kernels.fast_activation import times_slope
 from npae.kernels.fast_parallel import inner
-from npae.kernels.fast_tile import ONE_ROW, product
+from npae.kernels.fast_tile import ONE_ROW, VECTOR_BYTES, product
 
 # Loops run over flat rows that were cut out before: the compiler makes vector code of those.
 
@@ -37,20 +39,30 @@ def place(x, top, left, canvas):
 
 
 @inner
-def place_slope(y, dy, code, alpha, top, left, canvas, db):
-    """dz = f'(y) dy, placed into a larger picture at (top, left);   db += sum dz, in double precision.
-
-    (The sum of 50,000 float32 pixels would lose three digits.)
-    """
+def place_slope(y, dy, code, alpha, top, left, canvas):
+    """dz = f'(y) dy, placed into a larger picture at (top, left)."""
     h, w, c = y.shape
     y_rows, dy_rows, canvas_rows = y.reshape(h, w * c), dy.reshape(h, w * c), canvas.reshape(canvas.shape[0], -1)
     for i in range(h):
-        dz = canvas_rows[top + i, left * c:(left + w) * c]
-        times_slope(dz, y_rows[i], dy_rows[i], code, alpha)
-        for j in range(w):
-            pixel = dz[j * c:(j + 1) * c]
-            for o in range(c):
-                db[o] += pixel[o]
+        times_slope(canvas_rows[top + i, left * c:(left + w) * c], y_rows[i], dy_rows[i], code, alpha)
+
+
+@inner
+def add_pixels(dz, start, pitch, h, w, one, none, sums, db):
+    """db += the sum of the pixels of dz, whose rows begin at start + i pitch; over pictures in double precision.
+
+    Whole vectors of channels are summed as a product with ones: the tile keeps its sums in registers.
+    """
+    c, flat = db.size, dz.reshape(-1)
+    if c * dz.itemsize % VECTOR_BYTES == 0:
+        product(1, c, one, 0, 0, 0, 0, flat, start, pitch, c, sums, 0, c, h, w, none, 0, ONE_ROW)
+        for o in range(c):
+            db[o] += sums[o]
+    else:
+        for i in range(h):
+            for j in range(w):
+                for o in range(c):
+                    db[o] += flat[start + i * pitch + j * c + o]
 
 
 @inner
@@ -136,21 +148,24 @@ def pack_phases(W, sh, sw, phases, starts):
 
 
 @inner
-def scatter(taps, wide, g, b, y):
-    """y (h, w, C) = b + each pixel's kh kw C numbers in taps (oh ow, wide), added up where they belong (col2im)."""
+def scatter(taps, g, b, y):
+    """y (h, w, C) = b + the numbers in taps (kh kw C, oh ow), one row a tap, added where they belong (col2im)."""
     (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
-    c = b.size
-    for a in range(h):
-        for q in range(w):
-            for k in range(c):
-                y[a, q, k] = b[k]
-    for u in range(kh):
+    c, flat = b.size, y.reshape(-1)
+    for q in range(h * w):
+        for k in range(c):
+            flat[q * c + k] = b[k]
+    for row in range(kh * kw * c):
+        u, v, k = row // (kw * c), row // c % kw, row % c
+        first, end = max(0, (left - v + sw - 1) // sw), min(ow, (w - 1 + left - v) // sw + 1)
         for i in range(max(0, (top - u + sh - 1) // sh), min(oh, (h - 1 + top - u) // sh + 1)):
-            row = y[sh * i + u - top].reshape(-1)
-            for v in range(kw):
-                first, end = max(0, (left - v + sw - 1) // sw), min(ow, (w - 1 + left - v) // sw + 1)
-                for k in range(c):
-                    source = taps[(i * ow + first) * wide + (u * kw + v) * c + k:]
-                    out = row[(sw * first + v - left) * c + k:]
-                    for j in range(end - first):
-                        out[j * sw * c] += source[j * wide]
+            # numbers that cannot be negative: the compiler need not look whether they count from the end
+            source = np.uintp((row * oh + i) * ow + first)
+            place, step = np.uintp(((sh * i + u - top) * w + sw * first + v - left) * c + k), np.uintp(sw * c)
+            count = np.uintp(max(0, end - first))
+            if step == 1:
+                for j in range(count):
+                    flat[place + j] += taps[source + j]
+            else:
+                for j in range(count):
+                    flat[place + j * step] += taps[source + j]

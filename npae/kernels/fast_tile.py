@@ -241,9 +241,9 @@ def _turn_block(typing, a, a0, lda, b, b0, ldb):
 
 
 @inner
-def turn(a, a0, lda, rows, columns, b, b0, ldb, lanes):
+def turn(a, a0, lda, rows, columns, b, b0, ldb):
     """B (columns, rows) = A^T for A (rows, columns): A[i, j] = a[a0 + i lda + j] and B[j, i] = b[b0 + j ldb + i]."""
-    a_flat, b_flat = a.reshape(-1), b.reshape(-1)
+    a_flat, b_flat, lanes = a.reshape(-1), b.reshape(-1), VECTOR_BYTES // a.itemsize
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
             if i + lanes <= rows and j + lanes <= columns:

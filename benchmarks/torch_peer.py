@@ -1,0 +1,310 @@
+"""The five tutorial models as one would write them in PyTorch, with npae's weights, batches and noise.
+
+    python benchmarks/torch_peer.py HANDOVER.npz --mode eager|channels_last|compile|compile_channels_last --threads 2
+
+It verifies itself against what npae handed over, says how far apart the two are, and steps when it is told to (see
+side_by_side.py). npae is not needed here, and not imported.
+
+TensorFlow's 'same' padding, which npae's convolutions have, puts the odd pixel behind; PyTorch's padding=1 at stride 2
+uses the one in front alone. So the peer's pictures are turned by half a turn (both axes flipped), and with them its
+kernels, and the weights of a dense layer that reads or paints a picture: the same numbers come out turned, and nothing
+is padded or cropped beside. The encoder of bernoulli-vae has 'valid' convolutions, which leave out the last row and
+column: it sees the pictures as they are.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from side_by_side import serve
+from torch import Tensor, nn
+
+MODES = ("eager", "channels_last", "compile", "compile_channels_last")
+Shape = tuple[int, ...]
+
+
+# ---- the nets
+
+def conv_ae(latent: int) -> tuple[nn.Sequential, nn.Sequential]:
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(7 * 7 * 8, latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, 7 * 7 * 64), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
+        nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU(),
+        nn.Upsample(scale_factor=2), nn.Conv2d(64, 32, 3, 1, 1), nn.ReLU(),
+        nn.Upsample(scale_factor=2), nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU(),
+        nn.Conv2d(32, 1, 3, 1, 1), nn.Sigmoid())
+    return encoder, decoder
+
+
+def conv_vae(latent: int) -> tuple[nn.Sequential, nn.Sequential]:
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(14 * 14 * 64, 32), nn.ReLU(), nn.Linear(32, 2 * latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, 14 * 14 * 64), nn.ReLU(), nn.Unflatten(1, (64, 14, 14)),
+        nn.ConvTranspose2d(64, 32, 3, 2, 1, output_padding=1), nn.ReLU(), nn.Conv2d(32, 1, 3, 1, 1))
+    return encoder, decoder
+
+
+def bernoulli_vae(latent: int) -> tuple[nn.Sequential, nn.Sequential]:
+    encoder = nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(6 * 6 * 64, 2 * latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, 7 * 7 * 32), nn.ReLU(), nn.Unflatten(1, (32, 7, 7)),
+        nn.ConvTranspose2d(32, 64, 3, 2, 1, output_padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 3, 2, 1, output_padding=1), nn.ReLU(), nn.ConvTranspose2d(32, 1, 3, 1, 1))
+    return encoder, decoder
+
+
+def mlp_vae(latent: int) -> tuple[nn.Sequential, nn.Sequential]:
+    encoder = nn.Sequential(
+        nn.Linear(784, 784), nn.LeakyReLU(0.01), nn.Linear(784, 784), nn.LeakyReLU(0.01), nn.Linear(784, 2 * latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, 784), nn.LeakyReLU(0.01), nn.Linear(784, 784), nn.LeakyReLU(0.01),
+        nn.Linear(784, 784), nn.Sigmoid())
+    return encoder, decoder
+
+
+# ---- the objectives: sums over pixels and codes, means over pictures, without the constants of a likelihood
+
+class Autoencoder(nn.Module):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, x: Tensor, target: Tensor, eps: None) -> Tensor:
+        return F.mse_loss(self.decoder(self.encoder(x)), target, reduction="sum") / len(x)
+
+
+class TiedAutoencoder(nn.Module):
+    """The decoder's matrices are the encoder's, transposed."""
+
+    def __init__(self, latent: int, mean: Tensor):
+        super().__init__()
+        widths = (784, 256, 256, 64, latent)
+        self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.biases = nn.ParameterList(torch.zeros(n) for n in widths[-2::-1])
+        self.register_buffer("mean", mean)
+
+    def forward(self, x: Tensor, target: Tensor, eps: None) -> Tensor:
+        h = x - self.mean
+        for layer in self.encoder:
+            h = torch.tanh(layer(h))
+        for layer, bias in zip(reversed(self.encoder), self.biases, strict=True):
+            h = torch.tanh(F.linear(h, layer.weight.t(), bias))
+        return F.mse_loss(h + self.mean, target, reduction="sum") / len(x)
+
+
+class VAE(nn.Module):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, nll: Callable[..., Tensor], beta: float, kl: str):
+        super().__init__()
+        self.encoder, self.decoder, self.nll, self.beta, self.kl = encoder, decoder, nll, beta, kl
+
+    def forward(self, x: Tensor, target: Tensor, eps: Tensor) -> Tensor:
+        mu, logvar = self.encoder(x).chunk(2, 1)
+        z = mu + torch.exp(logvar / 2) * eps
+        if self.kl == "analytic":
+            kl = -0.5 * torch.sum(1 + logvar - mu * mu - logvar.exp())
+        else:  # log q(z|x) - log p(z)
+            kl = 0.5 * torch.sum(z * z - eps * eps - logvar)
+        return (self.nll(self.decoder(z), target, reduction="sum") + self.beta * kl) / len(x)
+
+
+def build(facts: dict[str, Any], mean: Tensor | None) -> nn.Module:
+    """The model of a recipe."""
+    latent, beta, kl = facts["latent"], facts["beta"], facts["kl"]
+    bernoulli = F.binary_cross_entropy_with_logits
+    if facts["recipe"] == "tied-ae":
+        assert mean is not None
+        return TiedAutoencoder(latent, mean)
+    if facts["recipe"] == "conv-ae":
+        return Autoencoder(*conv_ae(latent))
+    if facts["recipe"] == "conv-vae":
+        return VAE(*conv_vae(latent), bernoulli, beta, kl)
+    if facts["recipe"] == "bernoulli-vae":
+        return VAE(*bernoulli_vae(latent), bernoulli, beta, kl)
+    return VAE(*mlp_vae(latent), F.mse_loss, beta, kl)  # a Gaussian of variance 1/2
+
+
+def build_optimizer(config: dict[str, Any], params: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+    """The same optimizer, in the fastest form that PyTorch has of it."""
+    name, lr, eps = config["optimizer"], config["lr"], config["eps"]
+    if name == "RMSprop":
+        return torch.optim.RMSprop(params, lr, alpha=config["rho"], eps=eps, foreach=True)
+    betas = config["beta1"], config["beta2"]
+    if name == "Adam":
+        return torch.optim.Adam(params, lr, betas, eps, fused=True)
+    return torch.optim.AdamW(params, lr, betas, eps, weight_decay=config["decay"], fused=True)
+
+
+# ---- from npae's layout to PyTorch's
+
+Turn = Callable[[np.ndarray], np.ndarray]
+
+
+def turned(x: np.ndarray) -> np.ndarray:
+    """Pictures (..., H, W, C) by half a turn."""
+    return x[..., ::-1, ::-1, :]
+
+
+def kernel(W: np.ndarray) -> np.ndarray:
+    """(kh, kw, in, out) as (out, in, kh, kw), and so (kh, kw, out, in) as (in, out, kh, kw), turned."""
+    return W[::-1, ::-1].transpose(3, 2, 0, 1)
+
+
+def features(picture: Shape | None, turn: bool) -> Turn:
+    """The last axis, if it is a flattened picture (C, H, W) over there: from npae's order (H, W, C)."""
+    def moved(a: np.ndarray) -> np.ndarray:
+        if picture is None:
+            return a
+        c, h, w = picture
+        pictures = a.reshape(*a.shape[:-1], h, w, c)
+        return np.moveaxis(turned(pictures) if turn else pictures, -1, -3).reshape(a.shape)
+
+    return moved
+
+
+def placements(net: nn.Sequential, x: Tensor, turn: bool) -> Iterator[tuple[nn.Parameter, Turn]]:
+    """Each parameter with the way npae's array is laid out for it; x is any input."""
+    picture: Shape | None = None  # that the next dense layer reads
+    layers = list(net)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.Flatten):
+            picture = tuple(x.shape[1:])
+        elif isinstance(layer, nn.Linear):
+            paints = next((tuple(l.unflattened_size) for l in layers[i + 1:i + 3] if isinstance(l, nn.Unflatten)), None)
+            rows, columns = features(picture, turn), features(paints, turn)
+            yield layer.weight, lambda W, rows=rows, columns=columns: rows(columns(W).T)
+            yield layer.bias, columns
+            picture = None
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            yield layer.weight, kernel if turn else lambda W: W.transpose(3, 2, 0, 1)
+            yield layer.bias, lambda b: b
+        x = layer(x)
+
+
+def dense(layer: nn.Linear) -> Iterator[tuple[nn.Parameter, Turn]]:
+    yield layer.weight, np.transpose
+    yield layer.bias, lambda b: b
+
+
+# ---- the peer
+
+class Peer:
+    """`step(i)` is one step on batch i mod 8, as npae's."""
+
+    def __init__(self, handover: Path, mode: str):
+        with np.load(handover) as file:
+            self.arrays = {name: file[name] for name in file.files}
+        self.facts = json.loads(str(self.arrays.pop("facts")))
+        flat = self.facts["recipe"] in ("tied-ae", "mlp-vae")
+        self.turn_encoder = self.facts["recipe"] != "bernoulli-vae"
+        pictures = self.arrays["x"]
+        if flat:
+            self.x = self.target = torch.from_numpy(pictures.reshape(*pictures.shape[:2], -1))
+        else:
+            self.target = as_nchw(turned(pictures))
+            self.x = self.target if self.turn_encoder else as_nchw(pictures)
+        self.eps = torch.from_numpy(self.arrays["eps"]) if "eps" in self.arrays else [None] * len(pictures)
+        mean = torch.from_numpy(self.arrays["mean"].reshape(-1)) if "mean" in self.arrays else None
+        self.model = build(self.facts, mean)
+        self.places = dict(zip(self.names(), self.parameters(), strict=True))
+        with torch.no_grad():
+            for name, (param, lay) in self.places.items():
+                param.copy_(torch.from_numpy(lay(self.arrays[f"start/{name}"]).copy()))
+        if "channels_last" in mode:
+            self.model = self.model.to(memory_format=torch.channels_last)
+            same = self.x is self.target
+            self.target = channels_last(self.target)
+            self.x = self.target if same else channels_last(self.x)
+        self.loss = torch.compile(self.model) if mode.startswith("compile") else self.model
+        self.optimizer = build_optimizer(self.facts["optimizer"], self.model.parameters())
+
+    def names(self) -> list[str]:
+        """npae's names of the parameters, in order."""
+        return [name.removeprefix("start/") for name in self.arrays if name.startswith("start/")]
+
+    def parameters(self) -> Iterator[tuple[nn.Parameter, Turn]]:
+        """This model's parameters in npae's order, and how npae's arrays are laid out for them."""
+        if isinstance(self.model, TiedAutoencoder):
+            for layer in self.model.encoder:
+                yield from dense(layer)
+            yield from ((bias, np.copy) for bias in self.model.biases)
+        else:
+            yield from placements(self.model.encoder, self.x[0][:1], self.turn_encoder)
+            yield from placements(self.model.decoder, torch.zeros(1, self.facts["latent"]), True)
+
+    def loss_and_grad(self, i: int) -> Tensor:
+        """The loss of batch i; every param.grad is set."""
+        i %= len(self.x)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.x[i], self.target[i], self.eps[i])
+        loss.backward()
+        return loss
+
+    def step(self, i: int) -> None:
+        self.loss_and_grad(i)
+        self.optimizer.step()
+
+    def errors(self, steps: int = 3) -> dict[str, Any]:
+        """How far this is from npae: |difference| / |npae's| of the loss and of each gradient; and of theta after three
+        steps, where |npae's| is the way that it went.
+        """
+        loss, wanted = self.loss_and_grad(0).item(), self.facts["loss"]
+        grad = {name: relative(param.grad, lay(self.arrays[f"grad/{name}"]))
+                for name, (param, lay) in self.places.items()}
+        for i in range(steps):
+            self.step(i)
+        away = moved = 0.0
+        for name, (param, lay) in self.places.items():
+            end, start = (lay(self.arrays[f"{kind}/{name}"]).astype(np.float64) for kind in ("end", "start"))
+            away += np.sum((param.detach().numpy() - end) ** 2)
+            moved += np.sum((end - start) ** 2)
+        return {"loss": abs(loss - wanted) / abs(wanted), "grad": grad, "theta": float(np.sqrt(away / moved))}
+
+
+def as_nchw(x: np.ndarray) -> Tensor:
+    """(8, N, H, W, C) as (8, N, C, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, -3)))
+
+
+def channels_last(x: Tensor) -> Any:
+    """A batch each."""
+    return [batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch for batch in x]
+
+
+def relative(found: Tensor | None, wanted: np.ndarray) -> float:
+    """|found - wanted| / |wanted|."""
+    if found is None:
+        return float("inf")
+    difference = np.linalg.norm(found.numpy().astype(np.float64) - wanted)
+    size = np.linalg.norm(wanted.astype(np.float64))
+    return float(difference / size) if size else float(difference and np.inf)
+
+
+def main() -> None:
+    """Verify, warm up, serve."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
+    parser.add_argument("handover", type=Path)
+    parser.add_argument("--mode", choices=MODES, default="eager")
+    parser.add_argument("--threads", type=int, required=True)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.set_flush_denormal(True)
+    peer = Peer(chosen.handover, chosen.mode)
+    serve(peer.step, {"torch": torch.__version__, "errors": peer.errors()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,14 @@
 """What npae hands to its peers, as one .npz: the recipe's settings, weights, batches and noise, and what npae makes of
-them (loss, gradients, theta after three steps), so that a peer proves that it does the same before it is timed.
+them, so that a peer shows that it does the same before it is timed.
 
     python benchmarks/handover.py RECIPE FILE.npz [--batch-size N]     writes the file, then steps when it is told to
+
+Arrays: x (8, N, H, W, C), eps (8, N, d) of a VAE, mean (H, W, C) of a tied autoencoder;   start/NAME, each parameter;
+    loss (8,) without the likelihood's constant and grad/NAME/i, of every batch i at the start;
+    end/NAME after one optimizer step along each of the first three of these gradients.
+The steps follow gradients that are handed over, and not each side's own: where the sum before a ReLU is zero but for
+rounding, the two sides may differ in which way it bends, and RMSprop's first step is as long for every weight, however
+small its gradient. From there the two would walk apart, and both be right.
 """
 from __future__ import annotations
 
@@ -13,26 +20,28 @@ from typing import Any
 
 import numpy as np
 from side_by_side import serve
-from steps import Step
+from steps import BATCHES, Step
 
 import npae
 from npae.layers import Shift
 
-WARM = 3  # steps that npae and a peer take from the same start, to end at the same theta
+STEPS = 3
 
 
 def write(step: Step, path: Path) -> None:
-    """Take the first three steps, and write down everything that a peer needs to take them too."""
-    model = step.model
-    start = {p.name: p.value.copy() for p in model.params}
-    loss = step.loss_and_grad(0)["loss"] - model.likelihood.constant(math.prod(step.x.shape[2:]))
-    grad = {p.name: p.grad.copy() for p in model.params}
-    for i in range(WARM):
-        step(i)
-    arrays = {"x": step.x, **({} if step.eps is None else {"eps": step.eps}), **shifts(model)}
-    for kind, values in ("start", start), ("grad", grad), ("end", {p.name: p.value for p in model.params}):
-        arrays.update({f"{kind}/{name}": value for name, value in values.items()})
-    np.savez(path, facts=json.dumps({**facts(step), "loss": loss}), **arrays)
+    """Write down everything that a peer needs to do the same, and to see that it does; takes three steps."""
+    params, constant = step.model.params, step.model.likelihood.constant(math.prod(step.x.shape[2:]))
+    arrays = {"x": step.x, **({} if step.eps is None else {"eps": step.eps}), **mean_picture(step.model)}
+    arrays.update({f"start/{p.name}": p.value.copy() for p in params})
+    loss, grad = [], []
+    for i in range(BATCHES):
+        loss.append(step.loss_and_grad(i)["loss"] - constant)
+        grad.append(step.model.grad.copy())
+        arrays.update({f"grad/{p.name}/{i}": p.grad.copy() for p in params})
+    for i in range(STEPS):
+        step.optimizer.step(step.model.theta, grad[i])
+    arrays.update({f"end/{p.name}": p.value for p in params})
+    np.savez(path, facts=json.dumps(facts(step)), loss=loss, **arrays)
 
 
 def facts(step: Step) -> dict[str, Any]:
@@ -42,7 +51,7 @@ def facts(step: Step) -> dict[str, Any]:
             "beta": getattr(model, "beta", None), "kl": getattr(model, "kl", None)}
 
 
-def shifts(model: Any) -> dict[str, np.ndarray]:
+def mean_picture(model: Any) -> dict[str, np.ndarray]:
     """The mean picture that a tied autoencoder adds at its end."""
     last = list(model.decoder.walk())[-1]
     return {"mean": last.offset.astype(np.float32)} if isinstance(last, Shift) else {}

@@ -5,7 +5,8 @@ them, so that a peer shows that it does the same before it is timed.
 
 Arrays: x (8, N, H, W, C), eps (8, N, d) of a VAE, mean (H, W, C) of a tied autoencoder;   start/NAME, each parameter;
     loss (8,) without the likelihood's constant and grad/NAME/i, of every batch i at the start;
-    end/NAME after one optimizer step along each of the first three of these gradients.
+    end/NAME after one optimizer step along each of the first three of these gradients;
+    loss64 and grad64/NAME, batch 0 again in float64 by the textbook kernels, where rounding decides nothing.
 The steps follow gradients that are handed over, and not each side's own: where the sum before a ReLU is zero but for
 rounding, the two sides may differ in which way it bends, and RMSprop's first step is as long for every weight, however
 small its gradient. From there the two would walk apart, and both be right.
@@ -23,6 +24,7 @@ from side_by_side import serve
 from steps import BATCHES, Step
 
 import npae
+from npae.kernels import reference
 from npae.layers import Shift
 
 STEPS = 3
@@ -38,10 +40,23 @@ def write(step: Step, path: Path) -> None:
         loss.append(step.loss_and_grad(i)["loss"] - constant)
         grad.append(step.model.grad.copy())
         arrays.update({f"grad/{p.name}/{i}": p.grad.copy() for p in params})
+    loss64, grad64 = in_float64(step)
     for i in range(STEPS):
         step.optimizer.step(step.model.theta, grad[i])
     arrays.update({f"end/{p.name}": p.value for p in params})
-    np.savez(path, facts=json.dumps(facts(step)), loss=loss, **arrays)
+    np.savez(path, facts=json.dumps(facts(step)), loss=loss, loss64=loss64 - constant, **grad64,
+             **arrays)
+
+
+def in_float64(step: Step) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss of batch 0 and its gradient, by the textbook."""
+    model = step.model.to(dtype=np.float64, kernels=reference)
+    if step.eps is not None:
+        model.reparameterize.eps = step.eps[0].astype(np.float64)
+    model.zero_grad()
+    loss = model.loss(step.x[0].astype(np.float64))["loss"]
+    model.backward()
+    return loss, {f"grad64/{p.name}": p.grad for p in model.params}
 
 
 def facts(step: Step) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,25 +204,23 @@ def dense(layer: nn.Linear) -> Iterator[tuple[nn.Parameter, Turn]]:
 class Peer:
     """`step(i)` is one step on batch i mod 8, as npae's."""
 
-    def __init__(self, handover: Path, mode: str):
-        with np.load(handover) as file:
-            self.arrays = {name: file[name] for name in file.files}
-        self.facts = json.loads(str(self.arrays.pop("facts")))
-        flat = self.facts["recipe"] in ("tied-ae", "mlp-vae")
-        self.turn_encoder = self.facts["recipe"] != "bernoulli-vae"
-        pictures = self.arrays["x"]
-        if flat:
-            self.x = self.target = torch.from_numpy(pictures.reshape(*pictures.shape[:2], -1))
+    def __init__(self, handover: Path, mode: str, dtype: torch.dtype = torch.float32):
+        self.handover, self.dtype = handover, dtype
+        self.file = np.load(handover)  # arrays are read when they are asked for
+        self.facts = json.loads(str(self.file["facts"]))
+        pictures, self.turn_encoder = self.file["x"], self.facts["recipe"] != "bernoulli-vae"
+        if self.facts["recipe"] in ("tied-ae", "mlp-vae"):
+            self.x = self.target = torch.from_numpy(pictures.reshape(*pictures.shape[:2], -1)).to(dtype)
         else:
-            self.target = as_nchw(turned(pictures))
-            self.x = self.target if self.turn_encoder else as_nchw(pictures)
-        self.eps = torch.from_numpy(self.arrays["eps"]) if "eps" in self.arrays else [None] * len(pictures)
-        mean = torch.from_numpy(self.arrays["mean"].reshape(-1)) if "mean" in self.arrays else None
-        self.model = build(self.facts, mean)
-        self.places = dict(zip(self.names(), self.parameters(), strict=True))
+            self.target = as_nchw(turned(pictures)).to(dtype)
+            self.x = self.target if self.turn_encoder else as_nchw(pictures).to(dtype)
+        self.eps = torch.from_numpy(self.file["eps"]).to(dtype) if "eps" in self.file else [None] * len(pictures)
+        self.model = build(self.facts, torch.from_numpy(self.file["mean"].ravel()) if "mean" in self.file else None).to(dtype)
+        names = [name.removeprefix("start/") for name in self.file if name.startswith("start/")]
+        self.places = dict(zip(names, self.parameters(), strict=True))
         with torch.no_grad():
-            for name, (param, lay) in self.places.items():
-                param.copy_(torch.from_numpy(lay(self.arrays[f"start/{name}"]).copy()))
+            for name, (param, _) in self.places.items():
+                param.copy_(torch.from_numpy(self.laid(f"start/{name}", name)))
         if "channels_last" in mode:
             self.model = self.model.to(memory_format=torch.channels_last)
             same = self.x is self.target
@@ -230,10 +228,6 @@ class Peer:
             self.x = self.target if same else channels_last(self.x)
         self.loss = torch.compile(self.model) if mode.startswith("compile") else self.model
         self.optimizer = build_optimizer(self.facts["optimizer"], self.model.parameters())
-
-    def names(self) -> list[str]:
-        """npae's names of the parameters, in order."""
-        return [name.removeprefix("start/") for name in self.arrays if name.startswith("start/")]
 
     def parameters(self) -> Iterator[tuple[nn.Parameter, Turn]]:
         """This model's parameters in npae's order, and how npae's arrays are laid out for them."""
@@ -243,7 +237,7 @@ class Peer:
             yield from ((bias, np.copy) for bias in self.model.biases)
         else:
             yield from placements(self.model.encoder, self.x[0][:1], self.turn_encoder)
-            yield from placements(self.model.decoder, torch.zeros(1, self.facts["latent"]), True)
+            yield from placements(self.model.decoder, torch.zeros(1, self.facts["latent"], dtype=self.dtype), True)
 
     def loss_and_grad(self, i: int) -> Tensor:
         """The loss of batch i; every param.grad is set."""
@@ -258,30 +252,47 @@ class Peer:
         self.optimizer.step()
 
     def errors(self) -> dict[str, Any]:
-        """How far this is from npae, as |difference| / |npae's|: the loss on the worst batch; each gradient on the
-        median batch and on the worst; theta after three steps along npae's gradients, as a share of the way.
+        """How far this is from npae, as |difference| / |npae's|.
+
+        double: the loss and each gradient of batch 0 where both compute in float64. In float32, as it is timed: the
+        loss on the worst batch; each gradient on the median batch (on some batch a ReLU stands so near its kink that
+        rounding bends it here and not there; the worst is told too); theta after three steps along npae's gradients,
+        as a share of the way. PyTorch adds up the 50,000 numbers of a bias's gradient one by one in float32: the sum
+        may be 2e-4 off, and nothing is wrong.
         """
         loss, grad = [], {name: [] for name in self.places}
-        for i, wanted in enumerate(self.arrays["loss"]):
-            loss.append(abs(self.loss_and_grad(i).item() - wanted) / abs(wanted))
-            for name, (param, lay) in self.places.items():
-                grad[name].append(relative(param.grad, lay(self.arrays[f"grad/{name}/{i}"])))
-        return {"loss": max(loss), "grad": {name: float(np.median(far)) for name, far in grad.items()},
+        for i in range(len(self.x)):
+            error, far = self.batch_errors(i, self.file["loss"][i], f"grad/{{}}/{i}")
+            loss.append(error)
+            for name, one in far.items():
+                grad[name].append(one)
+        error, double = Peer(self.handover, "eager", torch.float64).batch_errors(0, self.file["loss64"], "grad64/{}")
+        return {"double": {"loss": error, **double}, "loss": max(loss),
+                "grad": {name: float(np.median(far)) for name, far in grad.items()},
                 "grad_worst": {name: max(far) for name, far in grad.items()}, "theta": self.optimizer_error()}
+
+    def batch_errors(self, i: int, loss: float, key: str) -> tuple[float, dict[str, float]]:
+        """Of the loss, and of each gradient, whose place in the file is `key`."""
+        found = self.loss_and_grad(i).item()
+        return abs(found - loss) / abs(loss), {name: relative([param.grad], [self.laid(key.format(name), name)])
+                                               for name, (param, _) in self.places.items()}
+
+    def laid(self, key: str, name: str) -> np.ndarray:
+        """An array of npae's, laid out for this model's parameter of that name."""
+        return np.ascontiguousarray(self.places[name][1](self.file[key]))
 
     def optimizer_error(self, steps: int = 3) -> float:
         """|theta - npae's| / |npae's - start| after so many steps along npae's gradients."""
         for i in range(steps):
-            for name, (param, lay) in self.places.items():
+            for name, (param, _) in self.places.items():
                 param.grad = torch.empty_like(param)  # in the parameter's memory order: fused Adam takes it for granted
-                param.grad.copy_(torch.from_numpy(lay(self.arrays[f"grad/{name}/{i}"]).copy()))
+                param.grad.copy_(torch.from_numpy(self.laid(f"grad/{name}/{i}", name)))
             self.optimizer.step()
-        away = moved = 0.0
-        for name, (param, lay) in self.places.items():
-            end, start = (lay(self.arrays[f"{kind}/{name}"]).astype(np.float64) for kind in ("end", "start"))
-            away += np.sum((param.detach().numpy() - end) ** 2)
-            moved += np.sum((end - start) ** 2)
-        return float(np.sqrt(away / moved))
+        end, start = ([self.laid(f"{kind}/{name}", name).astype(np.float64) for name in self.places]
+                      for kind in ("end", "start"))
+        moved = [param.detach().double() - torch.from_numpy(a)
+                 for (param, _), a in zip(self.places.values(), start, strict=True)]
+        return relative(moved, [b - a for a, b in zip(start, end, strict=True)])
 
 
 def as_nchw(x: np.ndarray) -> Tensor:
@@ -294,13 +305,13 @@ def channels_last(x: Tensor) -> Any:
     return [batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch for batch in x]
 
 
-def relative(found: Tensor | None, wanted: np.ndarray) -> float:
-    """|found - wanted| / |wanted|."""
-    if found is None:
+def relative(found: Sequence[Tensor | None], wanted: Sequence[np.ndarray]) -> float:
+    """|found - wanted| / |wanted|, of all arrays together; infinite where one was not found."""
+    if any(a is None for a in found):
         return float("inf")
-    difference = np.linalg.norm(found.numpy().astype(np.float64) - wanted)
-    size = np.linalg.norm(wanted.astype(np.float64))
-    return float(difference / size) if size else float(difference and np.inf)
+    off = sum(np.sum((a.double().numpy() - b) ** 2) for a, b in zip(found, wanted, strict=True) if a is not None)
+    size = sum(np.sum(b.astype(np.float64) ** 2) for b in wanted)
+    return float(np.sqrt(off / size)) if size else float(off and np.inf)
 
 
 def main() -> None:
@@ -309,11 +320,12 @@ def main() -> None:
     parser.add_argument("handover", type=Path)
     parser.add_argument("--mode", choices=MODES, default="eager")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--unverified", action="store_true", help="step at once: verifying takes memory")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     peer = Peer(chosen.handover, chosen.mode)
-    serve(peer.step, {"torch": torch.__version__, "errors": peer.errors()})
+    serve(peer.step, {"torch": torch.__version__, **({} if chosen.unverified else {"errors": peer.errors()})})
 
 
 if __name__ == "__main__":

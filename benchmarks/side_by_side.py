@@ -26,8 +26,11 @@ REST = 0.1  # seconds between turns: threads of a pool spin for a while before t
 
 # ---- inside a worker
 
-def serve(step: Callable[[int], object], ready: Mapping[str, Any]) -> None:
-    """Say `ready`, then take step(0), step(1), ... whenever a line asks for so many, until stdin ends."""
+def serve(step: Callable[[int], object], ready: Mapping[str, Any], finish: Callable[[], object] = lambda: None) -> None:
+    """Say `ready`, then take step(0), step(1), ... whenever a line asks for so many, until stdin ends.
+
+    `finish` waits for a library that returns from a step before it has done it.
+    """
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     print(json.dumps(ready), file=answers, flush=True)
     taken = 0
@@ -35,9 +38,11 @@ def serve(step: Callable[[int], object], ready: Mapping[str, Any]) -> None:
         for _ in range(UNTIMED):
             step(taken)
             taken += 1
+        finish()
         began = time.perf_counter()
         for i in range(taken, taken + int(line)):
             step(i)
+        finish()
         print(time.perf_counter() - began, file=answers, flush=True)
         taken += int(line)
 
@@ -55,7 +60,8 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str], threads: int):
-        self.errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would fill up and stop the worker
+        # a pipe that nobody reads would fill up and stop the worker
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by `close`)
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         text=True, env={**os.environ, **thread_settings(threads)})
         try:
@@ -106,7 +112,8 @@ def thread_settings(threads: int) -> dict[str, str]:
                          str(threads))
 
 
-def in_turn(workers: Mapping[str, Any], rounds: int, seconds: float = 0.25, rest: float = REST) -> dict[str, list[float]]:
+def in_turn(workers: Mapping[str, Any], rounds: int, seconds: float = 0.25,
+            rest: float = REST) -> dict[str, list[float]]:
     """Seconds a step of each worker in each round, A B C A B C ...: what disturbs the machine meets all of them.
 
     A turn is about `seconds` long, by the worker's own pace in a first turn that does not count.

@@ -17,20 +17,21 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from side_by_side import Times, Worker, WorkerError, geometric_mean, in_turn, machine, ratio, versions, write_json
+from side_by_side import Worker, WorkerError, in_turn, machine, versions, write_json
 from steps import MODELS
+from vs_torch_report import JAX, OURS, Result, compared, conclusion, line, markdown, picture, summary
 
+from npae.figures import save
+
+__all__ = ["main", "markdown", "measure"]
 HERE = Path(__file__).resolve().parent
-OURS, JAX = "npae", "JAX jit"
 MODES = {"eager": "eager", "channels_last": "eager, channels_last", "compile": "torch.compile",
          "compile_channels_last": "torch.compile, channels_last"}
 DENSE = ("mlp-vae", "tied-ae")  # without pictures inside: channels_last is the same there
 # how far apart npae and a peer may be: all in float64, and the loss, each gradient and theta in float32, as it is timed
 BOUNDS = {"double": 1e-10, "loss": 1e-4, "grad": 1e-3, "theta": 1e-3}
-Result = dict[str, Any]
 
 
 # ---- one side-by-side run
@@ -72,18 +73,6 @@ def disagreement(error: Mapping[str, float]) -> str:
             "theta": "theta after 3 steps"}
     return "; ".join(f"{what[key]} is {error[key]:.1e} off, at most {bound:g} is allowed"
                      for key, bound in BOUNDS.items() if not error[key] <= bound)
-
-
-def compared(steps: Times) -> Result:
-    """npae beside PyTorch's fastest mode (by its median step), and beside JAX."""
-    found: Result = {}
-    modes = [name for name in steps if name not in (OURS, JAX)]
-    if modes:
-        peer = min(modes, key=lambda name: median(steps[name]))
-        found = {"peer": peer, "ratio": ratio(steps, peer, OURS), "best": min(steps[peer]) / min(steps[OURS])}
-    if JAX in steps:
-        found["jax"] = ratio(steps, JAX, OURS)
-    return found
 
 
 # ---- all of them
@@ -129,69 +118,6 @@ def commands(model: str, torch_python: str, jax_python: str, modes: Sequence[str
         yield JAX, [jax_python, str(HERE / "jax_peer.py")]
 
 
-def summary(runs: Sequence[Mapping[str, Result]]) -> Result:
-    """For each model the medians over the repeats, and how far they spread; the geometric mean over the models."""
-    models = {model: over_repeats([run[model] for run in runs]) for model in runs[0]}
-    found: Result = {"models": models}
-    for key in ("ratio", "best", "jax"):
-        means = [geometric_mean([one[key] for one in run.values()]) for run in runs
-                 if all(key in one for one in run.values())]
-        if means:
-            found[key], found[f"{key}_range"] = median(means), [min(means), max(means)]
-    return found
-
-
-def over_repeats(runs: Sequence[Result]) -> Result:
-    """Medians over the repeats of one model's figures, in seconds and ratios."""
-    names = [name for name in runs[0]["steps"] if all(name in run["steps"] for run in runs)]
-    found: Result = {
-        "batch": runs[0]["batch"],
-        "median": {name: median(median(run["steps"][name]) for run in runs) for name in names},
-        "fastest": {name: min(min(run["steps"][name]) for run in runs) for name in names}}
-    found["images"] = {name: runs[0]["batch"] / found["median"][name] for name in names}
-    for key in ("ratio", "best", "jax"):
-        values = [run[key] for run in runs if key in run]
-        if values:
-            found[key], found[f"{key}_range"] = median(values), [min(values), max(values)]
-    peers = [run["peer"] for run in runs if "peer" in run]
-    if peers:
-        found["peer"] = max(dict.fromkeys(peers), key=peers.count)
-    return found
-
-
-# ---- words
-
-def line(model: str, one: Result) -> str:
-    """What one run of one model found."""
-    rows = [f"  {model}, batch {one['batch']}"]
-    for name, times in one["steps"].items():
-        text = f"    {name:29s} best {1e3 * min(times):8.3f} ms   median {1e3 * median(times):8.3f} ms   " \
-               f"{one['batch'] / median(times):9.0f} images/s"
-        if name != OURS:
-            text += f"   ÷ npae {ratio(one['steps'], name, OURS):5.2f}{'  <- the peer' if name == one.get('peer') else ''}"
-        rows.append(text)
-    return "\n".join(rows)
-
-
-def conclusion(found: Result) -> str:
-    """The ratios over all repeats."""
-    rows = ["  median of the repeats (least to most):"]
-    for model, one in found["models"].items():
-        if "ratio" in one:
-            rows.append(f"    {model:14s} {spread(one, 'ratio')}   best by best {one['best']:.2f}   {one['peer']}")
-    if "ratio" in found:
-        rows.append(f"    geometric mean {spread(found, 'ratio')}   best by best {found['best']:.2f}")
-    if "jax" in found:
-        rows.append(f"    geometric mean of {JAX} {spread(found, 'jax')}")
-    return "\n".join(rows) + "\n" if len(rows) > 1 else ""
-
-
-def spread(found: Result, key: str) -> str:
-    """2.31 (2.25 to 2.36)"""
-    low, high = found[f"{key}_range"]
-    return f"{found[key]:.2f} ({low:.2f} to {high:.2f})"
-
-
 def main() -> None:
     """Measure, print, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
@@ -203,12 +129,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="runs with new processes; the figures are their median")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each in a run, of about 0.25 s")
     parser.add_argument("--batch-size", type=int, help="another than the recipe's")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write everything there, turn by turn")
+    parser.add_argument("--picture", type=Path, help="draw the ratios there (PNG)")
     chosen = parser.parse_args()
     result = measure(chosen.torch_python, chosen.jax_python, chosen.models, chosen.threads, chosen.repeats,
                      chosen.rounds, chosen.modes, chosen.batch_size)
     if chosen.json:
         write_json(chosen.json, result)
+    if chosen.picture:
+        save(picture(result), chosen.picture)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,11 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         text=True, env={**os.environ, **thread_settings(threads)})
         try:
-            self.ready: dict[str, Any] = json.loads(self._answer())
+            said = self._answer()
+            try:
+                self.ready: dict[str, Any] = json.loads(said)
+            except ValueError:
+                raise WorkerError(f"{command} should say in a line of JSON what it is, and said {said!r}") from None
         except BaseException:
             self.close()
             raise

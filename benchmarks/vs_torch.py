@@ -102,9 +102,16 @@ def measure(torch_python: str = sys.executable, jax_python: str = sys.executable
 
 
 def version(python: str, package: str) -> str:
-    """The version that this Python imports; empty where it cannot."""
-    done = subprocess.run([python, "-c", f"import {package}; print({package}.__version__)"], capture_output=True,
-                          text=True)
+    """The version that this Python imports; empty where it cannot.
+
+    Raises ValueError: there is no such Python.
+    """
+    try:
+        done = subprocess.run([python, "-c", f"import {package}; print({package}.__version__)"], capture_output=True,
+                              text=True)
+    except OSError as error:
+        raise ValueError(f"{python} cannot be started ({error.strerror}): --torch-python and --jax-python take the "
+                         "path of a Python") from None
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -136,7 +143,9 @@ def main() -> None:
                      chosen.rounds, chosen.modes, chosen.batch_size)
     if chosen.json:
         write_json(chosen.json, result)
-    if chosen.picture:
+    if chosen.picture and not any("ratio" in one["summary"] for one in result["threads"].values()):
+        print(f"There are no ratios to PyTorch, so no picture is drawn to {chosen.picture}.")
+    elif chosen.picture:
         save(picture(result), chosen.picture)
 
 

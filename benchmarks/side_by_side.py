@@ -21,6 +21,7 @@ from typing import Any, Self
 
 Times = Mapping[str, Sequence[float]]
 UNTIMED = 2  # steps at the start of each turn: they wake the threads and fetch what the others drove from the caches
+BUSY = 0.7  # load average: what runs beside should be far below one core
 REST = 0.1  # seconds between turns: threads of a pool spin for a while before they sleep
 
 
@@ -156,6 +157,14 @@ def machine() -> dict[str, Any]:
         cpu, flags = facts.get("model name", cpu), facts.get("flags", "").split()
     vector = next((name for name in ("avx512f", "avx2", "avx", "sse2") if name in flags), "unknown")
     return {"cpu": cpu, "cores": os.cpu_count(), "vectors": vector, "system": platform.platform()}
+
+
+def others_at_work() -> str:
+    """A sentence where other processes kept this machine busy over the last minute, else nothing."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return "" if load < BUSY else (
+        f"The machine is busy: {load:.1f} threads ran at a time over the last minute. Pools of threads that do not get "
+        "their cores are many times slower, one library's more than another's: wait until nothing else runs.")
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from side_by_side import Worker, WorkerError, in_turn, machine, versions, write_json
+from side_by_side import Worker, WorkerError, in_turn, machine, others_at_work, versions, write_json
 from steps import MODELS
 from vs_torch_report import JAX, OURS, Result, compared, conclusion, line, markdown, picture, summary
 
@@ -81,9 +81,12 @@ def measure(torch_python: str = sys.executable, jax_python: str = sys.executable
             threads: Sequence[int] = (2,), repeats: int = 1, rounds: int = 12, modes: Sequence[str] = tuple(MODES),
             batch_size: int | None = None) -> Result:
     """{"threads": {n: {"repeats": [{model: ...}], "summary": ...}}}: each repeat has new processes."""
+    if warning := others_at_work():
+        print(warning + "\n", flush=True)
     torch, jax = (version(python, name) for python, name in ((torch_python, "torch"), (jax_python, "jax")))
-    result: Result = {"benchmark": "vs_torch", "machine": machine(), "rounds": rounds, "threads": {}, "versions": {
-        **versions("numpy", "numba", "npae"), **({"torch": torch} if torch else {}), **({"jax": jax} if jax else {})}}
+    made = {**versions("numpy", "numba", "npae"), **({"torch": torch} if torch else {}), **({"jax": jax} if jax else {})}
+    result: Result = {"benchmark": "vs_torch", "machine": machine(), "versions": made, "rounds": rounds,
+                      "busy": warning, "threads": {}}
     if not torch:
         print(f"PyTorch is not installed for {torch_python}: npae's own times alone follow. "
               "(`pip install torch` there, or name a Python that has it with --torch-python.)\n", flush=True)
@@ -139,8 +142,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything there, turn by turn")
     parser.add_argument("--picture", type=Path, help="draw the ratios there (PNG)")
     chosen = parser.parse_args()
-    result = measure(chosen.torch_python, chosen.jax_python, chosen.models, chosen.threads, chosen.repeats,
-                     chosen.rounds, chosen.modes, chosen.batch_size)
+    try:
+        result = measure(chosen.torch_python, chosen.jax_python, chosen.models, chosen.threads, chosen.repeats,
+                         chosen.rounds, chosen.modes, chosen.batch_size)
+    except (ValueError, WorkerError) as error:
+        raise SystemExit(str(error)) from None
     if chosen.json:
         write_json(chosen.json, result)
     if chosen.picture and not any("ratio" in one["summary"] for one in result["threads"].values()):

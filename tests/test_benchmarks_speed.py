@@ -153,6 +153,15 @@ def test_the_machine_and_the_versions_are_told():
     assert machine()["cores"] >= 1 and machine()["cpu"]
 
 
+def test_a_busy_machine_is_told(monkeypatch):
+    import side_by_side
+
+    for load, said in ((0.2, False), (3.4, True)):
+        monkeypatch.setattr(side_by_side.os, "getloadavg", lambda load=load: (load, 9.0, 9.0), raising=False)
+        assert bool(side_by_side.others_at_work()) == said
+    assert "3.4 threads" in side_by_side.others_at_work()
+
+
 # ---- who is refused
 
 @pytest.mark.parametrize(("changed", "word"), [

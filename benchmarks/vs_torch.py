@@ -84,7 +84,8 @@ def measure(torch_python: str = sys.executable, jax_python: str = sys.executable
     if warning := others_at_work():
         print(warning + "\n", flush=True)
     torch, jax = (version(python, name) for python, name in ((torch_python, "torch"), (jax_python, "jax")))
-    made = {**versions("numpy", "numba", "npae"), **({"torch": torch} if torch else {}), **({"jax": jax} if jax else {})}
+    peers = {name: found for name, found in (("torch", torch), ("jax", jax)) if found}
+    made = {**versions("numpy", "numba", "npae"), **peers}
     result: Result = {"benchmark": "vs_torch", "machine": machine(), "versions": made, "rounds": rounds,
                       "busy": warning, "threads": {}}
     if not torch:
@@ -96,8 +97,8 @@ def measure(torch_python: str = sys.executable, jax_python: str = sys.executable
             print(f"{n} thread{'s' * (n > 1)} each, run {k + 1} of {repeats}", flush=True)
             runs.append({})
             for model in models:
-                peers = dict(commands(model, torch_python if torch else "", jax_python if jax else "", modes))
-                runs[-1][model] = side_by_side(model, n, peers, rounds, batch_size)
+                started = dict(commands(model, torch_python if torch else "", jax_python if jax else "", modes))
+                runs[-1][model] = side_by_side(model, n, started, rounds, batch_size)
                 print(line(model, runs[-1][model]), flush=True)
         result["threads"][str(n)] = {"repeats": runs, "summary": summary(runs)}
         print(conclusion(result["threads"][str(n)]["summary"]), flush=True)

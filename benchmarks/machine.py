@@ -1,0 +1,130 @@
+"""What the machine can do at most: the rate of a large matrix product, and the rate at which numbers are copied.
+
+Each figure is measured in a process of its own, so that no two pools of threads meet; this file is that process too,
+and then needs NumPy or PyTorch and nothing of npae.
+"""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SIZES = (512, 1024, 1536, 2048, 3072)  # of the square matrices; the best one counts
+SECONDS = 0.3  # how long each size, or each copy, is repeated
+FAR, NEAR = 1 << 29, 1 << 18  # bytes of an array to copy: beyond any cache, and two of them in a core's own (L2)
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def facts() -> dict[str, Any]:
+    """The processor, and how many cores this process may use."""
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {"cpu": names[0] if names else platform.processor(), "cores": len(os.sched_getaffinity(0)),
+            "system": platform.system()}
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).is_file() else []
+
+
+def sgemm_peak(threads: int, torch_python: str | None = None, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
+    """The best float32 matrix product: {"gflops", "size", "library"}, of NumPy's BLAS and, where asked, PyTorch's."""
+    found = [{**_worker(sys.executable, threads, "numpy", *sizes), "library": "NumPy"}]
+    if torch_python:
+        found.append({**_worker(torch_python, threads, "torch", *sizes), "library": "PyTorch"})
+    return max(found, key=lambda one: one["gflops"])
+
+
+def copy_bandwidth(threads: int, far: int = FAR) -> dict[str, float]:
+    """GB/s, read and written together: "memory" of arrays of `far` bytes, "cache" of arrays that fit a core's L2."""
+    return {"memory": _worker(sys.executable, threads, "copy", far)["gbytes"],
+            "cache": _worker(sys.executable, threads, "copy", NEAR)["gbytes"]}
+
+
+def _worker(python: str, threads: int, what: str, *numbers: int) -> dict[str, Any]:
+    """This file as a program of that interpreter, with so many threads."""
+    environment = {**os.environ, **dict.fromkeys(POOLS, str(threads))}
+    done = subprocess.run([python, __file__, what, str(threads), *map(str, numbers)], env=environment,
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{python} could not measure '{what}' with {threads} threads: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+# ---- in the process of its own
+
+def quickest(run: Callable[[], object], seconds: float = SECONDS) -> float:
+    """Seconds of the quickest of the calls that fit into so many seconds; the first one does not count."""
+    run()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or best == float("inf"):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _product(library: str, n: int) -> Callable[[], object]:
+    """C = A B with n x n numbers of float32, into an array that is there."""
+    if library == "torch":
+        import torch
+
+        tensors = [torch.rand(n, n) for _ in range(3)]
+        return lambda: torch.mm(*tensors[:2], out=tensors[2])
+    import numpy as np
+
+    A, B, C = (np.random.default_rng(0).random((n, n), np.float32) for _ in range(3))
+    return lambda: np.matmul(A, B, out=C)
+
+
+def _copied(threads: int, size: int) -> float:
+    """Bytes a second, read and written, of all threads together; each copies an array of its own, side by side."""
+    import numpy as np
+
+    share = size // threads if size > NEAR else size
+    arrays = [(np.ones(share, np.uint8), np.empty(share, np.uint8)) for _ in range(threads)]
+    times, repeats, gate = [0.0] * threads, max(1, (1 << 30) // size), threading.Barrier(threads)
+
+    def copy(k: int) -> None:
+        source, target = arrays[k]
+        np.copyto(target, source)
+        best = float("inf")
+        for _ in range(5):
+            gate.wait()
+            start = time.perf_counter()
+            for _ in range(repeats):
+                np.copyto(target, source)
+            best = min(best, time.perf_counter() - start)
+        times[k] = best / repeats
+
+    running = [threading.Thread(target=copy, args=(k,)) for k in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return sum(2 * share / seconds for seconds in times)
+
+
+def main() -> None:
+    """what, threads, numbers: a line of JSON."""
+    what, threads, *numbers = sys.argv[1], *map(int, sys.argv[2:])
+    if what == "copy":
+        print(json.dumps({"gbytes": _copied(threads, numbers[0]) / 1e9}))
+        return
+    if what == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    rates = {n: 2 * n**3 / quickest(_product(what, n)) / 1e9 for n in numbers}
+    size = max(rates, key=lambda n: rates[n])
+    print(json.dumps({"gflops": rates[size], "size": size}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Where the time of a training step goes: each layer's forward and backward, the loss, the optimizer, Python's share.
+
+Everything is watched from outside: while `watching` is open, the methods of one step's own layers, the kernels and the
+functions that Numba has compiled stand behind stopwatches. Nothing in npae knows of it, and afterwards nothing is left.
+"""
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from steps import Step
+
+from npae import kernels
+from npae.kernels import reference
+from npae.layers import Layer, Sequential
+
+WHOSE = LOOPS, DOOR, PYTHON = "loops", "door", "python"
+"""Whose seconds they are: compiled loops; the lines of a kernel before and after them; those of layers and models."""
+Key = tuple[str, str, str]
+"""part, phase ("forward", "backward" or ""), and one of the three."""
+
+
+class Watch:
+    """Stopwatches that know of each other: the time of a call within a call belongs to the inner one alone.
+
+    So `seconds` add up to the time of the outermost call.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[Key, float] = defaultdict(float)
+        self.facts: dict[tuple[str, str], Any] = {}  # of a layer's (part, phase): what it was called with
+        self._open: list[tuple[Key, list[float]]] = []  # and under it, the seconds of the calls within it
+
+    def timed(self, function: Callable[..., Any], part: str | None, phase: str | None, whose: str) -> Any:
+        """The function behind a stopwatch; None: the part, or the phase, of the call that is open."""
+        def call(*args: Any, **kwargs: Any) -> Any:
+            (outer_part, outer_phase, _), outer = self._open[-1] if self._open else (("", "", ""), [0.0])
+            key = outer_part if part is None else part, outer_phase if phase is None else phase, whose
+            inner = [0.0]
+            self._open.append((key, inner))
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds = time.perf_counter() - start
+                self._open.pop()
+                self.seconds[key] += seconds - inner[0]
+                outer[0] += seconds
+
+        return call
+
+
+def leaves(model: Any) -> list[Layer]:
+    """The layers that compute: the encoder's, what stands between the nets, the decoder's."""
+    between = [part for part in vars(model).values() if isinstance(part, Layer) and not isinstance(part, Sequential)]
+    nets = ([layer for layer in net.walk() if not isinstance(layer, Sequential)]
+            for net in (model.encoder, model.decoder))
+    encoder, decoder = nets
+    return [*encoder, *between, *decoder]
+
+
+@contextmanager
+def watching(step: Step) -> Iterator[Watch]:
+    """Inside, calls of this step are timed. It must have run before, so that all it needs is compiled."""
+    watch, model = Watch(), step.model
+    with ExitStack() as undo:
+        def put(owner: Any, name: str, part: str | None, phase: str | None, whose: str = PYTHON) -> None:
+            stopwatch = watch.timed(getattr(owner, name), part, phase, whose)
+            undo.enter_context(mock.patch.object(owner, name, stopwatch))
+
+        def put_on_layer(layer: Layer) -> None:
+            forward, backward = layer.forward, layer.backward
+
+            def noted_forward(x: Any) -> Any:
+                watch.facts[layer.name, "forward"] = x.shape
+                return forward(x)
+
+            def noted_backward(dy: Any, need_dx: bool = True) -> Any:
+                watch.facts[layer.name, "backward"] = need_dx
+                return backward(dy, need_dx)
+
+            undo.enter_context(mock.patch.object(layer, "forward", noted_forward))
+            undo.enter_context(mock.patch.object(layer, "backward", noted_backward))
+
+        for layer in leaves(model):
+            put_on_layer(layer)
+            put(layer, "forward", layer.name, "forward")
+            put(layer, "backward", layer.name, "backward")
+        put(model, "loss", "objective", "forward")
+        put(model, "backward", "objective", "backward")
+        put(model, "zero_grad", "zero_grad", "")
+        put(model.likelihood, "nll", "likelihood", "forward")
+        put(step.optimizer, "step", "optimizer", "")
+        fast = kernels.resolve()
+        for name in reference.__all__:
+            put(fast, name, None, None, DOOR)
+        for module, name in _compiled():
+            put(module, name, None, None, LOOPS)
+        yield watch
+
+
+def _compiled() -> list[tuple[Any, str]]:
+    """Where the functions stand that Numba has compiled for Python to call."""
+    from numba.core.dispatcher import Dispatcher
+
+    rooms = [module for name, module in sys.modules.items() if name.startswith("npae.kernels.")]
+    return [(room, name) for room in rooms for name, value in vars(room).items()
+            if isinstance(value, Dispatcher) and not value.targetoptions.get("no_cpython_wrapper")]
+
+
+@dataclass
+class Row:
+    """A part of a step: one phase of a layer, or a line of the objective.
+
+    Attributes: seconds by whose they are; flops that the part's equation asks for (0: nothing to multiply).
+    """
+
+    part: str
+    what: str
+    phase: str
+    flops: int = 0
+    two_layer_flops: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def profile(step: Step, steps: int = 40) -> dict[str, Any]:
+    """{"step": seconds unwatched, "watched": seconds watched, "rows": [...]}, means over the quickest quarter of steps.
+
+    The rows' seconds add up to "watched"; watched and unwatched steps are taken in turn.
+    """
+    for i in range(8):
+        step(i)
+    plain, seen = [], []
+    facts: dict[tuple[str, str], Any] = {}
+    with watching(step) as watch:
+        watch.timed(step, "step", "", PYTHON)(0)
+        facts = watch.facts
+    for i in range(0, steps, 4):
+        for k in range(4):
+            start = time.perf_counter()
+            step(i + k)
+            plain.append(time.perf_counter() - start)
+        with watching(step) as watch:
+            for k in range(4):
+                watch.seconds = defaultdict(float)
+                watch.timed(step, "step", "", PYTHON)(i + k)
+                seen.append(watch.seconds)
+    quick = sorted(seen, key=lambda seconds: sum(seconds.values()))[:max(1, len(seen) // 4)]
+    rows = _rows(step, facts)
+    for row in rows:
+        for whose in WHOSE:
+            row.seconds[whose] = sum(one.get((row.part, row.phase, whose), 0.0) for one in quick) / len(quick)
+    plain = sorted(plain)[:max(1, len(plain) // 4)]
+    return {"step": sum(plain) / len(plain), "watched": sum(sum(one.values()) for one in quick) / len(quick),
+            "rows": [{**vars(row), "total": row.total} for row in rows]}
+
+
+def _rows(step: Step, facts: dict[tuple[str, str], Any]) -> list[Row]:
+    """All parts of a step in the order in which it walks them, with their flops and without their seconds."""
+    layers = [layer for layer in leaves(step.model) if (layer.name, "forward") in facts]
+    rows = [Row("zero_grad", "grad = 0", "")]
+    for layer in layers:
+        n, *shape = facts[layer.name, "forward"]
+        rows.append(Row(layer.name, title(layer), "forward", *flops(layer, n, shape)))
+    rows += [Row("likelihood", repr(step.model.likelihood), "forward"), Row("objective", "KL and the like", "forward")]
+    for layer in reversed(layers):
+        if (layer.name, "backward") in facts:
+            times = 1 + facts[layer.name, "backward"]  # dW, and dx where somebody wants it
+            n, *shape = facts[layer.name, "forward"]
+            rows.append(Row(layer.name, title(layer), "backward", *(times * f for f in flops(layer, n, shape))))
+    return [*rows, Row("objective", "KL and the like", "backward"),
+            Row("optimizer", type(step.optimizer).__name__, ""), Row("step", "the loop itself", "")]
+
+
+def flops(layer: Layer, n: int, shape: Any) -> tuple[int, int]:
+    """2 N multiply_adds: of the operations that the layer really does, and of the two layers that it stands for.
+
+    They differ for UpsampleConv2d alone: 16 and not 36 taps a pixel of x for a 3 x 3 kernel.
+    """
+    done = 2 * n * layer.multiply_adds(tuple(shape))
+    if type(layer).__name__ != "UpsampleConv2d":
+        return done, done
+    h, w, _ = layer.output_shape(tuple(shape))
+    return done, 2 * n * h * w * layer.params[0].value.size
+
+
+def title(layer: Layer) -> str:
+    """Its kind and sizes, briefly: Conv2d 8 -> 8, 3 x 3 / 2."""
+    sizes: dict[str, Any] = {**vars(layer), **vars(getattr(layer, "partner", layer))}
+    ends = [sizes[end] for end in ("in_features", "out_features", "in_channels", "out_channels") if end in sizes]
+    if type(layer).__name__.startswith("Tied"):
+        ends.reverse()
+    text = f"{type(layer).__name__} {' -> '.join(map(str, ends))}".rstrip()
+    if "kernel_size" in sizes:
+        text += ", {} x {}".format(*sizes["kernel_size"])
+        text += f" / {sizes['stride'][0]}" * (sizes["stride"] != (1, 1))
+    return text
+
+
+def table(found: dict[str, Any], peak: float | None = None) -> str:
+    """The rows as text: milliseconds, share of the step, GF/s and, where the peak (GF/s) is known, the share of it."""
+    head = f"{'part':<15}{'what':<34}{'':<9}{'ms':>8}{'step':>7}" + "".join(f"{whose:>8}" for whose in WHOSE)
+    whole = total(found)
+    lines = [f"{head}{'GF/s':>8}" + f"{'peak':>6}" * bool(peak)]
+    lines += [_line(row, found["watched"], peak) for row in [*found["rows"], whole]]
+    rate = whole["flops"] / found["step"] / 1e9
+    share = f", {rate / peak:.1%} of the sgemm peak of {peak:.0f}" if peak else ""
+    lines.append(f"without stopwatches {1e3 * found['step']:.3f} ms a step: {rate:.1f} GF/s{share}")
+    if whole["two_layer_flops"] != whole["flops"]:
+        rate = whole["two_layer_flops"] / found["step"] / 1e9
+        share = f", {rate / peak:.1%} of it" if peak else ""
+        lines.append(f"with UpsampleConv2d counted as the two layers that it stands for: {rate:.1f} GF/s{share}")
+    return "\n".join(lines)
+
+
+def total(found: dict[str, Any]) -> dict[str, Any]:
+    """All rows as one."""
+    rows = found["rows"]
+    return {"part": "sum", "what": "", "phase": "", "total": found["watched"],
+            **{key: sum(row[key] for row in rows) for key in ("flops", "two_layer_flops")},
+            "seconds": {whose: sum(row["seconds"][whose] for row in rows) for whose in WHOSE}}
+
+
+def _line(row: dict[str, Any], step: float, peak: float | None) -> str:
+    seconds = "".join(f"{1e3 * row['seconds'][whose]:8.3f}" for whose in WHOSE)
+    line = f"{row['part']:<15}{row['what'][:33]:<34}{row['phase']:<9}{1e3 * row['total']:8.3f}"
+    line += f"{row['total'] / step:7.1%}{seconds}"
+    if row["flops"] and row["total"]:
+        rate = row["flops"] / row["total"] / 1e9
+        line += f"{rate:8.1f}" + (f"{rate / peak:6.0%}" if peak else "")
+    return line

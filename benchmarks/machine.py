@@ -7,33 +7,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from side_by_side import thread_settings
+
 SIZES = (512, 1024, 1536, 2048, 3072)  # of the square matrices; the best one counts
-SECONDS = 0.3  # how long each size, or each copy, is repeated
-FAR, NEAR = 1 << 29, 1 << 18  # bytes of an array to copy: beyond any cache, and two of them in a core's own (L2)
-POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SECONDS = 0.3  # how long each size is repeated
+FAR = 1 << 29  # bytes of an array that is copied: 512 MiB lie beyond any cache
+NEAR = 1 << 18  # bytes a thread of the smallest ones: two of them lie in a core's own cache (L2)
 
 
-def facts() -> dict[str, Any]:
-    """The processor, and how many cores this process may use."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "cores": len(os.sched_getaffinity(0)),
-            "system": platform.system()}
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).is_file() else []
-
-
-def sgemm_peak(threads: int, torch_python: str | None = None, sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
+def sgemm_peak(threads: int, torch_python: str | None = None, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
     """The best float32 matrix product: {"gflops", "size", "library"}, of NumPy's BLAS and, where asked, PyTorch's."""
     found = [{**_worker(sys.executable, threads, "numpy", *sizes), "library": "NumPy"}]
     if torch_python:
@@ -42,16 +31,17 @@ def sgemm_peak(threads: int, torch_python: str | None = None, sizes: tuple[int, 
 
 
 def copy_bandwidth(threads: int, far: int = FAR) -> dict[str, float]:
-    """GB/s, read and written together: "memory" of arrays of `far` bytes, "cache" of arrays that fit a core's L2."""
-    return {"memory": _worker(sys.executable, threads, "copy", far)["gbytes"],
-            "cache": _worker(sys.executable, threads, "copy", NEAR)["gbytes"]}
+    """GB/s, read and written together, by the bytes that are copied: from what a core's own cache holds up to `far`."""
+    sizes = [far]
+    while sizes[-1] >= 4 * NEAR * threads:
+        sizes.append(sizes[-1] // 4)
+    return _worker(sys.executable, threads, "copy", *sorted(sizes))
 
 
 def _worker(python: str, threads: int, what: str, *numbers: int) -> dict[str, Any]:
     """This file as a program of that interpreter, with so many threads."""
-    environment = {**os.environ, **dict.fromkeys(POOLS, str(threads))}
-    done = subprocess.run([python, __file__, what, str(threads), *map(str, numbers)], env=environment,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([python, __file__, what, str(threads), *map(str, numbers)], capture_output=True, text=True,
+                          env={**os.environ, **thread_settings(threads)}, check=False)
     if done.returncode:
         raise RuntimeError(f"{python} could not measure '{what}' with {threads} threads: {done.stderr.strip()}")
     return json.loads(done.stdout)
@@ -84,38 +74,34 @@ def _product(library: str, n: int) -> Callable[[], object]:
 
 
 def _copied(threads: int, size: int) -> float:
-    """Bytes a second, read and written, of all threads together; each copies an array of its own, side by side."""
+    """GB/s, read and written, of all threads together; each copies its own share of `size` bytes, side by side."""
     import numpy as np
 
-    share = size // threads if size > NEAR else size
-    arrays = [(np.ones(share, np.uint8), np.empty(share, np.uint8)) for _ in range(threads)]
-    times, repeats, gate = [0.0] * threads, max(1, (1 << 30) // size), threading.Barrier(threads)
+    share = size // threads
+    arrays = [(np.ones(share, np.uint8), np.zeros(share, np.uint8)) for _ in range(threads)]
+    repeats, times, gate = max(1, (1 << 28) // size), [float("inf")] * threads, threading.Barrier(threads)
 
     def copy(k: int) -> None:
-        source, target = arrays[k]
-        np.copyto(target, source)
-        best = float("inf")
         for _ in range(5):
             gate.wait()
             start = time.perf_counter()
             for _ in range(repeats):
-                np.copyto(target, source)
-            best = min(best, time.perf_counter() - start)
-        times[k] = best / repeats
+                np.copyto(arrays[k][1], arrays[k][0])
+            times[k] = min(times[k], (time.perf_counter() - start) / repeats)
 
     running = [threading.Thread(target=copy, args=(k,)) for k in range(threads)]
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
-    return sum(2 * share / seconds for seconds in times)
+    return sum(2e-9 * share / seconds for seconds in times)
 
 
 def main() -> None:
     """what, threads, numbers: a line of JSON."""
     what, threads, *numbers = sys.argv[1], *map(int, sys.argv[2:])
     if what == "copy":
-        print(json.dumps({"gbytes": _copied(threads, numbers[0]) / 1e9}))
+        print(json.dumps({size: _copied(threads, size) for size in numbers}))
         return
     if what == "torch":
         import torch

@@ -1,117 +1,16 @@
 """Where the time of a training step goes: each layer's forward and backward, the loss, the optimizer, Python's share.
-
-Everything is watched from outside: while `watching` is open, the methods of one step's own layers, the kernels and the
-functions that Numba has compiled stand behind stopwatches. Nothing in npae knows of it, and afterwards nothing is left.
 """
 from __future__ import annotations
 
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
-from steps import Step
+from steps import BATCHES, Step
+from watch import DOOR, LOOPS, PYTHON, WHOSE, Watch, leaves, watching
 
-from npae import kernels
-from npae.kernels import reference
-from npae.layers import Layer, Sequential
-
-WHOSE = LOOPS, DOOR, PYTHON = "loops", "door", "python"
-"""Whose seconds they are: compiled loops; the lines of a kernel before and after them; those of layers and models."""
-Key = tuple[str, str, str]
-"""part, phase ("forward", "backward" or ""), and one of the three."""
-
-
-class Watch:
-    """Stopwatches that know of each other: the time of a call within a call belongs to the inner one alone.
-
-    So `seconds` add up to the time of the outermost call.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[Key, float] = defaultdict(float)
-        self.facts: dict[tuple[str, str], Any] = {}  # of a layer's (part, phase): what it was called with
-        self._open: list[tuple[Key, list[float]]] = []  # and under it, the seconds of the calls within it
-
-    def timed(self, function: Callable[..., Any], part: str | None, phase: str | None, whose: str) -> Any:
-        """The function behind a stopwatch; None: the part, or the phase, of the call that is open."""
-        def call(*args: Any, **kwargs: Any) -> Any:
-            (outer_part, outer_phase, _), outer = self._open[-1] if self._open else (("", "", ""), [0.0])
-            key = outer_part if part is None else part, outer_phase if phase is None else phase, whose
-            inner = [0.0]
-            self._open.append((key, inner))
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds = time.perf_counter() - start
-                self._open.pop()
-                self.seconds[key] += seconds - inner[0]
-                outer[0] += seconds
-
-        return call
-
-
-def leaves(model: Any) -> list[Layer]:
-    """The layers that compute: the encoder's, what stands between the nets, the decoder's."""
-    between = [part for part in vars(model).values() if isinstance(part, Layer) and not isinstance(part, Sequential)]
-    nets = ([layer for layer in net.walk() if not isinstance(layer, Sequential)]
-            for net in (model.encoder, model.decoder))
-    encoder, decoder = nets
-    return [*encoder, *between, *decoder]
-
-
-@contextmanager
-def watching(step: Step) -> Iterator[Watch]:
-    """Inside, calls of this step are timed. It must have run before, so that all it needs is compiled."""
-    watch, model = Watch(), step.model
-    with ExitStack() as undo:
-        def put(owner: Any, name: str, part: str | None, phase: str | None, whose: str = PYTHON) -> None:
-            stopwatch = watch.timed(getattr(owner, name), part, phase, whose)
-            undo.enter_context(mock.patch.object(owner, name, stopwatch))
-
-        def put_on_layer(layer: Layer) -> None:
-            forward, backward = layer.forward, layer.backward
-
-            def noted_forward(x: Any) -> Any:
-                watch.facts[layer.name, "forward"] = x.shape
-                return forward(x)
-
-            def noted_backward(dy: Any, need_dx: bool = True) -> Any:
-                watch.facts[layer.name, "backward"] = need_dx
-                return backward(dy, need_dx)
-
-            undo.enter_context(mock.patch.object(layer, "forward", noted_forward))
-            undo.enter_context(mock.patch.object(layer, "backward", noted_backward))
-
-        for layer in leaves(model):
-            put_on_layer(layer)
-            put(layer, "forward", layer.name, "forward")
-            put(layer, "backward", layer.name, "backward")
-        put(model, "loss", "objective", "forward")
-        put(model, "backward", "objective", "backward")
-        put(model, "zero_grad", "zero_grad", "")
-        put(model.likelihood, "nll", "likelihood", "forward")
-        put(step.optimizer, "step", "optimizer", "")
-        fast = kernels.resolve()
-        for name in reference.__all__:
-            put(fast, name, None, None, DOOR)
-        for module, name in _compiled():
-            put(module, name, None, None, LOOPS)
-        yield watch
-
-
-def _compiled() -> list[tuple[Any, str]]:
-    """Where the functions stand that Numba has compiled for Python to call."""
-    from numba.core.dispatcher import Dispatcher
-
-    rooms = [module for name, module in sys.modules.items() if name.startswith("npae.kernels.")]
-    return [(room, name) for room in rooms for name, value in vars(room).items()
-            if isinstance(value, Dispatcher) and not value.targetoptions.get("no_cpython_wrapper")]
+from npae.layers import Layer
 
 
 @dataclass
@@ -138,13 +37,9 @@ def profile(step: Step, steps: int = 40) -> dict[str, Any]:
 
     The rows' seconds add up to "watched"; watched and unwatched steps are taken in turn.
     """
-    for i in range(8):
+    for i in range(BATCHES):
         step(i)
     plain, seen = [], []
-    facts: dict[tuple[str, str], Any] = {}
-    with watching(step) as watch:
-        watch.timed(step, "step", "", PYTHON)(0)
-        facts = watch.facts
     for i in range(0, steps, 4):
         for k in range(4):
             start = time.perf_counter()
@@ -152,11 +47,11 @@ def profile(step: Step, steps: int = 40) -> dict[str, Any]:
             plain.append(time.perf_counter() - start)
         with watching(step) as watch:
             for k in range(4):
-                watch.seconds = defaultdict(float)
+                watch.seconds, watch.kernels = defaultdict(float), []
                 watch.timed(step, "step", "", PYTHON)(i + k)
                 seen.append(watch.seconds)
     quick = sorted(seen, key=lambda seconds: sum(seconds.values()))[:max(1, len(seen) // 4)]
-    rows = _rows(step, facts)
+    rows = rows_of(step, watch)
     for row in rows:
         for whose in WHOSE:
             row.seconds[whose] = sum(one.get((row.part, row.phase, whose), 0.0) for one in quick) / len(quick)
@@ -165,8 +60,9 @@ def profile(step: Step, steps: int = 40) -> dict[str, Any]:
             "rows": [{**vars(row), "total": row.total} for row in rows]}
 
 
-def _rows(step: Step, facts: dict[tuple[str, str], Any]) -> list[Row]:
+def rows_of(step: Step, watch: Watch) -> list[Row]:
     """All parts of a step in the order in which it walks them, with their flops and without their seconds."""
+    facts = watch.facts
     layers = [layer for layer in leaves(step.model) if (layer.name, "forward") in facts]
     rows = [Row("zero_grad", "grad = 0", "")]
     for layer in layers:
@@ -239,3 +135,21 @@ def _line(row: dict[str, Any], step: float, peak: float | None) -> str:
         rate = row["flops"] / row["total"] / 1e9
         line += f"{rate:8.1f}" + (f"{rate / peak:6.0%}" if peak else "")
     return line
+
+
+def reached(found: dict[str, Any], peak: float) -> dict[str, Any]:
+    """{"gflops", "fraction", "two_layer_fraction"} of the step without stopwatches, and its "shares":
+
+    "at the peak": what the products would take at the sgemm peak;   "products beyond": what they take more
+    "other loops": loss and optimizer;   "NumPy and Python": all that is not compiled; the four add up to 1
+    """
+    whole = total(found)
+    products = sum(row["seconds"][LOOPS] for row in found["rows"] if row["flops"])
+    ideal = min(whole["flops"] / peak / 1e9, products)
+    parts = {"at the peak": ideal, "products beyond": products - ideal,
+             "other loops": whole["seconds"][LOOPS] - products,
+             "NumPy and Python": whole["seconds"][DOOR] + whole["seconds"][PYTHON]}
+    rate = whole["flops"] / found["step"] / 1e9
+    return {"gflops": rate, "fraction": rate / peak,
+            "two_layer_fraction": whole["two_layer_flops"] / found["step"] / 1e9 / peak,
+            "shares": {name: seconds / found["watched"] for name, seconds in parts.items()}}

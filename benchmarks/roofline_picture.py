@@ -49,7 +49,7 @@ def _bars(ax: Axes, models: dict[str, Any]) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
     ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.012, 1.0), ncols=4, fontsize=12, handlelength=1.1,
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.153, 1.0), ncols=4, fontsize=12, handlelength=1.1,
               columnspacing=1.6)
 
 

@@ -25,9 +25,9 @@ PARTS = ("threads", "batch", "pictures", "width", "memory", "startup")
 def measure(parts: Sequence[str] = PARTS, names: Sequence[str] = MODELS, rounds: int = 3, threads: int = 2,
             torch_python: str | None = None, sizes: Sequence[int] = scaling_work.BATCH_SIZES,
             numbers: Sequence[int] = scaling_work.PICTURES) -> dict[str, Any]:
-    """{"benchmark", "machine", "versions", "threads", part: ...} of the parts that are asked for."""
+    """{"benchmark", "machine", "versions", "threads", "parts": {...}} of the parts that are asked for."""
     result: dict[str, Any] = {"benchmark": "scaling", "machine": side_by_side.machine(), "threads": threads,
-                              "versions": side_by_side.versions("numpy", "numba")}
+                              "versions": side_by_side.versions("numpy", "numba"), "parts": {}}
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "threads": lambda: scaling_work.threads(names, rounds),
         "batch": lambda: scaling_work.batch(names, rounds, sizes),
@@ -37,8 +37,8 @@ def measure(parts: Sequence[str] = PARTS, names: Sequence[str] = MODELS, rounds:
         "startup": lambda: scaling_process.startup(names, rounds, threads)}
     for part in parts:
         kernels.set_threads(max(threads, 2) if part == "threads" else threads)
-        result[part] = work[part]()
-        print(markdown({**result, **{other: None for other in PARTS if other != part}}) + "\n", flush=True)
+        result["parts"][part] = work[part]()
+        print(markdown({"parts": {part: result["parts"][part]}}) + "\n", flush=True)
     return result
 
 
@@ -48,7 +48,7 @@ def markdown(result: dict[str, Any]) -> str:
     """A table for each part that was measured."""
     tables = {"threads": _threads, "batch": _batch, "pictures": _pictures, "width": _width, "memory": _memory,
               "startup": _startup}
-    return "\n\n".join(table(result[part]) for part, table in tables.items() if result.get(part))
+    return "\n\n".join(table(result["parts"][part]) for part, table in tables.items() if part in result["parts"])
 
 
 def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

@@ -46,11 +46,11 @@ def measure(step: Step, seconds: float = SECONDS) -> list[Call]:
     with watching(step) as watch:
         watch.timed(step, "step", "", PYTHON)(1)
     rows = {(row.part, row.phase): row for row in rows_of(step, watch)}
-    found: dict[tuple[str, str, int], Call] = {}
+    found: dict[tuple[Any, ...], Call] = {}
     for part, phase, name, function, args, kwargs in watch.kernels:
         row, product = rows[part, phase], name.startswith(PRODUCTS)
         call = Call(name, row.what, shapes(args), row.flops if product else 0, least_bytes(name, args, kwargs))
-        key = call.kernel, call.shapes, call.flops
+        key = call.kernel, call.where, call.shapes, call.flops
         if key in found:
             found[key].times += 1
             continue

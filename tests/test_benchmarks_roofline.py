@@ -112,12 +112,25 @@ def test_kernels_are_called_with_what_the_models_call_them_with(step):
     assert total == 3 * sum(BY_HAND.values()) - BY_HAND["encoder.0"]
 
 
+def test_equal_layers_are_timed_once_and_a_transpose_is_not_equal():
+    """conv-vae has the same convolution twice; tied-ae the same sizes twice, of which one is a W transposed."""
+    import kernel_calls
+    from steps import Step
+
+    def found(name, where):
+        calls = kernel_calls.measure(Step(name, batch_size=2), seconds=0)
+        return [call.times for call in calls if where in call.where and call.kernel.endswith("forward")]
+
+    assert found("conv-vae", "Conv2d 64 -> 64") == [2]
+    assert found("tied-ae", "Dense 256 -> 256") == [1, 1]
+
+
 def test_the_nearer_roof_is_the_one_that_asks_for_more_time():
     """100 MF at 50 GF/s: 2 ms; 8 MB at 2 GB/s: 4 ms, and at 16 GB/s, half that many copied, 0.5 ms."""
     import kernel_calls
 
     call = {"flops": 1e8, "bytes": 8e6, "seconds": 8e-3}
-    assert kernel_calls.roofs(call, 50.0, {"4000000": 2.0, "100": 99.0}) == pytest.approx(
+    assert kernel_calls.roofs(call, 50.0, {"4000000": 2.0, "8000000": 99.0, "100": 99.0}) == pytest.approx(
         {"roof": "copies", "fraction": 0.5, "gflops": 12.5, "gbytes": 1.0})
     assert kernel_calls.roofs(call, 50.0, {"4000000": 16.0})["roof"] == "products"
     assert kernel_calls.roofs(call, 50.0, {"4000000": 16.0})["fraction"] == pytest.approx(0.25)

@@ -50,7 +50,7 @@ def test_the_rise_is_to_the_least_before_it():
     import scaling_work
 
     assert scaling_work.rise([8, 4, 2, 2]) == 1
-    assert scaling_work.rise([8, 4, 6, 5, 2]) == 1.5
+    assert scaling_work.rise([8, 4, 5, 6, 2]) == 1.5
     assert scaling_work.rise([3]) == 1
 
 
@@ -127,17 +127,17 @@ serve(lambda i: kept.append(bytearray({mib} << 20)) or kept.pop(), {{}})"""
 
 
 def test_peak_memory_is_the_process_s_own_and_of_a_moment_that_is_gone():
-    """A worker that holds 64 MiB at a time, and lets go of them: beside one that holds none."""
+    """A worker that holds 256 MiB at a time, and lets go of them: beside one that holds none."""
     import scaling_process
 
     ballast = bytearray(200 << 20)  # of this process, which is none of the workers' business
     small, large = (scaling_process.peak([sys.executable, "-c", HOLDS.format(here=str(ROOT / "benchmarks"), mib=mib)],
-                                         1, 2) for mib in (0, 64))
-    assert len(ballast) and small < 100 and large - small == pytest.approx(64, abs=8)
+                                         1, 2) for mib in (0, 256))
+    assert len(ballast) and small < 100 and large - small == pytest.approx(256, abs=3)
 
 
 def test_imports_and_the_first_step_are_those_of_fresh_processes():
-    """Of numba alone the import is not nothing; the parts of a first step are within the whole."""
+    """With the compiler an import takes longer than without; the parts of a first step are within the whole."""
     import scaling_process
 
     found = scaling_process.startup([], repeats=1, threads=1)

@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, nargs="+", default=scaling_work.PICTURES)
     parser.add_argument("--torch-python", help="an interpreter that has PyTorch, for `memory`")
     parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--picture", type=Path, help="draw `batch` and `pictures` there (PNG)")
     chosen = parser.parse_args()
     if "memory" in chosen.part and not chosen.torch_python:
         print("PyTorch's memory is left out: name an interpreter that has it with --torch-python PATH.\n")
@@ -122,6 +123,10 @@ def main() -> None:
                      chosen.pictures)
     if chosen.json:
         side_by_side.write_json(chosen.json, result)
+    if chosen.picture:
+        import scaling_picture
+
+        scaling_picture.draw(result).savefig(chosen.picture)
 
 
 if __name__ == "__main__":

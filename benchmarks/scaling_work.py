@@ -39,12 +39,16 @@ def in_rounds(runs: Mapping[str, Run], rounds: int, seconds: float = 0.2,
             taken: list[float] = []
             end = time.perf_counter() + (seconds if k else 0)
             while len(taken) < 3 or time.perf_counter() < end:
-                start = time.perf_counter()
-                run(len(taken))
-                taken.append(time.perf_counter() - start)
+                taken.append(_seconds(run, len(taken)))
             if k:
                 times[name].append(median(taken))
     return times
+
+
+def _seconds(run: Run, i: int) -> float:
+    start = time.perf_counter()
+    run(i)
+    return time.perf_counter() - start
 
 
 def threads(names: Sequence[str], rounds: int) -> dict[str, Any]:
@@ -87,7 +91,9 @@ def pictures(names: Sequence[str], rounds: int, numbers: Sequence[int] = PICTURE
     found = {}
     for name in names:
         runs = {str(n): epoch(name, n) for n in numbers}
-        times = {n: min(t) for n, t in in_rounds(runs, rounds, seconds=0).items()}
+        runs[str(min(numbers))](0)
+        rows = [{n: _seconds(run, k) for n, run in runs.items()} for k in range(rounds)]
+        times = {n: min(row[n] for row in rows) for n in runs}
         found[name] = {"seconds": times, "exponent": exponent(list(map(int, times)), list(times.values()))}
     return found
 

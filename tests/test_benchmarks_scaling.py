@@ -3,6 +3,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from npae import kernels
@@ -70,6 +71,25 @@ def test_flops_of_the_nets_of_any_width_are_those_counted_by_hand():
     assert scaling_work.flops(scaling_work.conv_net(4), 3) == 2 * 3 * (2 * first + 3 * (2 * inner + 2 * dense + last))
     kinds = [type(layer) for layer in scaling_work.conv_net(4).walk()]
     assert kinds.count(Conv2d) == 3 and kinds.count(ConvTranspose2d) == 1
+
+
+def test_epochs_take_turns_too_and_the_quickest_of_the_rounds_counts(monkeypatch):
+    """2 s and 1 s a thousand pictures in the first and the second round; the very first epoch is not timed."""
+    import scaling_work
+
+    clock, order = [0.0], []
+    monkeypatch.setattr(scaling_work.time, "perf_counter", lambda: clock[0])
+
+    def epoch(name, n):
+        def run(k):
+            order.append((n, k))
+            clock[0] += n / 1000 * (2 - k)
+        return run
+
+    monkeypatch.setattr(scaling_work, "epoch", epoch)
+    found = scaling_work.pictures(["any"], 2, [1000, 4000])["any"]
+    assert found == {"seconds": {"1000": 1.0, "4000": 4.0}, "exponent": pytest.approx(1)}
+    assert order == [(1000, 0), (1000, 0), (4000, 0), (1000, 1), (4000, 1)]
 
 
 def test_threads_are_set_before_each_turn(monkeypatch):
@@ -155,6 +175,21 @@ RECORDED = {
     "memory": {"tied-ae": {"npae": 170.2, "torch": 320.0, "fit": 181.0}, "conv-ae": {"npae": 206.0, "fit": 214.0}},
     "startup": {"bare": 0.02, "imports": {"npae": 0.01}, "models": {"tied-ae": {
         "cold": 9.5, "warm": 1.25, "compiling": 8.25, "warm_parts": [0.1, 0.2, 0.9, 0.004]}}}}
+
+
+def test_the_picture_of_a_recorded_result():
+    import scaling_picture
+
+    result = {"machine": {"cpu": "Abacus"}, "threads": 2, "parts": RECORDED}
+    figure = scaling_picture.draw(result)
+    figure.canvas.draw()
+    batch, pictures = figure.axes
+    np.testing.assert_allclose(batch.lines[0].get_data(), [[1, 64], [200, 8.04]])
+    np.testing.assert_allclose(pictures.lines[0].get_data(), [[1000, 60_000], [250, 250]])
+    moved = scaling_picture.spread({"high": 0.5, "low": 0.1, "middle": 0.12}, gap=0.05)
+    assert moved == {"low": 0.1, "middle": pytest.approx(0.15), "high": 0.5}
+    with pytest.raises(ValueError, match="nothing to draw in memory"):
+        scaling_picture.draw({**result, "parts": {"memory": {}}})
 
 
 def test_the_tables_of_a_recorded_result():

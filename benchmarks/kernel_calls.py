@@ -74,8 +74,7 @@ def least_bytes(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 def roofs(call: Mapping[str, Any], peak: float, copy: Mapping[str, float]) -> dict[str, Any]:
     """{"roof", "fraction", "gflops", "gbytes"}: which of the two roofs is nearer, and the part of it that is reached.
 
-    peak: GF/s of a large product; copy: GB/s by the bytes that are copied, of which the nearest number counts. A kernel
-    that reads more than it writes may pass by the second.
+    peak: GF/s of a large product; copy: GB/s by the bytes that are copied, of which the nearest number counts.
     """
     rate = copy[min(copy, key=lambda size: abs(math.log(2 * int(size) / call["bytes"])))]
     limits = {"products": call["flops"] / peak / 1e9, "copies": call["bytes"] / rate / 1e9}

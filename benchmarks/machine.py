@@ -31,7 +31,10 @@ def sgemm_peak(threads: int, torch_python: str | None = None, sizes: Sequence[in
 
 
 def copy_bandwidth(threads: int, far: int = FAR) -> dict[str, float]:
-    """GB/s, read and written together, by the bytes that are copied: from what a core's own cache holds up to `far`."""
+    """GB/s, read and written together, by the bytes that are copied, or updated in place where this is faster.
+
+    From arrays that a core's own cache holds up to those of `far` bytes.
+    """
     sizes = [far]
     while sizes[-1] >= 4 * NEAR * threads:
         sizes.append(sizes[-1] // 4)
@@ -73,35 +76,42 @@ def _product(library: str, n: int) -> Callable[[], object]:
     return lambda: np.matmul(A, B, out=C)
 
 
-def _copied(threads: int, size: int) -> float:
-    """GB/s, read and written, of all threads together; each copies its own share of `size` bytes, side by side."""
+def _moved(threads: int, size: int) -> float:
+    """GB/s, read and written: of copies, or of updates in place where these are faster (they fetch no line only to
+    overwrite it). All threads together, each with its own share of `size` bytes, side by side.
+    """
     import numpy as np
 
-    share = size // threads
-    arrays = [(np.ones(share, np.uint8), np.zeros(share, np.uint8)) for _ in range(threads)]
-    repeats, times, gate = max(1, (1 << 28) // size), [float("inf")] * threads, threading.Barrier(threads)
+    arrays = [(np.ones(size // threads // 4, np.float32), np.zeros(size // threads // 4, np.float32))
+              for _ in range(threads)]
+    repeats, gate = max(1, (1 << 28) // size), threading.Barrier(threads)
 
-    def copy(k: int) -> None:
-        for _ in range(5):
-            gate.wait()
-            start = time.perf_counter()
-            for _ in range(repeats):
-                np.copyto(arrays[k][1], arrays[k][0])
-            times[k] = min(times[k], (time.perf_counter() - start) / repeats)
+    def rate(move: Callable[..., object]) -> float:
+        times = [float("inf")] * threads
 
-    running = [threading.Thread(target=copy, args=(k,)) for k in range(threads)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    return sum(2e-9 * share / seconds for seconds in times)
+        def work(k: int) -> None:
+            for _ in range(5):
+                gate.wait()
+                start = time.perf_counter()
+                for _ in range(repeats):
+                    move(*arrays[k])
+                times[k] = min(times[k], (time.perf_counter() - start) / repeats)
+
+        running = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return sum(2e-9 * (size // threads) / seconds for seconds in times)
+
+    return max(rate(lambda a, b: np.copyto(b, a)), rate(lambda a, b: np.negative(a, out=a)))
 
 
 def main() -> None:
     """what, threads, numbers: a line of JSON."""
     what, threads, *numbers = sys.argv[1], *map(int, sys.argv[2:])
     if what == "copy":
-        print(json.dumps({size: _copied(threads, size) for size in numbers}))
+        print(json.dumps({size: _moved(threads, size) for size in numbers}))
         return
     if what == "torch":
         import torch

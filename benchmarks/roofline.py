@@ -4,9 +4,9 @@
     python benchmarks/roofline.py --model conv-vae          one model's step, layer by layer, in seconds
 
 A kernel cannot be faster than the machine's own large matrix product (sgemm), nor than a copy of the bytes that it must
-read and write: two roofs, of which the one that asks for more time is the nearer. Flops are those that a layer really
-does (`multiply_adds`, twice): UpsampleConv2d's are fewer than those of the two layers that it stands for, whose count
-stands beside it. A step has forward, dW and dx of every layer; the first one that learns has no dx.
+read and write (or their update in place): two roofs, of which the one that asks for more time is the nearer. Flops are
+those that a layer really does (`multiply_adds`, twice): UpsampleConv2d's are fewer than those of the two layers that it
+stands for, whose count stands beside it. A step has forward, dW and dx of each layer; the first that learns has no dx.
 """
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def table(result: dict[str, Any]) -> str:
     for name, one in result["models"].items():
         texts += [f"{name}, batch {one['batch']}, {t} threads",
                   step_profile.table(one["profiles"][t], result["peaks"][t]["sgemm"]["gflops"]), "",
-                  f"{'each kernel alone':<27}{'where':<34}{'':>4}{'us':>9}{'GF/s':>8}{'GB/s':>8}  nearer roof"]
-        texts += [f"{call['kernel']:<27}{call['where'][:33]:<34}{call['times']:>3}x{1e6 * call['seconds']:9.1f}"
+                  f"{'each kernel alone':<27}{'where':<36}{'':>4}{'us':>9}{'GF/s':>8}{'GB/s':>8}  nearer roof"]
+        texts += [f"{call['kernel']:<27}{call['where'][:35]:<36}{call['times']:>3}x{1e6 * call['seconds']:9.1f}"
                   f"{call['gflops']:8.1f}{call['gbytes']:8.1f}  {call['fraction']:4.0%} of {call['roof']}"
                   for call in one["kernels"]] + [""]
     return "\n".join(texts)

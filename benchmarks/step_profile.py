@@ -105,7 +105,7 @@ def title(layer: Layer) -> str:
 
 def table(found: dict[str, Any], peak: float | None = None) -> str:
     """The rows as text: milliseconds, share of the step, GF/s and, where the peak (GF/s) is known, the share of it."""
-    head = f"{'part':<15}{'what':<34}{'':<9}{'ms':>8}{'step':>7}" + "".join(f"{whose:>8}" for whose in WHOSE)
+    head = f"{'part':<15}{'what':<36}{'':<9}{'ms':>8}{'step':>7}" + "".join(f"{whose:>8}" for whose in WHOSE)
     whole = total(found)
     lines = [f"{head}{'GF/s':>8}" + f"{'peak':>6}" * bool(peak)]
     lines += [_line(row, found["watched"], peak) for row in [*found["rows"], whole]]
@@ -129,7 +129,7 @@ def total(found: dict[str, Any]) -> dict[str, Any]:
 
 def _line(row: dict[str, Any], step: float, peak: float | None) -> str:
     seconds = "".join(f"{1e3 * row['seconds'][whose]:8.3f}" for whose in WHOSE)
-    line = f"{row['part']:<15}{row['what'][:33]:<34}{row['phase']:<9}{1e3 * row['total']:8.3f}"
+    line = f"{row['part']:<15}{row['what'][:35]:<36}{row['phase']:<9}{1e3 * row['total']:8.3f}"
     line += f"{row['total'] / step:7.1%}{seconds}"
     if row["flops"] and row["total"]:
         rate = row["flops"] / row["total"] / 1e9

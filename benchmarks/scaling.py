@@ -88,8 +88,11 @@ def _width(found: dict[str, Any]) -> str:
 
 
 def _memory(found: dict[str, Any]) -> str:
+    def torch(one: dict[str, Any]) -> str:
+        return f"{one['torch']:.0f} MiB (handed over: {one['handed']:.0f})" if "torch" in one else "–"
+
     return rows(["memory: peak of the process", "npae", "PyTorch (eager)", "npae, train.fit"],
-                ([f"`{name}`", *(f"{one[who]:.0f} MiB" if who in one else "–" for who in ("npae", "torch", "fit"))]
+                ([f"`{name}`", f"{one['npae']:.0f} MiB", torch(one), f"{one['fit']:.0f} MiB"]
                  for name, one in found.items()))
 
 

@@ -32,6 +32,9 @@ for i in range(2):
     step(i)
     marks.append(time.perf_counter())
 print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))"""
+STEPPING = """from side_by_side import serve
+from steps import Step
+serve(Step({name!r}), {{}})"""
 FIT = """from scaling_work import epoch
 from side_by_side import serve
 run = epoch({name!r}, {pictures})
@@ -75,27 +78,34 @@ def _whole(code: str, repeats: int, threads: int, cache: str | None = None) -> t
 
 def memory(names: Sequence[str], torch_python: str | None = None, threads: int = 2, steps: int = STEPS,
            pictures: int = 2_000) -> dict[str, Any]:
-    """model -> MiB: "npae" and "torch" after so many steps on the same batches, "fit" after an epoch of train.fit."""
+    """model -> MiB: "npae" and "torch" over so many steps on the same batches, "fit" over an epoch of train.fit.
+
+    PyTorch's process has checked itself against npae before, which does not count; what it was handed for that, weights
+    and gradients, it goes on holding: "handed".
+    """
     found: dict[str, Any] = {}
     for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            handover = Path(folder) / "handover.npz"
-            command = [sys.executable, str(HERE / "handover.py"), name, str(handover)]
-            found[name] = {"npae": peak(command, threads, steps)}
-            if torch_python:
-                command = [torch_python, str(HERE / "torch_peer.py"), str(handover), "--mode", MODE, "--threads",
+        found[name] = {"npae": peak([sys.executable, "-c", FIND + STEPPING.format(name=name)], threads, steps),
+                       "fit": peak([sys.executable, "-c", FIND + FIT.format(name=name, pictures=pictures)], threads, 1)}
+        if torch_python:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "handover.npz"
+                Worker([sys.executable, str(HERE / "handover.py"), name, str(file)], threads).close()
+                command = [torch_python, str(HERE / "torch_peer.py"), str(file), "--mode", MODE, "--threads",
                            str(threads)]
-                found[name]["torch"] = peak(command, threads, steps)
-        found[name]["fit"] = peak([sys.executable, "-c", FIND + FIT.format(name=name, pictures=pictures)], threads, 1)
+                found[name]["torch"] = peak(command, threads, steps, ready=True)
+                found[name]["handed"] = file.stat().st_size / 2**20
     return found
 
 
-def peak(command: Sequence[str], threads: int, steps: int) -> float:
-    """The most MiB that a worker has held at a time when it has taken so many steps.
+def peak(command: Sequence[str], threads: int, steps: int, ready: bool = False) -> float:
+    """The most MiB that a worker holds at a time until it has taken so many steps; `ready`: only from when it is ready.
 
     Raises WorkerError: it ended before.
     """
     with Worker(command, threads) as worker:
+        if ready:
+            Path(f"/proc/{worker.process.pid}/clear_refs").write_text("5")  # VmHWM begins anew
         worker.run(steps)
         return held(worker.process.pid)
 

@@ -142,18 +142,24 @@ def test_an_epoch_is_one_over_so_many_pictures(monkeypatch):
 
 HOLDS = """import sys; sys.path.insert(0, {here!r})
 from side_by_side import serve
-kept = []
-serve(lambda i: kept.append(bytearray({mib} << 20)) or kept.pop(), {{}})"""
+hold = lambda mib: len(bytearray(mib << 20))
+hold({before})
+serve(lambda i: hold({inside}), {{}})"""
 
 
 def test_peak_memory_is_the_process_s_own_and_of_a_moment_that_is_gone():
-    """A worker that holds 256 MiB at a time, and lets go of them: beside one that holds none."""
+    """Workers that hold 256 MiB for a moment, while they step or before they are ready, beside one that does not."""
     import scaling_process
 
+    def peak(before, inside, ready=False):
+        code = HOLDS.format(here=str(ROOT / "benchmarks"), before=before, inside=inside)
+        return scaling_process.peak([sys.executable, "-c", code], 1, 2, ready)
+
     ballast = bytearray(200 << 20)  # of this process, which is none of the workers' business
-    small, large = (scaling_process.peak([sys.executable, "-c", HOLDS.format(here=str(ROOT / "benchmarks"), mib=mib)],
-                                         1, 2) for mib in (0, 256))
-    assert len(ballast) and small < 100 and large - small == pytest.approx(256, abs=3)
+    least = peak(0, 0)
+    assert len(ballast) and least < 100
+    assert [peak(0, 256) - least, peak(256, 0) - least] == pytest.approx([256, 256], abs=3)
+    assert [peak(0, 256, True) - least, peak(256, 0, True) - least] == pytest.approx([256, 0], abs=3)
 
 
 def test_imports_and_the_first_step_are_those_of_fresh_processes():
@@ -172,7 +178,8 @@ RECORDED = {
     "batch": {"tied-ae": {"us": {"1": 200.0, "64": 8.04}, "rise": 1.04}},
     "pictures": {"tied-ae": {"seconds": {"1000": 0.25, "60000": 15.0}, "exponent": 1.0}},
     "width": {"dense": {"32": {"seconds": 0.001, "gflops": 20.0}}, "conv": {"4": {"seconds": 0.002, "gflops": 9.6}}},
-    "memory": {"tied-ae": {"npae": 170.2, "torch": 320.0, "fit": 181.0}, "conv-ae": {"npae": 206.0, "fit": 214.0}},
+    "memory": {"tied-ae": {"npae": 170.2, "torch": 320.0, "handed": 12.3, "fit": 181.0},
+               "conv-ae": {"npae": 206.0, "fit": 214.0}},
     "startup": {"bare": 0.02, "imports": {"npae": 0.01}, "models": {"tied-ae": {
         "cold": 9.5, "warm": 1.25, "compiling": 8.25, "warm_parts": [0.1, 0.2, 0.9, 0.004]}}}}
 
@@ -199,7 +206,8 @@ def test_the_tables_of_a_recorded_result():
     text = scaling.markdown({"threads": 2, "parts": RECORDED})
     for line in ("| `tied-ae` (20) | 3.00 ms | 2.00 ms | 1.50 | 1.40 to 1.60 |", "| `tied-ae` | 200 | 8.0 | 4% |",
                  "| `tied-ae` | 0.25 | 15.00 | n^1.00 |", "| a step of 64 pictures, ms | 1.00 |", "| GF/s | 10 |",
-                 "| `tied-ae` | 170 MiB | 320 MiB | 181 MiB |", "| `conv-ae` | 206 MiB | – | 214 MiB |",
+                 "| `tied-ae` | 170 MiB | 320 MiB (handed over: 12) | 181 MiB |",
+                 "| `conv-ae` | 206 MiB | – | 214 MiB |",
                  "| `npae` | 0.010 |", "| `tied-ae` | 9.5 s | 8.2 s | 1.25 s | 0.10 | 0.20 | 0.90 | 0.004 |"):
         assert line in text.splitlines(), line
     assert scaling.markdown({"threads": 2, "parts": {"memory": RECORDED["memory"]}}).count("\n") == 3

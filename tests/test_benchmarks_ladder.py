@@ -121,8 +121,10 @@ def test_the_peak_is_the_best_of_the_squares(ladder, monkeypatch):
 def test_the_ladder_is_climbed_with_every_number_of_threads(ladder, monkeypatch):
     monkeypatch.setattr(ladder, "NAP", 0)
     before = numba.get_num_threads()
+    numba.set_num_threads(1)
     result = ladder.measure(batch=2, rounds=2, size=5, channels=4, sides=(16,), turn=0)
-    assert json.loads(json.dumps(result)) == result and numba.get_num_threads() == before
+    assert json.loads(json.dumps(result)) == result and numba.get_num_threads() == 1
+    numba.set_num_threads(before)
     threads = [str(t) for t in range(1, min(2, numba.config.NUMBA_NUM_THREADS) + 1)]
     assert result["flops"] == 2 * 2 * 5 * 5 * 3 * 3 * 4 * 4 and list(result["peak"]) == threads
     assert [row["name"] for row in result["rungs"]] == [one.name for one in ladder.RUNGS]
@@ -189,7 +191,7 @@ def test_the_bars_are_as_long_as_the_rungs_are_fast(ladder):
     lengths = [bar.get_width() for bar in ax.patches]
     assert np.allclose(lengths, [1e-4, 0.05, 0.04, 0.8, np.nan, 0.1, 0.08, 1.6], equal_nan=True)
     told = {text.get_text() for text in ax.texts}
-    assert {"slow", "fused buys", "× 500", "× 20.0", "0.000100", "1.60"} <= told and "nan" not in " ".join(told)
+    assert {"slow", "fused buys", "× 500", "× 20.0", "0.000100", "1.60"} <= told and "–" not in told
     assert ax.get_xscale() == "log" and [line.get_xdata()[0] for line in ax.lines] == [1, 1.6]
 
 

@@ -1,10 +1,10 @@
 """One convolution climbed rung by rung, from seven loops in Python to the kernel that npae trains with: what does each
 idea buy?
 
-    python benchmarks/ladder.py [--json FILE] [--picture FILE.png] [--batch 16] [--rounds 9]
+    python benchmarks/ladder.py [--json FILE] [--picture FILE.png] [--batch 16] [--rounds 15]
 
 It is the middle layer of conv-vae: pictures of 14 x 14 pixels and 64 channels, 3 x 3 taps, 64 channels out, float32.
-Every rung (`ladder_rungs.py`) is verified before it is timed, and timed with one thread and with two; about a minute.
+Every rung (`ladder_rungs.py`) is verified before it is timed, and timed with one thread and with two; half a minute.
 The machine's peak is the best that np.dot reaches on large square matrices, in the same run.
 """
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SIZE, CHANNELS, KERNEL = 14, 64, 3  # conv-vae's third convolution
 THREADS = 2  # one, and then as many as this
 SIDES = 1024, 1536, 2048  # of the square matrices that the peak is measured with
-TURN = 0.03  # seconds of calls in a turn, at least
+TURN = 0.01  # seconds of calls in a turn, at least
 NAP = 0.05  # seconds: BLAS's threads wait awake for a while after their work, and would be in the way of the next rung
 
 
@@ -60,7 +60,7 @@ def peak(sides: tuple[int, ...] = SIDES, turn: float = TURN) -> float:
     return best
 
 
-def measure(batch: int = 16, rounds: int = 9, size: int = SIZE, channels: int = CHANNELS,
+def measure(batch: int = 16, rounds: int = 15, size: int = SIZE, channels: int = CHANNELS,
             sides: tuple[int, ...] = SIDES, turn: float = TURN) -> dict[str, Any]:
     """Verify every rung, then time all of them in turn, round after round; of each the best turn counts.
 
@@ -131,12 +131,12 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _note(r: dict[str, Any]) -> str:
     """What the table's figures are."""
-    slow = [f"{rung['name']} is timed on 1/{rung['scaled']:,.0f} of the work and scaled" for rung in r["rungs"]
-            if rung["scaled"] > 1]
+    slow = "".join(f"Of {rung['name']} 1/{rung['scaled']:,.0f} of the work is timed, and scaled. " for rung in r["rungs"]
+                   if rung["scaled"] > 1)
     peaks = " and ".join(f"{_number(speed / 1e9)} GF/s with {_threads(t)}" for t, speed in r["peak"].items())
     return (f"{r['size']} x {r['size']} pixels, {r['channels']} channels to {r['channels']}, {r['kernel']} x "
             f"{r['kernel']} taps, a batch of {r['batch']}, float32: {r['flops'] / 1e6:,.0f} million floating-point "
-            f"operations (bias and ReLU not counted). {'; '.join(slow)}. The peak is what np.dot reaches on large "
+            f"operations (bias and ReLU not counted). {slow}The peak is what np.dot reaches on large "
             f"square matrices in the same run: {peaks}. Of each the best of {r['rounds']} turns; one run on "
             f"{r['machine']['cpu']}, {r['machine']['cores']} cores, Numba {r['versions']['numba']}.")
 
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--picture", type=Path, help="draw them there, as a PNG")
     parser.add_argument("--batch", type=int, default=16, help="pictures (16)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each rung, the best of which counts (9)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each rung, the best of which counts (15)")
     chosen = parser.parse_args()
     result = measure(chosen.batch, chosen.rounds)
     print(markdown(result))

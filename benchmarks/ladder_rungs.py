@@ -34,7 +34,7 @@ def seven_loops(k, x, W, g, y):
 
 
 def naive_python(x, W, g):
-    """The formula as it stands, one number after the other: Python looks up what `*` means, billions of times."""
+    """The formula as it stands, one number after the other: Python looks up what `*` means a hundred million times."""
     y = _empty(x, W, g)
     for k in range(len(x)):
         seven_loops(k, x, W, g, y)

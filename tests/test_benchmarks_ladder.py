@@ -164,7 +164,7 @@ def test_the_table_is_what_was_measured(ladder):
         "| fused | fused buys | 2.50 ms | 0.800 | 20.0 | 80 % | 1.60 | 100 % |",
     ]
     assert rows[4] == "" and len(rows) == 6
-    for words in ("slow is timed on 1/512 of the work", "2 million floating",
+    for words in ("Of slow 1/512 of the work is timed, and scaled. The peak", "2 million floating",
                   "1.00 GF/s with 1 thread and 1.60 GF/s with 2 threads", "the best of 3 turns",
                   "abacus, 2 cores, Numba 0.1"):
         assert words in rows[5]

@@ -131,8 +131,8 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _note(r: dict[str, Any]) -> str:
     """What the table's figures are."""
-    slow = "".join(f"Of {rung['name']} 1/{rung['scaled']:,.0f} of the work is timed, and scaled. " for rung in r["rungs"]
-                   if rung["scaled"] > 1)
+    slow = "".join(f"Of {rung['name']} 1/{rung['scaled']:,.0f} of the work is timed, and scaled. "
+                   for rung in r["rungs"] if rung["scaled"] > 1)
     peaks = " and ".join(f"{_number(speed / 1e9)} GF/s with {_threads(t)}" for t, speed in r["peak"].items())
     return (f"{r['size']} x {r['size']} pixels, {r['channels']} channels to {r['channels']}, {r['kernel']} x "
             f"{r['kernel']} taps, a batch of {r['batch']}, float32: {r['flops'] / 1e6:,.0f} million floating-point "

@@ -341,7 +341,7 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     dy = dy if code >= 0 else dy * activation.slope(y)
     s, (c, o) = _Scratch(x.shape[0], x.dtype, work), W.shape[2:]
     wide = s.wide_weights(W)
-    dW_k, db_k = s.partials(*wide.shape, c)
+    dW_k, db_k = s.partials(wide.shape[0], wide.shape[1], c)
     xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide.shape[1])
     z = s.empty("dx row", max(g.output_size[1] * wide.shape[1], c))
     scratch = s.zeros(c, o), np.ones(1, x.dtype), s.empty("dzp", *g.padded_size, c), xw, z, dW_k, db_k

@@ -8,6 +8,8 @@ Work is cut into chunks by its shapes alone and every sum runs in one order: any
 """
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
@@ -218,15 +220,16 @@ def _pieces(most: int, work: int) -> int:
     return 1 << max(1, min(most, work // GRAIN)).bit_length() - 1
 
 
-def _grid(rows: int, columns: int, depth: int, dtype) -> tuple[int, int, int]:
+@functools.lru_cache(maxsize=4096)
+def _grid(rows: int, columns: int, depth: int, vector: int) -> tuple[int, int, int]:
     """Into how many blocks of rows, and how many chunks in all, a product is cut; and the rows of the largest block."""
     blocks = -(-rows // TALL)
-    panels = -(-columns // (VECTORS * lanes(dtype)))
+    panels = -(-columns // (VECTORS * vector))
     groups = _pieces(min(panels, max(1, CHUNKS // blocks)), rows * columns * depth // blocks)
     return blocks, blocks * groups, -(-rows // blocks)
 
 
-def _scratch(work, chunks, rows, columns, dtype):
+def _scratch(work: Workspace, chunks: int, rows: int, columns: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
     """For each chunk a dense panel and the sums z of one panel; and zeros, as a bias of so many columns."""
     ready(dtype)
     size = VECTORS * lanes(dtype)
@@ -255,7 +258,7 @@ def dense_forward(x, W, b, activation, out=None, work=None):
     out = np.empty((x.shape[0], W.shape[1]), x.dtype) if out is None else out
     left, right, turned = (W.T, x, True) if _turned(W) else (x, W, False)
     (rows, depth), columns = left.shape, out.size // left.shape[0]
-    blocks, chunks, tallest = _grid(rows, columns, depth, x.dtype)
+    blocks, chunks, tallest = _grid(rows, columns, depth, lanes(x.dtype))
     parts = _pieces(CHUNKS, rows * depth * lanes(x.dtype)) if chunks == 1 and depth >= LONG else 1
     room, z, none = _scratch(work or Workspace(), max(chunks, parts), tallest, 0, x.dtype)
     _forward(left, right, turned, b, max(code, IDENTITY), alpha, blocks, max(chunks, parts), parts, room, z, none, out)
@@ -273,10 +276,11 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     dz = work.empty("dz", y.shape, y.dtype) if code > IDENTITY else dy
     swap = _turned(dW)
     dW = dW.T if swap else dW  # dW^T += dz^T x
-    w_blocks, w_chunks, w_rows = _grid(*dW.shape, n, x.dtype)
+    w_blocks, w_chunks, w_rows = _grid(dW.shape[0], dW.shape[1], n, lanes(x.dtype))
     left, right, turned = (dz, W.T, False) if _turned(W) else (W, dz, True)
-    blocks, chunks, rows = (1, 0, 0) if dx is None else _grid(left.shape[0], dx.size // left.shape[0], y.shape[1],
-                                                              x.dtype)
+    blocks, chunks, rows = 1, 0, 0
+    if dx is not None:
+        blocks, chunks, rows = _grid(left.shape[0], dx.size // left.shape[0], y.shape[1], lanes(x.dtype))
     room, z, none = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype)
     tall = work.empty("tall", (w_chunks + chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
     sums = work.empty("db", (y.shape[1],), np.float64)

@@ -155,7 +155,7 @@ def _tiles_float64(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
     _tiles(np.float64(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd)
 
 
-_drivers: dict[str, Any] = {}
+_drivers: dict[np.dtype, Any] = {}
 ONE_ROW = 0  # the ldd of a D whose one row stands for all
 NAMES = ("M", "N", "a", "a0", "sa", "ra", "ca", "b", "b0", "sb", "ldb", "c", "c0", "ldc", "S", "K", "d", "d0", "ldd")
 
@@ -165,11 +165,11 @@ def ready(dtype) -> None:
 
     Linking them into every kernel would compile them ten times over.
     """
-    number = np.dtype(dtype).name
-    if number not in _drivers:
-        source = {"float32": _tiles_float32, "float64": _tiles_float64}[number]
-        _drivers[number] = by_address(types.void(*[types.int64] * 15))(source)
-        llvmlite.binding.add_symbol(f"npae_product_{number}", _drivers[number].address)
+    if dtype not in _drivers:
+        dtype = np.dtype(dtype)
+        source = {"float32": _tiles_float32, "float64": _tiles_float64}[dtype.name]
+        _drivers[dtype] = by_address(types.void(*[types.int64] * 15))(source)
+        llvmlite.binding.add_symbol(f"npae_product_{dtype.name}", _drivers[dtype].address)
 
 
 @intrinsic

@@ -40,12 +40,17 @@ class Workspace:
     def __init__(self, keep: bool = False):
         self.keep = keep
         self._kept: dict[tuple[str, np.dtype], np.ndarray] = {}
+        self._views: dict[tuple[str, tuple[int, ...], np.dtype | type], np.ndarray] = {}  # those handed out before
 
     def empty(self, key: str, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """An uninitialised C-contiguous array of this shape; `key` names its purpose."""
         if not self.keep:
             return np.empty(shape, dtype)
-        size, slot = math.prod(shape), (key, np.dtype(dtype))
-        if slot not in self._kept or self._kept[slot].size < size:
-            self._kept[slot] = aligned(size, dtype)
-        return self._kept[slot][:size].reshape(shape)
+        view = self._views.get((key, shape, dtype))
+        if view is None:
+            size, slot = math.prod(shape), (key, np.dtype(dtype))
+            if slot not in self._kept or self._kept[slot].size < size:
+                self._kept[slot] = aligned(size, dtype)
+                self._views = {k: v for k, v in self._views.items() if (k[0], np.dtype(k[2])) != slot}
+            view = self._views[key, shape, dtype] = self._kept[slot][:size].reshape(shape)
+        return view

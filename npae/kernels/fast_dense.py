@@ -14,11 +14,12 @@ import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import ONE_ROW, VECTOR_BYTES, VECTORS, lanes, product, ready, turn
+from npae.kernels.fast_tile import ONE_ROW, ROWS, VECTOR_BYTES, VECTORS, lanes, product, ready, turn
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
 DEPTH = 192  # rows of a panel laid out at a time: 24 KB, half of a first cache
+FEW = 2 * ROWS  # rows of the left matrix that need no panel
 TALL = 256  # rows of the left matrix that a chunk takes on, where there are so many
 LONG = 1024  # a sum of at least this length is cut into parts where there is nothing else to cut
 SLOPE = 8  # multiply-adds that a number's way through the memory is worth
@@ -49,15 +50,24 @@ def panel_width(n, room):
 
 @inner
 def panel(a, a0, ra, ca, M, B, turned, k0, k1, j0, n, room, c, c0, ldc, d, d0, ldd):
-    """C (M, width) = D + A[:, k0:k1] B[k0:k1, j0:j0 + n], with A[i, k] = a[a0 + i ra + k ca]; B^T with `turned`."""
-    width = panel_width(n, room)
+    """C (M, width) = D + A[:, k0:k1] B[k0:k1, j0:j0 + n], with A[i, k] = a[a0 + i ra + k ca]; B^T with `turned`.
+
+    For few rows it does not pay to lay B out: each number of it is used but once or twice.
+    """
+    width, ldb = panel_width(n, room), B.shape[1]
+    in_place = M <= FEW and n == width and not turned
     for k in range(k0, k1, DEPTH):
-        end = min(k1, k + DEPTH)
-        pack(B, turned, k, end, j0, n, width, room)
-        if k == k0:
-            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, end - k, d, d0, ldd)
+        K = min(k1, k + DEPTH) - k
+        if not in_place:
+            pack(B, turned, k, k + K, j0, n, width, room)
+        if in_place and k == k0:
+            product(M, width, a, a0 + k * ca, 0, ra, ca, B, k * ldb + j0, 0, ldb, c, c0, ldc, 1, K, d, d0, ldd)
+        elif in_place:
+            product(M, width, a, a0 + k * ca, 0, ra, ca, B, k * ldb + j0, 0, ldb, c, c0, ldc, 1, K, c, c0, ldc)
+        elif k == k0:
+            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, K, d, d0, ldd)
         else:
-            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, end - k, c, c0, ldc)
+            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, K, c, c0, ldc)
 
 
 @inner
@@ -72,7 +82,7 @@ def settle(z, rows, width, n, b, y, r0, j0):
 @inner
 def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0):
     """y[j0:, r0:] = f(z^T + b) for z (rows, width) of n true columns."""
-    for r in range(rows):
+    for r in range(rows if b.size > 0 else 0):
         row, bias = z[r * width:(r + 1) * width], b[r0 + r]
         for j in range(width):
             row[j] += bias
@@ -92,19 +102,20 @@ def part_of_grid(k, blocks, chunks, rows, columns, size):
 def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room, z, none, y):
     """A chunk of y = f(left right + b); with `turned` of y = f((left right^T)^T + b)."""
     K, columns, size = left.shape[1], right.shape[0] if turned else right.shape[1], room.size // DEPTH
+    start = b if b.size > 0 else none
     r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, left.shape[0], columns, size)
     rows = r1 - r0
     for j in range(j0, j1, size):
         n = min(size, j1 - j)
         width = panel_width(n, room)
         if n == width and not turned:
-            panel(left, r0 * K, K, 1, rows, right, False, 0, K, j, n, room, y, r0 * columns + j, columns, b, j, ONE_ROW)
+            panel(left, r0 * K, K, 1, rows, right, False, 0, K, j, n, room, y, r0 * columns + j, columns, start, j, ONE_ROW)
         else:
             panel(left, r0 * K, K, 1, rows, right, turned, 0, K, j, n, room, z, 0, width, none, 0, ONE_ROW)
             if turned:
                 settle_turned(z, rows, width, n, b, code, alpha, y, r0, j)
             else:
-                settle(z, rows, width, n, b, y, r0, j)
+                settle(z, rows, width, n, start, y, r0, j)
     if not turned:
         for r in range(r0, r1):
             apply(y[r, j0:j1], code, alpha)
@@ -193,7 +204,7 @@ def _slope_part(k, chunks, y, dy, code, alpha, dz):
 def _backward_chunk(k, x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
                     z, none, dx):
     if k >= w_chunks:
-        product_chunk(k - w_chunks, left, right, turned, none, IDENTITY, 0.0, blocks, chunks, room[k], z[k], none, dx)
+        product_chunk(k - w_chunks, left, right, turned, none[:0], IDENTITY, 0.0, blocks, chunks, room[k], z[k], none, dx)
         return
     a, c = (dz, x) if swap else (x, dz)
     r0, r1, j0, j1 = part_of_grid(k, w_blocks, w_chunks, a.shape[1], c.shape[1], room.shape[1] // DEPTH)

@@ -18,7 +18,7 @@ import numpy as np
 
 from npae.lab.planting import file_source
 
-FILES = ("fast_activation", "fast_conv", "fast_dense", "fast_pool", "fast_training")
+FILES = ("fast_activation", "fast_conv", "fast_dense", "fast_picture", "fast_pool", "fast_training")
 
 
 @dataclass
@@ -116,18 +116,24 @@ def _launch(body: Callable[..., None], tasks: int, args: tuple[Any, ...]) -> Non
 
 
 def _product(M: int, N: int, a: Any, a0: int, sa: int, ra: int, ca: int, b: Any, b0: int, sb: int, ldb: int, c: Any,
-             c0: int, ldc: int, S: int, K: int, add: int) -> None:
-    """C[i, j] (+)= sum_{s<S} sum_{k<K} A[a0 + s sa + i ra + k ca] B[b0 + s sb + k ldb + j], as in fast_tile."""
+             c0: int, ldc: int, S: int, K: int, d: Any, d0: int, ldd: int) -> None:
+    """C[i, j] = D[i, j] + sum_{s<S} sum_{k<K} A[a0 + s sa + i ra + k ca] B[b0 + s sb + k ldb + j], as in fast_tile."""
     i, s, k, j = np.ix_(range(M), range(S), range(K), range(N))
     at_a, at_b = (a0 + s * sa + i * ra + k * ca)[..., 0], (b0 + s * sb + k * ldb + j)[0]
     for at, array in ((at_a, a), (at_b, b)):
         WATCH[-1].below += int((at < 0).sum())
         WATCH[-1].beyond += int((at >= array.size).sum())
     sums = np.einsum("isk,skj->ij", np.asarray(a).reshape(-1)[at_a], np.asarray(b).reshape(-1)[at_b])
-    flat = c.reshape(-1)
+    flat, begin = c.reshape(-1), np.asarray(d).reshape(-1)
     for row in range(M):
-        place = slice(c0 + row * ldc, c0 + row * ldc + N)
-        flat[place] = sums[row] + (np.asarray(flat[place]) if add else 0)
+        flat[c0 + row * ldc:c0 + row * ldc + N] = sums[row] + begin[d0 + row * ldd:d0 + row * ldd + N]
+
+
+def _turn(a: Any, a0: int, lda: int, rows: int, columns: int, b: Any, b0: int, ldb: int) -> None:
+    """B[j, i] = A[i, j], with A[i, j] = a[a0 + i lda + j] and B[j, i] = b[b0 + j ldb + i], as in fast_tile."""
+    for i in range(rows):
+        for j in range(columns):
+            b.reshape(-1)[b0 + j * ldb + i] = a.reshape(-1)[a0 + i * lda + j]
 
 
 def interpreted() -> Any:
@@ -139,7 +145,8 @@ def interpreted() -> Any:
     return SimpleNamespace(**{name: rooms[getattr(doors, name).__module__][name] for name in doors.__all__})
 
 
-INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "Workspace": _Workspace,
+INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "turn": _turn,
+                           "Workspace": _Workspace,
                            "ready": lambda dtype: None}
 
 

@@ -70,7 +70,7 @@ class VAE(Model):
         low, high = (logvar.dtype.type(end) for end in LOGVAR_RANGE)
         inside = (logvar > high).astype(np.int8) - (logvar < low).astype(np.int8)
         self.clamped = inside if self.held is None else self.held
-        return mu, np.choose(self.clamped + 1, [low, logvar, high])
+        return mu, np.where(self.clamped < 0, low, np.where(self.clamped > 0, high, logvar))
 
     def encode_stats(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """mu and logvar of q(z|x).

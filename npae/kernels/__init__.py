@@ -19,7 +19,7 @@ __all__ = ["Workspace", "resolve", "set_threads"]
 def resolve(kernels: ModuleType | None = None) -> ModuleType:
     """The module to compute with: the one that is given, else `fast`, which is imported (with Numba) on first use.
 
-    Where `fast` cannot run (no compiler, no threads), it is `reference`, and the first call says so in a RuntimeWarning.
+    Where `fast` cannot run (no compiler, no threads) it is `reference`, and the first call says so in a RuntimeWarning.
     """
     return _best() if kernels is None else kernels
 

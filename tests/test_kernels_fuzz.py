@@ -176,7 +176,7 @@ def pools_agree(data):
     dy = c.normal(n, *g.output_size, channels)
     out, winner = (c.nothing(*dy.shape), np.full(dy.shape, -1, np.int32)) if draw(st.booleans()) else (None, None)
     (y, won), (want, first) = fast.max_pool2d(x, g, out, winner), reference.max_pool2d(x, g)
-    assert np.array_equal(y, want) and np.array_equal(won, first) and (out is None or y is out and won is winner)
+    assert np.array_equal(y, want) and np.array_equal(won, first) and (out is None or (y is out and won is winner))
     area, dx = math.prod(g.kernel_size), draw(st.sampled_from([None, c.nothing(*x.shape)]))
     for name, arrays in (("max_pool2d_input_grad", (dy, won)), ("avg_pool2d_input_grad", (dy,)), ("avg_pool2d", (x,))):
         wide = [double(a)[0] if a.dtype.kind == "f" else a for a in arrays]

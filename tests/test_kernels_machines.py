@@ -60,8 +60,11 @@ for name in ("conv-ae", "conv-vae", "mlp-vae", "tied-ae", "bernoulli-vae"):
     model.backward()
     recipe.optimizer(settings).step(model.theta, model.grad)
     print(name, loss, float(np.abs(model.grad).sum(dtype=float)), float(np.abs(model.theta).sum(dtype=float)))
-for words in (["list"], ["gradcheck", "Dense"], ["eval", sys.argv[1]]) if len(sys.argv) > 1 else ():
-    assert cli.main(words) == 0, words
+if sys.argv[1:]:
+    from npae.lab.zoo.__main__ import main as zoo
+    for words in (["list"], ["gradcheck", "Dense"], ["eval", sys.argv[1]]):
+        assert cli.main(words) == 0, words
+    assert zoo(["fast_dense"]) == 2
 """
 
 
@@ -70,6 +73,7 @@ def test_without_the_compiler_everything_works_on_the_textbook_with_one_warning(
     fast_ones = start("-c", EVERYTHING.replace("1000", "1").replace(".resolve() is reference", ".resolve()"))
     (out, err), (expected, quiet) = said(without), said(fast_ones)
     assert err.count(THE_WARNING + "NUMBA_DISABLE_JIT is set: unset it") == 1 == err.count("Warning"), err
+    assert "bugs are in compiled kernels, which cannot run here: name another room" in err
     assert "Warning" not in quiet
     numbers, wanted = ([line.split() for line in text.splitlines()[:5]] for text in (out, expected))
     for (name, *got), (other, *want) in zip(numbers, wanted, strict=True):

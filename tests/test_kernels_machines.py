@@ -16,7 +16,8 @@ from npae import kernels, runs
 from npae.kernels import fast, fast_tile, reference
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNEL_TESTS = ("test_kernels.py", "test_kernels_fuzz.py", "test_kernels_ulps.py", "test_kernels_training.py")
+KERNEL_TESTS = ("test_kernels.py", "test_kernels_fuzz.py", "test_kernels_ulps.py", "test_kernels_nan.py",
+                "test_kernels_training.py")
 THE_WARNING = "RuntimeWarning: npae computes with its textbook kernels, many times slower than the fast ones, since "
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from npae import store
 from npae.figures.files import save
 from npae.figures.zoo import zoo_matrix
+from npae.kernels import reference, resolve
 from npae.lab import zoo
 from npae.lab.zoo import matrix
 from npae.lab.zoo.trial import PARTS
@@ -36,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     bugs, trials, start = zoo.bugs(args.room), [], time.perf_counter()
+    compiled = sum(any(".kernels.fast" in edit.where for edit in bug.edits) for bug in bugs)
+    if compiled and resolve() is reference:
+        raise ValueError(f"{compiled} of these {len(bugs)} bugs are in compiled kernels, which cannot run here: name "
+                         "another room, or mend what the warning tells")
     for t in matrix.run(bugs, args.jobs):
         trials.append(t)
         if sys.stderr.isatty() or len(trials) % 50 == 0:

@@ -277,7 +277,11 @@ def _left(seconds: float) -> str:
 
 
 def compiled_before() -> bool:
-    """Whether Numba's cache holds kernels of npae already."""
+    """Whether Numba's cache holds kernels of npae already, or nothing is to be compiled here at all."""
+    from npae.kernels import reference, resolve
+
+    if resolve() is reference:
+        return True
     from npae.kernels import fast_conv
 
     folder = Path(fast_conv._conv_forward.stats.cache_path or "")

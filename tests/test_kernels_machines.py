@@ -81,7 +81,8 @@ def test_without_the_compiler_commands_work(tmp_path):
     """On a run that the fast kernels have trained."""
     folder = tmp_path / "ae"
     runs.run("ae", out=str(folder), given={"epochs": "1", "pictures": "200"})
-    for words, last in ((["eval", folder], "pictures"), (["figures", folder], ".png"),
+    train = ["train", "ae", "--epochs", "1", "--set", "pictures=200", "--out", tmp_path / "another"]
+    for words, last in ((train, "The pictures are in "), (["eval", folder], "pictures"), (["figures", folder], ".png"),
                         (["gradcheck", "Dense"], "every gradient is right")):
         out, err = said(start("-m", "npae", *words, NUMBA_DISABLE_JIT="1"))
         warns_once(err)

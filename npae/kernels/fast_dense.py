@@ -109,7 +109,8 @@ def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room, 
         n = min(size, j1 - j)
         width = panel_width(n, room)
         if n == width and not turned:
-            panel(left, r0 * K, K, 1, rows, right, False, 0, K, j, n, room, y, r0 * columns + j, columns, start, j, ONE_ROW)
+            at = r0 * columns + j
+            panel(left, r0 * K, K, 1, rows, right, False, 0, K, j, n, room, y, at, columns, start, j, ONE_ROW)
         else:
             panel(left, r0 * K, K, 1, rows, right, turned, 0, K, j, n, room, z, 0, width, none, 0, ONE_ROW)
             if turned:
@@ -204,7 +205,8 @@ def _slope_part(k, chunks, y, dy, code, alpha, dz):
 def _backward_chunk(k, x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
                     z, none, dx):
     if k >= w_chunks:
-        product_chunk(k - w_chunks, left, right, turned, none[:0], IDENTITY, 0.0, blocks, chunks, room[k], z[k], none, dx)
+        product_chunk(k - w_chunks, left, right, turned, none[:0], IDENTITY, 0.0, blocks, chunks, room[k], z[k], none,
+                      dx)
         return
     a, c = (dz, x) if swap else (x, dz)
     r0, r1, j0, j1 = part_of_grid(k, w_blocks, w_chunks, a.shape[1], c.shape[1], room.shape[1] // DEPTH)

@@ -81,7 +81,7 @@ def _typed_tanh(x):
     def tanh32(x):
         a = abs(x)
         w = x * x
-        small = x + x * (w * (p0 + w * (p1 + w * (p2 + w * (p3 + w * (p4 + w * p5))))))
+        small = x * (one + w * (p0 + w * (p1 + w * (p2 + w * (p3 + w * (p4 + w * p5))))))
         z = exp_minus(two * a)
         large = (one - z) / (one + z)
         return small if a < middle else (-large if x < zero else large)

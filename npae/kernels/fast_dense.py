@@ -18,7 +18,7 @@ from npae.kernels.fast_tile import ONE_ROW, ROWS, VECTOR_BYTES, VECTORS, lanes, 
 from npae.kernels.workspace import Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
-DEPTH = 192  # rows of a panel laid out at a time: 24 KB, half of a first cache
+DEPTH = 224  # at most so many rows of a panel are laid out at a time: 28 KB, three fifths of a first cache
 FEW = 2 * ROWS  # rows of the left matrix that need no panel
 TALL = 256  # rows of the left matrix that a chunk takes on, where there are so many
 LONG = 1024  # a sum of at least this length is cut into parts where there is nothing else to cut
@@ -56,8 +56,10 @@ def panel(a, a0, ra, ca, M, B, turned, k0, k1, j0, n, room, c, c0, ldc, d, d0, l
     """
     width, ldb = panel_width(n, room), B.shape[1]
     in_place = M <= FEW and n == width and not turned
-    for k in range(k0, k1, DEPTH):
-        K = min(k1, k + DEPTH) - k
+    parts = (k1 - k0 + DEPTH - 1) // DEPTH
+    for part in range(parts):
+        k, end = share(part, parts, k1 - k0)
+        k, K = k0 + k, end - k
         if not in_place:
             pack(B, turned, k, k + K, j0, n, width, room)
         if in_place and k == k0:
@@ -136,8 +138,9 @@ def weight_grad_chunk(x, dz, r0, r1, j0, j1, room, tall, z, none, dW):
     """Rows and columns of dW += x^T dz; where there are more than DEPTH pictures, columns of x are laid out too."""
     N, ldx, columns, size = x.shape[0], x.shape[1], dz.shape[1], room.size // DEPTH
     rows, left, at, ca = r1 - r0, x.reshape(-1), r0, ldx
-    for n0 in range(0, N, DEPTH):
-        n1 = min(N, n0 + DEPTH)
+    parts = (N + DEPTH - 1) // DEPTH
+    for part in range(parts):
+        n0, n1 = share(part, parts, N)
         if tall.size > 0:
             pack(x, False, n0, n1, r0, rows, rows, tall)
             left, at, ca = tall, -n0 * rows, rows

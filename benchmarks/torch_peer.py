@@ -195,17 +195,17 @@ def relative(found: Sequence[Tensor | None], wanted: Sequence[np.ndarray]) -> fl
 
 
 def main() -> None:
-    """Verify, warm up, serve."""
+    """Verify, or warm up and serve."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
     parser.add_argument("handover", type=Path)
     parser.add_argument("--mode", choices=MODES, default="eager")
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--unverified", action="store_true", help="step at once: verifying takes memory")
+    parser.add_argument("--verify", action="store_true", help="say how far this is from npae, in place of being timed")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
     peer = Peer(chosen.handover, chosen.mode)
-    serve(peer.step, {"torch": torch.__version__, **({} if chosen.unverified else {"errors": peer.errors()})})
+    serve(peer.step, {"torch": torch.__version__, **({"errors": peer.errors()} if chosen.verify else {})})
 
 
 if __name__ == "__main__":

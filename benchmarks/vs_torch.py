@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,10 +48,12 @@ def side_by_side(recipe: str, threads: int, peers: Mapping[str, Sequence[str]], 
         errors, refused = {}, {}
         for name, command in peers.items():
             try:
-                worker = stack.enter_context(Worker([*command, str(handover), "--threads", str(threads)], threads))
-                errors[name] = worst(worker.ready["errors"])
+                command = [*command, str(handover), "--threads", str(threads)]
+                with Worker([*command, "--verify"], threads) as verifier:  # in a process of its own: see the README
+                    errors[name] = worst(verifier.ready["errors"])
                 if objection := disagreement(errors[name]):
                     raise WorkerError(f"{name} does not compute what npae computes: {objection}")
+                worker = stack.enter_context(Worker(command, threads))
             except WorkerError as error:
                 refused[name] = str(error)
                 print(f"  !! {recipe}, {name}: NOT TIMED. {error}", file=sys.stderr, flush=True)
@@ -87,7 +90,8 @@ def measure(torch_python: str = sys.executable, jax_python: str = sys.executable
     peers = {name: found for name, found in (("torch", torch), ("jax", jax)) if found}
     made = {**versions("numpy", "numba", "npae"), **peers}
     result: Result = {"benchmark": "vs_torch", "machine": machine(), "versions": made, "rounds": rounds,
-                      "busy": warning, "threads": {}}
+                      "busy": warning, "allocator": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
+                      "threads": {}}
     if not torch:
         print(f"PyTorch is not installed for {torch_python}: npae's own times alone follow. "
               "(`pip install torch` there, or name a Python that has it with --torch-python.)\n", flush=True)

@@ -8,6 +8,8 @@ few channels that all taps of a pixel fit into one vector (a head with one chann
 """
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of
@@ -202,6 +204,27 @@ def _fit(x, W, b, size, axis, g):
                          f"dtype, in C order, and fit together and to {g}")
 
 
+@functools.lru_cache(maxsize=4096)
+def _padded(g):
+    """Rows and columns of a picture with zeros around it."""
+    return g.padded_size
+
+
+@functools.lru_cache(maxsize=4096)
+def _margin(g):
+    """Rows and columns of dy with room in front and behind for every tap of `spread`."""
+    return tuple(max(o, (n - 1 + p) // s + 1) + (k - 1) // s for n, k, s, p, o in zip(*g, strict=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def _twin(g):
+    """The transposed convolution that a convolution of stride 1 is as well; None where there is none."""
+    front = [k - 1 - p for k, p in zip(g.kernel_size, g.padding, strict=True)]
+    if g.stride != (1, 1) or min(front) < 0:
+        return None
+    return Geometry(g.output_size, g.kernel_size, g.stride, (front[0], front[1]), g.input_size)
+
+
 class _Scratch:
     """Arrays for each chunk of a batch of n pictures, from the workspace."""
 
@@ -246,12 +269,6 @@ class _Scratch:
         taps[:, :columns], taps[:, columns:] = W.reshape(columns, -1).T, 0
         return taps
 
-    def margin(self, g, channels, key):
-        """dy with room in front and behind for every tap of `spread`."""
-        sides = (max(o, (n - 1 + p) // s + 1) + (k - 1) // s
-                 for n, k, s, p, o in zip(*g, strict=True))
-        return self.empty(key, *sides, channels)
-
     def partials(self, rows, wide, channels):
         """The weight gradient of each chunk, and its bias gradient in double precision."""
         return self.empty("dW", rows, wide), self.empty("db", channels, dtype=np.float64)
@@ -268,11 +285,9 @@ def _narrow(W, channels):
 
 def _as_transposed(W, g):
     """A narrow convolution of stride 1 as the transposed one with its kernel turned round; else no geometry."""
-    front = [k - 1 - p for k, p in zip(g.kernel_size, g.padding, strict=True)]
-    if g.stride != (1, 1) or min(front) < 0 or not _narrow(W, W.shape[3]):
+    if not _narrow(W, W.shape[3]) or _twin(g) is None:
         return W, None
-    turned = np.ascontiguousarray(W[::-1, ::-1].transpose(0, 1, 3, 2))
-    return turned, Geometry(g.output_size, g.kernel_size, g.stride, (front[0], front[1]), g.input_size)
+    return np.ascontiguousarray(W[::-1, ::-1].transpose(0, 1, 3, 2)), _twin(g)
 
 
 def conv2d_forward(x, W, b, g, activation, out=None, work=None):
@@ -286,7 +301,7 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     s = _Scratch(x.shape[0], x.dtype, work)
     wide = s.wide_weights(W)
     _conv_forward(s.chunks, x, wide, s.wide_bias(b), g, max(code, IDENTITY), alpha,
-                  s.empty("xp", *g.padded_size, x.shape[3]), s.empty("z", g.output_size[1] * wide.shape[1]), out)
+                  s.empty("xp", *_padded(g), x.shape[3]), s.empty("z", g.output_size[1] * wide.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -308,8 +323,8 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
     dW_k, db_k = s.partials(W[..., 0].size, widened(o, x.dtype), o)
     dzw = s.widening("dzw", g.output_size[0] * g.output_size[1], o, dW_k.shape[2])
     z = s.empty("dx row", max(g.input_size[1] * phases.shape[1], dW_k.shape[2]))
-    scratch = (s.zeros(c, o), np.ones(1, x.dtype), s.empty("xp", *g.padded_size, c), s.margin(g, o, "dzp"), dzw, z,
-               dW_k, db_k)
+    scratch = (s.zeros(c, o), np.ones(1, x.dtype), s.empty("xp", *_padded(g), c), s.empty("dzp", *_margin(g), o), dzw,
+               z, dW_k, db_k)
     _conv_backward(s.chunks, x, W, phases, starts, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
                    dW.reshape(-1, o), db)
     return dx
@@ -328,7 +343,7 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
         b, sums = s.wide_bias(b), g.input_size[1]
     none = s.zeros(weights.shape[1])
     _transpose_forward(s.chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, none,
-                       s.margin(g, x.shape[3], "xp"), s.empty("z", 2 * sums * weights.shape[1]), out)
+                       s.empty("xp", *_margin(g), x.shape[3]), s.empty("z", 2 * sums * weights.shape[1]), out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -344,7 +359,7 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     dW_k, db_k = s.partials(wide.shape[0], wide.shape[1], c)
     xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide.shape[1])
     z = s.empty("dx row", max(g.output_size[1] * wide.shape[1], c))
-    scratch = s.zeros(c, o), np.ones(1, x.dtype), s.empty("dzp", *g.padded_size, c), xw, z, dW_k, db_k
+    scratch = s.zeros(c, o), np.ones(1, x.dtype), s.empty("dzp", *_padded(g), c), xw, z, dW_k, db_k
     _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
                         dW.reshape(-1, o), db)
     return dx

@@ -207,17 +207,23 @@ class UpsampleConv2d(Conv2d):
         return Geometry((2 * h, 2 * w), (kh + 1, kw + 1), (2, 2), (kh // 2, kw // 2), (h, w))
 
     def _four_shifts(self, V: np.ndarray) -> list[np.ndarray]:
-        """The four (kh, kw) windows of V, each turned and transposed into the layout of W: views, not copies."""
+        """The four (kh, kw) windows of V: views, not copies."""
         kh, kw = self.kernel_size
-        windows = (V[i:i + kh, j:j + kw] for i in (0, 1) for j in (0, 1))
-        return [window.transpose(0, 1, 3, 2)[::-1, ::-1] for window in windows]
+        return [V[i:i + kh, j:j + kw] for i in (0, 1) for j in (0, 1)]
+
+    def _turned(self, V: np.ndarray, key: str) -> np.ndarray:
+        """V with its taps in the opposite order and its two channel axes changed: between W's layout and V's."""
+        turned = self.work.empty(key, (*V.shape[:2], V.shape[3], V.shape[2]), V.dtype)
+        turned[...] = V.transpose(0, 1, 3, 2)[::-1, ::-1]
+        return turned
 
     def _folded(self) -> np.ndarray:
         kh, kw = self.kernel_size
-        V = np.zeros((kh + 1, kw + 1, self.out_channels, self.in_channels), self.W.value.dtype)
+        V = self.work.empty("sums", (kh + 1, kw + 1, self.in_channels, self.out_channels), self.W.value.dtype)
+        V[...] = 0
         for shift in self._four_shifts(V):
             shift += self.W.value
-        return V
+        return self._turned(V, "V")
 
     def _apply(self, x, activation, y):
         g = self.geometry(x.shape[1:3])
@@ -225,9 +231,10 @@ class UpsampleConv2d(Conv2d):
 
     def _gradients(self, x, y, dy, dx):
         g, V = self.geometry(x.shape[1:3]), self._folded()
-        dV = np.zeros_like(V)
+        dV = self.work.empty("dV", V.shape, V.dtype)
+        dV[...] = 0
         self.kernels.conv2d_transpose_backward(x, V, y, dy, g, self.activation, dV, self.b.grad, dx, self.work)
-        for shift in self._four_shifts(dV):
+        for shift in self._four_shifts(self._turned(dV, "sums")):
             self.W.grad += shift
 
     def output_shape(self, input_shape: Shape) -> Shape:

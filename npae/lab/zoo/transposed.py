@@ -63,13 +63,13 @@ TRANSPOSED = (
 FOLDED, EVEN = "UpsampleConv2d(2, 3, 3)", "UpsampleConv2d(3, 2, (2, 3))"
 UPSAMPLED = (
     _bug("kernel_not_turned_consistent", "W is folded as it is, though a transposed convolution turns it.", FOLDED,
-         "R", ("y", "kernel turned by 180°"), Edit(f"{UPSAMPLE}._four_shifts", "[::-1, ::-1]", "")),
+         "R", ("y", "kernel turned by 180°"), Edit(f"{UPSAMPLE}._turned", "[::-1, ::-1]", "")),
     _bug("half_of_the_shifts_consistent", "Neighbouring taps are added along the rows alone.", FOLDED, "R", (),
          Edit(f"{UPSAMPLE}._four_shifts", "for j in (0, 1)", "for j in (0,)")),
     _bug("one_row_off_consistent", "An even kernel is anchored one row off.", EVEN, "R", ("y", "is shifted by"),
          Edit(f"{UPSAMPLE}.geometry", "(kh // 2, kw // 2)", "((kh - 1) // 2, (kw - 1) // 2)")),
     _bug("dW_of_one_shift", "Of the four shifts of dV only the first reaches dW.", FOLDED, "GA", (),
-         Edit(f"{UPSAMPLE}._gradients", "self._four_shifts(dV):", "self._four_shifts(dV)[:1]:")),
+         Edit(f"{UPSAMPLE}._gradients", 'self._turned(dV, "sums")):', 'self._turned(dV, "sums"))[:1]:')),
     _bug("dW_overwritten_by_each_shift", "Each of the four shifts overwrites dW.", FOLDED, "GA",
          ("= stands where += belongs",), Edit(f"{UPSAMPLE}._gradients", "self.W.grad += shift",
                                               "self.W.grad[...] = shift")),

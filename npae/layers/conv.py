@@ -57,6 +57,7 @@ class Conv2d(Affine):
         self.kernel_size, self.stride = pair(kernel_size, f"{what}: kernel_size"), pair(stride, f"{what}: stride")
         check_padding(padding, what)
         self.padding = padding if isinstance(padding, str) else int(padding)
+        self._geometries: dict[Shape, Geometry] = {}
         self.in_channels = in_channels = whole(in_channels, f"{what}: in_channels")
         self.out_channels = out_channels = whole(out_channels, f"{what}: out_channels")
         ends, area = (in_channels, out_channels), self.kernel_size[0] * self.kernel_size[1]
@@ -71,19 +72,26 @@ class Conv2d(Affine):
         """Where the windows lie on pictures of this (H, W)."""
         return window_geometry(size, self.kernel_size, self.stride, self.padding, str(self))
 
+    def geometry_at(self, size: Shape) -> Geometry:
+        """`geometry`, worked out once for each size: a step asks for it three times."""
+        size = tuple(size)
+        if size not in self._geometries:
+            self._geometries[size] = self.geometry(size)
+        return self._geometries[size]
+
     def _apply(self, x, activation, y):
-        g = self.geometry(x.shape[1:3])
+        g = self.geometry_at(x.shape[1:3])
         self.kernels.conv2d_forward(x, self.W.value, self.b.value, g, activation, y, self.work)
 
     def _gradients(self, x, y, dy, dx):
-        g = self.geometry(x.shape[1:3])
+        g = self.geometry_at(x.shape[1:3])
         self.kernels.conv2d_backward(x, self.W.value, y, dy, g, self.activation, self.W.grad, self.b.grad,
                                      dx, self.work)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', out)"""
         self._check_channels(input_shape)
-        return (*self.geometry(input_shape[:2]).output_size, self.out_channels)
+        return (*self.geometry_at(input_shape[:2]).output_size, self.out_channels)
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Each output pixel meets all of W."""
@@ -118,18 +126,18 @@ class ConvTranspose2d(Conv2d):
         return transposed_geometry(size, self.kernel_size, self.stride, self.padding, str(self))
 
     def _apply(self, x, activation, y):
-        g = self.geometry(x.shape[1:3])
+        g = self.geometry_at(x.shape[1:3])
         self.kernels.conv2d_transpose_forward(x, self.W.value, self.b.value, g, activation, y, self.work)
 
     def _gradients(self, x, y, dy, dx):
-        g = self.geometry(x.shape[1:3])
+        g = self.geometry_at(x.shape[1:3])
         self.kernels.conv2d_transpose_backward(x, self.W.value, y, dy, g, self.activation, self.W.grad, self.b.grad,
                                                dx, self.work)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', out)"""
         self._check_channels(input_shape)
-        return (*self.geometry(input_shape[:2]).input_size, self.out_channels)
+        return (*self.geometry_at(input_shape[:2]).input_size, self.out_channels)
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Each input pixel meets all of W."""
@@ -151,11 +159,13 @@ class TiedConvTranspose2d(Tied, Affine):
         b = Param("b", np.zeros(partner.in_channels, partner.W.value.dtype))
         super().__init__(partner.W, b, activation, partner._kernels)
         self.partner = partner
+        self._geometries: dict[Shape, Geometry] = {}
 
     def _expects(self):
         return self.partner.out_channels, "input channels"
 
     geometry: Any = ConvTranspose2d.geometry
+    geometry_at: Any = ConvTranspose2d.geometry_at
     _apply: Any = ConvTranspose2d._apply
     _gradients: Any = ConvTranspose2d._gradients
     multiply_adds: Any = ConvTranspose2d.multiply_adds
@@ -178,7 +188,7 @@ class TiedConvTranspose2d(Tied, Affine):
     def output_shape(self, input_shape: Shape) -> Shape:
         """(H', W', in of the partner)"""
         self._check_channels(input_shape)
-        return (*self.geometry(input_shape[:2]).input_size, self.partner.in_channels)
+        return (*self.geometry_at(input_shape[:2]).input_size, self.partner.in_channels)
 
 
 class UpsampleConv2d(Conv2d):
@@ -226,11 +236,11 @@ class UpsampleConv2d(Conv2d):
         return self._turned(V, "V")
 
     def _apply(self, x, activation, y):
-        g = self.geometry(x.shape[1:3])
+        g = self.geometry_at(x.shape[1:3])
         self.kernels.conv2d_transpose_forward(x, self._folded(), self.b.value, g, activation, y, self.work)
 
     def _gradients(self, x, y, dy, dx):
-        g, V = self.geometry(x.shape[1:3]), self._folded()
+        g, V = self.geometry_at(x.shape[1:3]), self._folded()
         dV = self.work.empty("dV", V.shape, V.dtype)
         dV[...] = 0
         self.kernels.conv2d_transpose_backward(x, V, y, dy, g, self.activation, dV, self.b.grad, dx, self.work)

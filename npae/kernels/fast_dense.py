@@ -14,13 +14,14 @@ import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import ONE_ROW, ROWS, VECTOR_BYTES, VECTORS, lanes, product, ready, turn
-from npae.kernels.workspace import Workspace
+from npae.kernels.fast_tile import ONE_ROW, ROWS, VECTOR_BYTES, VECTORS, lanes, prefetch, product, ready, turn
+from npae.kernels.workspace import CACHE_LINE, Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
 DEPTH = 224  # at most so many rows of a panel are laid out at a time: 28 KB, three fifths of a first cache
 FEW = 2 * ROWS  # rows of the left matrix that need no panel
 TALL = 256  # rows of the left matrix that a chunk takes on, where there are so many
+AHEAD = 16  # rows of a panel that are on their way from the memory at a time
 LONG = 1024  # a sum of at least this length is cut into parts where there is nothing else to cut
 SLOPE = 8  # multiply-adds that a number's way through the memory is worth
 GRAIN = 1 << 18  # multiply-adds that a chunk is worth: fewer are done before another thread has begun
@@ -32,7 +33,10 @@ def pack(B, turned, k0, k1, j0, n, width, room):
     if turned:
         turn(B, j0 * B.shape[1] + k0, B.shape[1], n, k1 - k0, room, 0, width)
     else:
+        line = CACHE_LINE // B.itemsize
         for k in range(k0, k1):
+            for j in range(j0, j0 + n, line):  # rows lie too far apart for the processor to guess the next one
+                prefetch(B, (k + AHEAD) * B.shape[1] + j)
             row, dense = B[k, j0:j0 + n], room[(k - k0) * width:]
             for j in range(n):
                 dense[j] = row[j]
@@ -95,8 +99,9 @@ def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0):
 @inner
 def part_of_grid(k, blocks, chunks, rows, columns, size):
     """Chunk k of a grid: the rows r0 ... r1, and the columns j0 ... j1 in whole panels of `size`."""
-    r0, r1 = share(k % blocks, blocks, rows)
-    p0, p1 = share(k // blocks, chunks // blocks, (columns + size - 1) // size)
+    groups = chunks // blocks
+    r0, r1 = share(k // groups, blocks, rows)
+    p0, p1 = share(k % groups, groups, (columns + size - 1) // size)
     return r0, r1, p0 * size, min(columns, p1 * size)
 
 

@@ -206,6 +206,23 @@ def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, d
 
 
 @intrinsic
+def prefetch(typing, a, i):
+    """Ask for the cache line of number i of a contiguous array; it may lie beyond the end, where nothing happens."""
+    size = a.dtype.bitwidth // 8
+
+    def generate(context, build, signature, args):
+        word, code, byte = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
+        data = build.ptrtoint(context.make_array(signature.args[0])(context, build, args[0]).data, word)
+        place = build.inttoptr(build.add(data, build.mul(args[1], word(size))), byte)
+        fetch = cgutils.get_or_insert_function(build.module, ir.FunctionType(ir.VoidType(), [byte, code, code, code]),
+                                               "llvm.prefetch.p0")
+        build.call(fetch, [place, code(0), code(3), code(1)])  # to be read, into the first cache, data
+        return context.get_dummy_value()
+
+    return types.void(a, types.int64), generate
+
+
+@intrinsic
 def _turn_block(typing, a, a0, lda, b, b0, ldb):
     """B = A^T for one square of `lanes` x `lanes` numbers: as many perfect shuffles as it takes to turn it.
 

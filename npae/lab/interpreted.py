@@ -146,7 +146,7 @@ def interpreted() -> Any:
 
 
 INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "turn": _turn,
-                           "Workspace": _Workspace,
+                           "prefetch": lambda a, i: None, "Workspace": _Workspace,
                            "ready": lambda dtype: None}
 
 

@@ -44,8 +44,6 @@ fast_activation and its fast_math, fast_pool, fast_training.
 # ruff: noqa: F401  (what is imported here is what this module is for; its door plates are those of reference)
 from __future__ import annotations
 
-from pathlib import Path
-
 from npae.kernels.fast_activation import activate, activate_input_grad
 from npae.kernels.fast_conv import (
     conv2d,
@@ -77,20 +75,3 @@ from npae.kernels.fast_training import (
     sum_of_squares,
 )
 from npae.kernels.reference import __all__ as __all__
-
-
-def _one_thread_for_blas() -> None:
-    """Keep the BLAS that compiled code calls (SciPy's) to one thread: the parallel loops here already use every core.
-
-    NumPy's own BLAS is left alone where it is another library, so that a user's matrix products stay parallel.
-    """
-    import scipy.linalg.cython_blas  # loads the library that np.dot uses inside compiled code
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    ours = [lib for lib in blas.lib_controllers if "scipy" in Path(lib.filepath).parent.name]
-    for lib in ours or blas.lib_controllers:
-        lib.set_num_threads(1)
-
-
-_one_thread_for_blas()

@@ -10,7 +10,6 @@ import numpy as np
 
 from npae import kernels as _kernels
 
-BLOCK = 2048  # numbers at a time through a closed form: in double precision they and what is made of them stay in cache
 RHO_ROOM = 1e-6  # a mean activation closer than this to 0 or 1 costs what the tangent says: the logarithm has no end
 
 
@@ -47,19 +46,19 @@ def gaussian_kl_per_image(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
 @np.errstate(under="ignore", over="ignore")
 def _gaussian_kl_each(mu: np.ndarray, logvar: np.ndarray,
                       work: _kernels.Workspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The terms before the mean, and the gradients of the mean, some rows at a time."""
+    """The terms before the mean, and the gradients of the mean."""
     _check_pair(mu, logvar)
-    n, d = mu.shape
+    n, double = len(mu), np.result_type(mu, np.float64)
     dmu, dlogvar = (work.empty(name, mu.shape, mu.dtype) for name in ("dmu", "dlogvar"))
-    values = np.empty(n, np.result_type(mu, np.float64))
-    step = max(1, BLOCK // max(1, d))
-    for i in range(0, n, step):
-        rows = slice(i, i + step)
-        m, v = _double(mu[rows]), _double(logvar[rows])
-        growth = np.expm1(v)
-        values[rows] = 0.5 * np.sum(m * m + (growth - v), axis=1)
-        dmu[rows] = m / n
-        dlogvar[rows] = growth / (2 * n)
+    m, v, growth = (work.empty(name, mu.shape, double) for name in ("m", "v", "growth"))
+    m[...], v[...] = mu, logvar
+    np.expm1(v, out=growth)
+    np.subtract(growth, v, out=v)
+    np.multiply(m, m, out=m)
+    m += v
+    values = 0.5 * m.sum(axis=1)
+    np.divide(mu, n, out=dmu)  # one division is rounded alike from float32 and from float64
+    dlogvar[...] = np.divide(growth, 2 * n, out=growth)
     return values, dmu, dlogvar
 
 

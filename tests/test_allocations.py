@@ -118,6 +118,7 @@ def run(model, batches, keep):
         model.zero_grad()
         terms = model.loss(x, rng=np.random.default_rng(i))
         model.backward()
+        model.backward()  # may be repeated, and adds
         seen.append((terms, model.grad.copy(), model.dy.copy(), model.clamped.copy()))
     return seen
 

@@ -26,15 +26,20 @@ class Likelihood:
 
     def __init__(self, *, kernels: ModuleType | None = None) -> None:
         self.kernels = kernels
+        self.work = _kernels.Workspace()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """On the same kernels."""
-        return deep_copy(self, memo, kernels=self.kernels)
+        return deep_copy(self, memo, kernels=self.kernels, work=_kernels.Workspace())
+
+    def keep_buffers(self, keep: bool) -> None:
+        """Write doutput into the same array from call to call (a training loop), or into a fresh one (the default)."""
+        self.work = _kernels.Workspace(keep)
 
     def nll(self, output: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative log-likelihood, mean over pictures, and its gradient with respect to output."""
         values, doutput = self.nll_each(output, x)
-        return np.mean(values).item(), doutput
+        return values.sum().item() / len(values), doutput
 
     def per_image(self, output: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The negative log-likelihood of each picture, (N,) float64; `nll` is its mean."""
@@ -74,9 +79,11 @@ class Likelihood:
         # a read-only array is another type to the compiler, which would compile anew: hence "W" (nobody writes)
         rows = np.require(output, None, ["C", "W"]).reshape(len(output), -1)
         pictures = np.require(x, output.dtype, ["C", "W"]).reshape(rows.shape)
-        values, doutput = np.empty(len(rows), np.result_type(rows, np.float64)), np.empty_like(rows)
-        self._compute(K, rows, pictures, values, doutput)
-        return values + self.constant(rows.shape[1]), doutput.reshape(output.shape)
+        values = np.empty(len(rows), np.result_type(rows, np.float64))
+        doutput = self.work.empty("doutput", output.shape, output.dtype)
+        self._compute(K, rows, pictures, values, doutput.reshape(rows.shape))
+        values += self.constant(rows.shape[1])
+        return values, doutput
 
     def _compute(self, K: ModuleType, output: np.ndarray, x: np.ndarray, values: np.ndarray,
                  doutput: np.ndarray) -> None:

@@ -4,7 +4,7 @@ Sum over the latents, mean over the pictures; gradients already carry the 1/N. V
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from npae import kernels as _kernels
 RHO_ROOM = 1e-6  # a mean activation closer than this to 0 or 1 costs what the tangent says: the logarithm has no end
 
 
-def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def gaussian_kl(mu: np.ndarray, logvar: np.ndarray, work: Any = None) -> tuple[float, np.ndarray, np.ndarray]:
     """The divergence of q = N(mu, exp(logvar)) from the prior N(0, 1), in closed form.
 
     KL(q‖p) = 1/N Σ_n Σ_j  (mu² + exp(logvar) - 1 - logvar) / 2
@@ -21,7 +21,7 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[float, np.ndarray, 
     exp(logvar) - 1 is computed as expm1: near the prior the plain form loses every digit.
     Beyond the range of exp (logvar 709; 88 for a float32 gradient) the answer is inf: clamp logvar before.
 
-    Shapes: mu, logvar (N, d), dmu and dlogvar likewise.
+    Shapes: mu, logvar (N, d), dmu and dlogvar likewise: fresh arrays, or those that `work`, a Workspace, keeps.
     Backward: dmu = mu / N,  dlogvar = expm1(logvar) / (2 N)
     Units: nats per image.
     Raises: ValueError for unequal shapes, or arrays that are not (N, d) floats.
@@ -31,11 +31,8 @@ def gaussian_kl(mu: np.ndarray, logvar: np.ndarray) -> tuple[float, np.ndarray, 
     >>> value, dmu, dlogvar
     (0.5, array([[1., 0.]]), array([[0., 0.]]))
     """
-    values = gaussian_kl_per_image(mu, logvar)
-    with np.errstate(under="ignore", over="ignore"):
-        dmu = _double(mu) / len(mu)
-        dlogvar = np.expm1(_double(logvar)) / (2 * len(mu))
-        return np.mean(values).item(), dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)
+    values, dmu, dlogvar = _gaussian_kl_each(mu, logvar, work or _kernels.Workspace())
+    return values.sum().item() / len(values), dmu, dlogvar
 
 
 def gaussian_kl_per_image(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
@@ -43,10 +40,26 @@ def gaussian_kl_per_image(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
 
     KL_n = Σ_j  (mu² + expm1(logvar) - logvar) / 2
     """
+    return _gaussian_kl_each(mu, logvar, _kernels.Workspace())[0]
+
+
+@np.errstate(under="ignore", over="ignore")
+def _gaussian_kl_each(mu: np.ndarray, logvar: np.ndarray,
+                      work: _kernels.Workspace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The terms before the mean, and the gradients of the mean."""
     _check_pair(mu, logvar)
-    mu, logvar = _double(mu), _double(logvar)
-    with np.errstate(under="ignore", over="ignore"):
-        return 0.5 * np.sum(mu * mu + (np.expm1(logvar) - logvar), axis=1)
+    n, double = len(mu), np.result_type(mu, np.float64)
+    dmu, dlogvar = (work.empty(name, mu.shape, mu.dtype) for name in ("dmu", "dlogvar"))
+    m, v, growth = (work.empty(name, mu.shape, double) for name in ("m", "v", "growth"))
+    m[...], v[...] = mu, logvar
+    np.expm1(v, out=growth)
+    np.subtract(growth, v, out=v)
+    np.multiply(m, m, out=m)
+    m += v
+    values = 0.5 * m.sum(axis=1)
+    np.divide(mu, n, out=dmu)  # one division is rounded alike from float32 and from float64
+    dlogvar[...] = np.divide(growth, 2 * n, out=growth)
+    return values, dmu, dlogvar
 
 
 def gaussian_kl_sampled(mu: np.ndarray, logvar: np.ndarray,

@@ -14,7 +14,10 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import npae
-from npae.layers import Dense, ReLU
+from npae.kernels import reference
+from npae.layers import Dense, Flatten, ReLU, Reshape, Sequential
+from npae.losses import Bernoulli, Gaussian, SquaredError
+from npae.models import VAE
 
 HOUSE = str(Path(npae.__file__).resolve().parent)
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -91,6 +94,72 @@ def test_a_step_allocates_no_large_block(make_step, recipe):
         step(3)
     large = {line: f"{size / 1024:,.0f} KiB" for line, size in lines.most.most_common() if size > MOST}
     assert not large, "\n".join(f"{line} allocates {size}" for line, size in large.items())
+
+
+def test_noise_from_a_generator_is_drawn_into_a_kept_array(make_step):
+    """As in a fit, where nobody hands over eps."""
+    step = make_step("mlp-vae")
+    model, layer = step.model, step.model.reparameterize
+    layer.eps = None
+    for _ in range(2):
+        model.loss(step.x[0], rng=np.random.default_rng(0))
+        model.backward()
+    with Lines() as lines:
+        model.loss(step.x[1], rng=np.random.default_rng(1))
+        model.backward()
+    assert not [line for line, size in lines.most.items() if size > MOST]
+
+
+def run(model, batches, keep):
+    """Terms and gradients of batches one after another, each as it is when the next one comes."""
+    model.keep_buffers(keep)
+    seen = []
+    for i, x in enumerate(batches):
+        model.zero_grad()
+        terms = model.loss(x, rng=np.random.default_rng(i))
+        model.backward()
+        model.backward()  # may be repeated, and adds
+        seen.append((terms, model.grad.copy(), model.dy.copy(), model.clamped.copy()))
+    return seen
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.3), SquaredError()], ids=repr)
+@pytest.mark.parametrize("kernels", [None, reference], ids=["fast", "reference"])
+def test_kept_buffers_of_an_objective_change_no_bit(kernels, likelihood, kl):
+    """Growing and shrinking batches, clamped ones among them; then fresh arrays again."""
+    rng = np.random.default_rng(0)
+    encoder = Sequential([Flatten(), Dense(6, 8, rng=rng, kernels=kernels)])
+    decoder = Sequential([Dense(4, 6, rng=rng, kernels=kernels), Reshape((3, 2, 1))])
+    model = VAE(encoder, decoder, likelihood=likelihood, beta=0.7, kl=kl).to(kernels=kernels)
+    batches = [rng.random((n, 3, 2, 1)).astype(np.float32) for n in (3, 5, 1, 5, 2)]
+    model.encoder.layers[1].b.value[4:] = 0, 19.5, 0, -30.2
+    fresh, kept, again = (run(model, batches, keep) for keep in (False, True, False))
+    assert set(np.unique(fresh[1][-1])) == {-1, 0, 1}
+    for want, *others in zip(fresh, kept, again, strict=True):
+        for got in others:
+            assert got[0] == want[0] and all(np.array_equal(a, b) for a, b in zip(got[1:], want[1:], strict=True))
+
+
+def test_a_loss_writes_where_it_wrote_before_only_while_buffers_are_kept():
+    """Results are the caller's own by default, and after a fit again; a copy of the model has buffers of its own."""
+    rng = np.random.default_rng(0)
+    model = VAE(Sequential([Dense(6, 8, rng=rng)]), Sequential([Dense(4, 6, rng=rng)]), likelihood=SquaredError())
+    x = rng.random((3, 6)).astype(np.float32)
+
+    def arrays(model):
+        model.loss(x, rng=np.random.default_rng(0))
+        model.backward()
+        return model.dy, model.dmu, model.dlogvar, model.clamped, model.reparameterize.used_eps
+
+    for keep in (False, True, False):
+        model.keep_buffers(keep)
+        twin = model.to()
+        first, second, of_twin = arrays(model), arrays(model), arrays(twin)
+        assert all(np.shares_memory(a, b) == keep for a, b in zip(first, second, strict=True))
+        assert not any(np.shares_memory(a, b) for a, b in zip(second, of_twin, strict=True))
+        fresh = arrays(twin)
+        assert not any(np.shares_memory(a, b) for a, b in zip(of_twin, fresh, strict=True))
 
 
 def tidy():

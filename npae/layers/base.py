@@ -16,6 +16,7 @@ from npae.kernels import reference
 from npae.params import Param, unique
 
 Shape = tuple[int, ...]
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Layer:
@@ -85,14 +86,16 @@ class Layer:
     def _check(self, x: np.ndarray) -> None:
         if self.input_ndim is not None and x.ndim != self.input_ndim:
             raise ValueError(f"{self} expects x with {self.input_ndim} axes, got {x.ndim}: x of shape {x.shape}")
-        if x.dtype not in (np.float32, np.float64, np.complex128):
-            hint = "divide uint8 pictures by 255 first" if x.dtype == np.uint8 else "convert it first"
-            raise ValueError(f"{self} expects x of float32 or float64, got {x.dtype}: {hint}")
-        if x.dtype == np.complex128 and self.kernels is not reference:
-            raise ValueError(f"{self} takes complex128 on the reference kernels alone: use "
-                             "layer.to(np.complex128, kernels=npae.kernels.reference)")
-        if self.dtype is not None and x.dtype != self.dtype:
-            raise ValueError(f"{self} is {self.dtype}, got x of {x.dtype}: convert x, or use layer.to(dtype=...)")
+        if x.dtype not in FLOATS:
+            if x.dtype != np.complex128:
+                hint = "divide uint8 pictures by 255 first" if x.dtype == np.uint8 else "convert it first"
+                raise ValueError(f"{self} expects x of float32 or float64, got {x.dtype}: {hint}")
+            if self.kernels is not reference:
+                raise ValueError(f"{self} takes complex128 on the reference kernels alone: use "
+                                 "layer.to(np.complex128, kernels=npae.kernels.reference)")
+        own = self.dtype
+        if own is not None and x.dtype != own:
+            raise ValueError(f"{self} is {own}, got x of {x.dtype}: convert x, or use layer.to(dtype=...)")
 
     def _kept(self, y: np.ndarray) -> np.ndarray:
         """y for backward: a copy where the caller may write into y, y itself in a training loop."""

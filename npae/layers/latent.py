@@ -39,29 +39,41 @@ class Reparameterize(Layer):
     def _forward(self, x: np.ndarray) -> np.ndarray:
         k, n, d = self.samples, x.shape[0], self.output_shape(x.shape[1:])[0]
         mu, logvar = x[:, :d], x[:, d:]
-        eps = self._noise((k * n, d), x.dtype).reshape(k, n, d)
-        sigma = np.exp(logvar / 2)
+        self.used_eps = self._noise((k * n, d), x.dtype)
+        eps = self.used_eps.reshape(k, n, d)
+        sigma = np.divide(logvar, 2, out=self.work.empty("sigma", (n, d), x.dtype))
+        np.exp(sigma, out=sigma)
         self.saved = eps, sigma
-        self.used_eps = eps.reshape(k * n, d)
-        return (mu + sigma * eps).reshape(k * n, d)
+        z = np.multiply(sigma, eps, out=self.work.empty("z", (k, n, d), x.dtype))
+        z += mu
+        return z.reshape(k * n, d)
 
     def _backward(self, dz: np.ndarray, need_dx: bool) -> np.ndarray | None:
         if not need_dx:
             return None
         eps, sigma = self.saved
         dz = dz.reshape(eps.shape)
-        dmu = dz.sum(0)
-        dlogvar = (dz * eps).sum(0) * sigma / 2
-        return np.hstack([dmu, dlogvar])
+        n, d = sigma.shape
+        dmu = dz.sum(0, out=self.work.empty("dmu", (n, d), dz.dtype))
+        dsigma = np.multiply(dz, eps, out=self.work.empty("dsigma", eps.shape, dz.dtype))
+        dlogvar = dsigma.sum(0, out=self.work.empty("dlogvar", (n, d), dz.dtype))
+        dlogvar *= sigma
+        dlogvar /= 2
+        return np.concatenate([dmu, dlogvar], axis=1, out=self.work.empty("dx", (n, 2 * d), dz.dtype))
 
     def _noise(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
+        eps = self.work.empty("eps", shape, dtype)
         if self.eps is not None:
             if self.eps.shape != shape:
                 raise ValueError(f"{self} needs eps of shape {shape}, got {self.eps.shape}")
-            return self.eps.astype(dtype)
+            eps[...] = self.eps
+            return eps
         if self.rng is None:
             raise ValueError(f"{self} has neither eps nor a generator: pass rng to model.loss, or set eps")
-        return self.rng.standard_normal(shape).astype(dtype)
+        if not self.work.keep:
+            return self.rng.standard_normal(shape).astype(dtype)
+        eps[...] = self.rng.standard_normal(out=self.work.empty("draws", shape, np.float64))
+        return eps
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(d,)"""

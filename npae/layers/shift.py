@@ -27,10 +27,15 @@ class Shift(Layer):
     def _forward(self, x: np.ndarray) -> np.ndarray:
         self.output_shape(x.shape[1:])
         self.saved = True
-        return x + self.offset.astype(x.dtype)
+        y = self.work.empty("y", x.shape, x.dtype)
+        return np.add(x, self.offset.astype(x.dtype), out=y)
 
     def _backward(self, dy: np.ndarray, need_dx: bool) -> np.ndarray | None:
-        return dy.copy() if need_dx else None
+        if not need_dx:
+            return None
+        dx = self.work.empty("dx", dy.shape, dy.dtype)
+        dx[...] = dy
+        return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The same."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from npae import kernels as _kernels
 from npae import store
 from npae.copying import deep_copy
 from npae.layers.activations import Identity, Sigmoid
@@ -63,6 +64,7 @@ class Model:
                              "digits and _")
         self.theta, self.grad = pack(self.params)
         self.dy: Any = None  # of the latest loss; None: backward has nothing to start from
+        self.work = _kernels.Workspace()
         self.noisy = True  # whether loss hands its generator on to noise and dropout layers
 
     def _check_likelihood(self) -> None:
@@ -213,9 +215,10 @@ class Model:
         yield from self.decoder.walk()
 
     def keep_buffers(self, keep: bool) -> None:
-        """Let the layers write into the same arrays from step to step (a training loop), or into fresh ones."""
-        for net in (self.encoder, self.decoder):
-            net.keep_buffers(keep)
+        """Let all parts write into the same arrays from step to step (a training loop), or into fresh ones."""
+        self.work = _kernels.Workspace(keep)
+        for part in (self.encoder, self.decoder, self.likelihood):
+            part.keep_buffers(keep)
 
     def branch_signature(self) -> Any:
         """Which side of each kink the latest loss took, encoder and decoder."""
@@ -235,7 +238,7 @@ class Model:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same as `to()`."""
-        twin = deep_copy(self, memo, theta=None, grad=None, dy=None)
+        twin = deep_copy(self, memo, theta=None, grad=None, dy=None, work=_kernels.Workspace())
         twin.theta, twin.grad = pack(twin.params)
         return twin
 

@@ -12,7 +12,7 @@ from npae.layers.base import Sequential
 from npae.layers.latent import Reparameterize
 from npae.losses import Likelihood
 from npae.models.base import Terms
-from npae.models.vae import VAE
+from npae.models.vae import VAE, halves
 
 
 class IWAE(VAE):
@@ -40,9 +40,10 @@ class IWAE(VAE):
         """{"loss", "recon", "kl"}; recon and kl are means over the samples: -(recon + kl) is the ELBO."""
         self._begin(x, rng)
         k, n = self.samples, len(x)
-        mu, logvar = self._q(self._encoder_input(x, y))
+        q = self._q(self._encoder_input(x, y))
+        logvar = halves(q)[1]
         self.reparameterize.give_rng(rng)
-        self.z = self.reparameterize.forward(np.hstack([mu, logvar]))
+        self.z = self.reparameterize.forward(q)
         output = self.decoder.forward(self._decoder_input(self.z, y))
         nll, self.dy = self.likelihood.nll_each(output, np.concatenate([x] * k))
         double = np.result_type(self.z, np.float64)
@@ -63,7 +64,7 @@ class IWAE(VAE):
         dy = self.dy * (k * w).reshape(-1, *[1] * (self.dy.ndim - 1))  # dy is that of a mean over k n rows
         dz = self.decoder.backward(dy)[:, :self.z.shape[1]] + w / n * self.z
         dq = self.reparameterize.backward(dz)
-        dlogvar = np.split(dq, 2, axis=1)[1]  # a view
+        dlogvar = halves(dq)[1]
         dlogvar -= 1 / (2 * n)
         dlogvar *= self.clamped == 0
         self.encoder.backward(dq, need_dx=False)

@@ -39,12 +39,13 @@ class VAE(Model):
     def loss(self, x: np.ndarray, y: np.ndarray | None = None, rng: np.random.Generator | None = None) -> Terms:
         """{"loss", "recon", "kl"} with one z ~ q(z|x) a picture, drawn with rng."""
         self._begin(x, rng)
-        mu, logvar = self._q(self._encoder_input(x, y))
+        q = self._q(self._encoder_input(x, y))
+        mu, logvar = halves(q)
         self.reparameterize.give_rng(rng)
-        z = self.reparameterize.forward(np.hstack([mu, logvar]))
+        z = self.reparameterize.forward(q)
         recon, self.dy = self.likelihood.nll(self.decoder.forward(self._decoder_input(z, y)), x)
         if self.kl == "analytic":
-            kl, self.dmu, self.dlogvar = gaussian_kl(mu, logvar)
+            kl, self.dmu, self.dlogvar = gaussian_kl(mu, logvar, self.work)
         else:
             kl, self.dmu, self.dlogvar = gaussian_kl_sampled(mu, logvar, self.reparameterize.used_eps)
         return {"loss": recon + self.beta * kl, "recon": recon, "kl": kl}
@@ -54,32 +55,39 @@ class VAE(Model):
         self._check_ready()
         dz = self.decoder.backward(self.dy)[:, :self.dmu.shape[1]]  # labels that stood behind z need no gradient
         dq = self.reparameterize.backward(dz)
-        dq += self.beta * np.hstack([self.dmu, self.dlogvar])
-        dlogvar = np.split(dq, 2, axis=1)[1]  # a view
-        dlogvar *= self.clamped == 0
+        dkl = np.concatenate([self.dmu, self.dlogvar], axis=1, out=self.work.empty("dkl", dq.shape, dq.dtype))
+        dkl *= self.beta
+        outside = np.not_equal(self.clamped, 0, out=self.work.empty("outside", self.clamped.shape, bool))
+        dq += dkl
+        np.copyto(halves(dq)[1], 0, where=outside)
         self.encoder.backward(dq, need_dx=False)
 
-    def _q(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """mu and the clamped logvar of q(z|x); `clamped` remembers where: -1 below the range, 0 inside, 1 above."""
-        out = self.encoder.forward(x)
-        columns = "2 d" if self.latent is None else 2 * self.latent
-        if out.ndim != 2 or out.shape[1] % 2 or columns not in ("2 d", out.shape[1]):
-            raise ValueError(f"VAE: the decoder takes {self.latent or 'd'} numbers, so the encoder must give "
-                             f"[mu | logvar] of shape (N, {columns}), got {out.shape}")
-        mu, logvar = np.split(out, 2, axis=1)
-        low, high = (logvar.dtype.type(end) for end in LOGVAR_RANGE)
-        inside = (logvar > high).astype(np.int8) - (logvar < low).astype(np.int8)
-        self.clamped = inside if self.held is None else self.held
-        return mu, np.where(self.clamped < 0, low, np.where(self.clamped > 0, high, logvar))
+    def _q(self, x: np.ndarray) -> np.ndarray:
+        """[mu | logvar] of q(z|x), clamped; `clamped` remembers where: -1 below the range, 0 inside, 1 above."""
+        q = self.encoder.forward(x)
+        d = self.latent
+        if q.ndim != 2 or q.shape[1] % 2 or d not in (None, q.shape[1] // 2):
+            raise ValueError(f"VAE: the decoder takes {d or 'd'} numbers, so the encoder must give "
+                             f"[mu | logvar] of shape (N, {2 * d if d else '2 d'}), got {q.shape}")
+        self.clamped = self._sides(halves(q)[1]) if self.held is None else self.held
+        if np.count_nonzero(self.clamped):
+            q = q.copy()  # the encoder's own stays as it is
+            logvar = halves(q)[1]
+            logvar[self.clamped < 0], logvar[self.clamped > 0] = LOGVAR_RANGE
+        return q
+
+    def _sides(self, logvar: np.ndarray) -> np.ndarray:
+        low, high = LOGVAR_RANGE
+        sides = np.greater(logvar, high, out=self.work.empty("sides", logvar.shape, np.int8))
+        sides -= np.less(logvar, low, out=self.work.empty("below", logvar.shape, bool))
+        return sides
 
     def encode_stats(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """mu and logvar of q(z|x).
 
         Shapes: x (N, H, W, C), y (N,) -> (N, d), (N, d)
         """
-        q = self._quietly(lambda x, y: np.hstack(self._q(self._encoder_input(x, y))), x, y)
-        mu, logvar = np.split(q, 2, axis=1)
-        return mu, logvar
+        return halves(self._quietly(lambda x, y: self._q(self._encoder_input(x, y)), x, y))
 
     def encode(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """mu of q(z|x): reconstructions and latent pictures use the centre."""
@@ -95,6 +103,11 @@ class VAE(Model):
             raise ValueError("VAE: neither net says how many numbers a code has: build the encoder with "
                              "Sequential(layers, input_shape=(H, W, C))")
         return self.decode(rng.standard_normal((n, self.latent)).astype(self.theta.dtype), y)
+
+    def keep_buffers(self, keep: bool) -> None:
+        """With what draws z."""
+        super().keep_buffers(keep)
+        self.reparameterize.keep_buffers(keep)
 
     def _code_shape(self, shape: Shape) -> Shape:
         """[mu | logvar] is twice as long as z."""
@@ -112,3 +125,9 @@ class VAE(Model):
     def config(self) -> dict[str, Any]:
         """With beta and kl."""
         return {**super().config(), "beta": self.beta, "kl": self.kl}
+
+
+def halves(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The views mu and logvar of [mu | logvar]."""
+    d = q.shape[1] // 2
+    return q[:, :d], q[:, d:]

@@ -116,8 +116,7 @@ LAYER_BUGS: tuple[Bug, ...] = (
     Bug("Reparameterize", "the variance for its root",
         "The derivative of sigma with respect to logvar was taken for that of the variance, sigma² / 2.",
         "Reparameterize(3)",
-        (Edit(LAYERS + "latent:Reparameterize._backward", "(dz * eps).sum(0) * sigma / 2",
-              "(dz * eps).sum(0) * sigma**2 / 2"),),
+        (Edit(LAYERS + "latent:Reparameterize._backward", "dlogvar *= sigma", "dlogvar *= sigma**2"),),
         "G", ("the factor sigma stands twice",)),
     Bug("Reparameterize", "picture by picture",
         "Backward reads dz as if all samples of one picture stood together; they stand sample by sample.",
@@ -133,7 +132,8 @@ LAYER_BUGS: tuple[Bug, ...] = (
     Bug("Shift", "an offset in double precision",
         "The offset was added as it is kept, in float64, and float32 pictures come out as float64.",
         "Shift(an offset of (7,))",
-        (Edit(LAYERS + "shift:Shift._forward", "x + self.offset.astype(x.dtype)", "x + self.offset"),),
+        (Edit(LAYERS + "shift:Shift._forward", "np.add(x, self.offset.astype(x.dtype), out=y)",
+              "x + self.offset"),),
         "S", ("float64 comes out of float32",)),
     Bug("Flatten", "channels first on the way back",
         "Rows of numbers were put back as (C, H, W), as other libraries lay them out, and the axes then moved.",
@@ -168,8 +168,8 @@ LOSS_BUGS: tuple[Bug, ...] = (
     Bug("gaussian_kl", "-logvar has a derivative too",
         "The derivative of exp(logvar) was taken, and that of -logvar beside it was forgotten.",
         "gaussian_kl",
-        (Edit("npae.penalties:gaussian_kl", "np.expm1(_double(logvar))",
-              "np.exp(logvar.astype(np.float64))"),),
+        (Edit("npae.penalties:_gaussian_kl_each", "np.divide(growth, 2 * n,",
+              "np.divide(np.exp(logvar.astype(np.float64)), 2 * n,"),),
         "G", ("dlogvar", "½ exp(")),
     Bug("gaussian_kl_sampled", "z held still",
         "The gradient of logvar is that of log q at a fixed z; the path through z was left out.",
@@ -201,13 +201,11 @@ MODEL_BUGS: tuple[Bug, ...] = (
         "The gradient of the KL is added after the clamp has set that of logvar to zero.",
         "VAE, clamped",
         (Edit("npae.models.vae:VAE.backward", """\
-        dq += self.beta * np.hstack([self.dmu, self.dlogvar])
-        dlogvar = np.split(dq, 2, axis=1)[1]  # a view
-        dlogvar *= self.clamped == 0
+        dq += dkl
+        np.copyto(halves(dq)[1], 0, where=outside)
 """, """\
-        dlogvar = np.split(dq, 2, axis=1)[1]  # a view
-        dlogvar *= self.clamped == 0
-        dq += self.beta * np.hstack([self.dmu, self.dlogvar])
+        np.copyto(halves(dq)[1], 0, where=outside)
+        dq += dkl
 """),),
         "G"),
     Bug("ConditionalVAE", "the gradient of the labels",

@@ -153,7 +153,7 @@ _LAYERS: tuple[Bug, ...] = (
     Bug("Shift", "added in place",
         "The offset is added with += to the caller's own pictures.",
         "Shift(an offset of (7,))",
-        (Edit(LAYERS + "shift:Shift._forward", "return x + self.offset.astype(x.dtype)",
+        (Edit(LAYERS + "shift:Shift._forward", "return np.add(x, self.offset.astype(x.dtype), out=y)",
               "x += self.offset.astype(x.dtype)\n        return x"),),
         "S", ("writes into x",)),
 )
@@ -178,8 +178,7 @@ _LOSSES: tuple[Bug, ...] = (
     Bug("gaussian_kl", "returned in the other order",
         "dlogvar is returned before dmu, and both have the same shape.",
         "gaussian_kl",
-        (Edit(PENALTIES + "gaussian_kl", "dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)",
-              "dlogvar.astype(mu.dtype), dmu.astype(mu.dtype)"),),
+        (Edit(PENALTIES + "gaussian_kl", "len(values), dmu, dlogvar", "len(values), dlogvar, dmu"),),
         "G", ("the gradients of mu and logvar are swapped",)),
     Bug("gaussian_kl_sampled", "z alone",
         "dlogvar follows logvar through z and forgets the term -logvar beside it.",
@@ -217,12 +216,10 @@ _MODELS: tuple[Bug, ...] = (
         "The gradient of a clamped logvar is set to zero before that of the KL is added.",
         "VAE, clamped",
         (Edit(MODELS + "vae:VAE.backward",
-              "        dq += self.beta * np.hstack([self.dmu, self.dlogvar])\n"
-              "        dlogvar = np.split(dq, 2, axis=1)[1]  # a view\n"
-              "        dlogvar *= self.clamped == 0\n",
-              "        dlogvar = np.split(dq, 2, axis=1)[1]  # a view\n"
-              "        dlogvar *= self.clamped == 0\n"
-              "        dq += self.beta * np.hstack([self.dmu, self.dlogvar])\n"),),
+              "        dq += dkl\n"
+              "        np.copyto(halves(dq)[1], 0, where=outside)\n",
+              "        np.copyto(halves(dq)[1], 0, where=outside)\n"
+              "        dq += dkl\n"),),
         "G", ("a clamped logvar has no gradient",)),
     Bug("IWAE", "a mean over the samples once more",
         "The likelihood's gradient is that of a mean over k N rows, and it is weighted without taking the 1/k back.",

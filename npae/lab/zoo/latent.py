@@ -7,12 +7,12 @@ from npae.lab.planting import Bug, Edit
 FORWARD = "npae.layers.latent:Reparameterize._forward"
 BACKWARD = "npae.layers.latent:Reparameterize._backward"
 NOISE = "npae.layers.latent:Reparameterize._noise"
-VAE_LOSS, VAE_BACKWARD, VAE_Q = (f"npae.models.vae:VAE.{name}" for name in ("loss", "backward", "_q"))
+VAE_LOSS, VAE_BACKWARD = "npae.models.vae:VAE.loss", "npae.models.vae:VAE.backward"
+VAE_Q, VAE_SIDES = "npae.models.vae:VAE._q", "npae.models.vae:VAE._sides"
 IWAE_LOSS, IWAE_BACKWARD = "npae.models.iwae:IWAE.loss", "npae.models.iwae:IWAE.backward"
 Edits = tuple[tuple[str, str, str], ...]
 
 SAMPLES, BATCH = "the number of samples", "the batch size"
-DLOGVAR = "(dz * eps).sum(0) * sigma / 2"
 DRAW = "self.rng.standard_normal(shape)"
 
 
@@ -42,47 +42,46 @@ def _iwae(name: str, did: str, where: str, old: str, new: str, killed_by: str, *
 
 REPARAMETERIZE: tuple[Bug, ...] = (
     _z("variance_for_sigma_consistent", "writes z = mu + exp(logvar) eps, forward and backward alike.",
-       ((FORWARD, "np.exp(logvar / 2)", "np.exp(logvar)"), (BACKWARD, DLOGVAR, "(dz * eps).sum(0) * sigma")), "RM",
+       ((FORWARD, "np.divide(logvar, 2,", "np.divide(logvar, 1,"), (BACKWARD, "dlogvar /= 2", "dlogvar /= 1")), "RM",
        "y", "the factor sigma stands twice"),
     _z("half_missing_backward", "forgets the ½ of logvar / 2.",
-       ((BACKWARD, DLOGVAR, "(dz * eps).sum(0) * sigma"),), "G", "dlogvar", "2 × the numeric gradient"),
+       ((BACKWARD, "dlogvar /= 2", "dlogvar /= 1"),), "G", "dlogvar", "2 × the numeric gradient"),
     _z("eps_missing_backward", "forgets that eps stands beside sigma.",
-       ((BACKWARD, "(dz * eps).sum(0)", "dz.sum(0)"),), "G", "dlogvar", "the factor eps is missing"),
+       ((BACKWARD, "dsigma.sum(0,", "dz.sum(0,"),), "G", "dlogvar", "the factor eps is missing"),
     _z("noise_drawn_in_backward", "draws fresh noise for the gradient.",
        ((BACKWARD, "eps, sigma = self.saved",
          "eps, sigma = self.rng.standard_normal(self.saved[0].shape), self.saved[1]"),), "GS", "draws noise again"),
     _z("logvar_for_sigma_backward", "differentiates as if the second head gave sigma itself.",
-       ((BACKWARD, DLOGVAR, "(dz * eps).sum(0)"),), "G", "dlogvar", "the factor sigma / 2 is missing"),
+       ((BACKWARD, "dlogvar *= sigma\n        dlogvar /= 2", "dlogvar *= 1"),), "G",
+       "dlogvar", "the factor sigma / 2 is missing"),
     _z("gradients_swapped", "puts dlogvar before dmu.",
        ((BACKWARD, "[dmu, dlogvar]", "[dlogvar, dmu]"),), "G", "the gradients of mu and logvar are swapped"),
     _z("noise_of_its_own", "takes noise from a generator that nobody can rewind.",
        ((NOISE, DRAW, "np.random.default_rng().standard_normal(shape)"),), "GS",
        "NONDETERMINISTIC|equal generators give another z"),
     _z("sigma_missing_backward", "forgets sigma in dlogvar.",
-       ((BACKWARD, DLOGVAR, "(dz * eps).sum(0) / 2"),), "G", "dlogvar", "the factor sigma is missing"),
+       ((BACKWARD, "dlogvar *= sigma", "dlogvar *= 1"),), "G", "dlogvar", "the factor sigma is missing"),
     _z("uniform_noise", "draws from [0, 1) in place of N(0, 1).",
        ((NOISE, DRAW, "self.rng.random(shape)"),), "RM", "z - mu has the mean"),
     _z("one_noise_for_all_pictures", "draws noise for one code and gives it to every picture.",
        ((NOISE, DRAW, "np.tile(self.rng.standard_normal(shape[1:]), (shape[0], 1))"),), "RM",
        "its product with the next picture's has the mean"),
     _z("noise_subtracted_backward_only", "takes the path through sigma with the wrong sign.",
-       ((BACKWARD, f"dlogvar = {DLOGVAR}", f"dlogvar = -{DLOGVAR}"),), "G", "dlogvar", "has the wrong sign"),
+       ((BACKWARD, "dlogvar *= sigma", "dlogvar *= -sigma"),), "G", "dlogvar", "has the wrong sign"),
     _z3("samples_laid_out_by_picture", "gives all samples of the first picture before those of the second.",
-        ((FORWARD, "(mu + sigma * eps).reshape(k * n, d)",
-          "(mu + sigma * eps).transpose(1, 0, 2).reshape(k * n, d)"),), "GR",
+        ((FORWARD, "z.reshape(k * n, d)", "z.transpose(1, 0, 2).reshape(k * n, d)"),), "GR",
         "y", "reshaped where a transpose belongs"),
     _z3("mean_over_samples_backward", "averages dmu over the samples: the loss has done so.",
-        ((BACKWARD, "dz.sum(0)", "dz.mean(0)"),), "G", "dmu", "×", SAMPLES),
+        ((BACKWARD, "dz.sum(0,", "dz.mean(0,"),), "G", "dmu", "×", SAMPLES),
     _z3("first_sample_backward", "takes dmu from the first sample alone.",
-        ((BACKWARD, "dz.sum(0)", "dz[0]"),), "G", "dmu", "counts only the first sample"),
+        ((BACKWARD, "dz.sum(0, ", "dz[:1].sum(0, "),), "G", "dmu", "counts only the first sample"),
     _z3("one_noise_for_all_samples", "draws once and repeats: k samples are one.",
-        ((FORWARD, "self._noise((k * n, d), x.dtype).reshape(k, n, d)",
-          "np.repeat(self._noise((n, d), x.dtype)[None], k, 0)"),), "RM",
+        ((FORWARD, "self._noise((k * n, d), x.dtype)", "np.tile(self._noise((n, d), x.dtype), (k, 1))"),), "RM",
         "its product with the next sample's has the mean"),
 )
 HEADS: tuple[Bug, ...] = (
     _vae("only_mu_learns", "sends the encoder the gradient of mu alone.",
-         VAE_BACKWARD, "self.clamped == 0", "0", "G", "the gradient of encoder.1.W", "counts only"),
+         VAE_BACKWARD, "where=outside", "where=True", "G", "the gradient of encoder.1.W", "counts only"),
     _vae("only_logvar_learns", "sends the encoder the gradient of logvar alone.",
          VAE_BACKWARD, "self.encoder.backward(dq,",
          "self.encoder.backward(dq * (np.arange(dq.shape[1]) >= self.latent),", "G",
@@ -94,15 +93,15 @@ HEADS: tuple[Bug, ...] = (
          VAE_BACKWARD, "self.encoder.backward(dq,", "self.encoder.backward(np.roll(dq, self.latent, axis=1),", "G",
          "swapped"),
     _clamped("gradient_passes_the_clamp", "lets the gradient through where logvar was clamped.",
-             VAE_BACKWARD, "dlogvar *= self.clamped == 0", "dlogvar *= 1", "G", "a clamped logvar is given a gradient"),
+             VAE_BACKWARD, "where=outside", "where=False", "G", "a clamped logvar is given a gradient"),
     _clamped("clamp_forgotten_before_z", "clamps logvar for the KL, and takes sigma from what the encoder said.",
-             VAE_LOSS, "self.reparameterize.forward(np.hstack([mu, logvar]))",
+             VAE_LOSS, "self.reparameterize.forward(q)",
              "self.reparameterize.forward(self.encoder.forward(self._encoder_input(x, y)))", "R",
              "the value of recon is off by"),
     _clamped("clamped_from_above_only", "forgets the lower end of the range.",
-             VAE_Q, " - (logvar < low).astype(np.int8)", "", "R", "encode_stats gives the clamped logvar"),
+             VAE_SIDES, "sides -= np.less(", "np.less(", "R", "encode_stats gives the clamped logvar"),
     _clamped("clamped_to_the_other_end", "mixes up the two ends of the range.",
-             VAE_Q, "[low, logvar, high]", "[high, logvar, low]", "R", "encode_stats gives the clamped logvar"),
+             VAE_Q, "= LOGVAR_RANGE", "= LOGVAR_RANGE[::-1]", "R", "encode_stats gives the clamped logvar"),
 )
 IMPORTANCE: tuple[Bug, ...] = (
     _iwae("weights_not_normalised", "weighs by w / max w: they do not add up to 1.",

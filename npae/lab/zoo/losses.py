@@ -62,7 +62,7 @@ BUGS: tuple[Bug, ...] = (
     _logits("softplus_forgotten", "leaves out log(1 + exp(-|l|)), in the value alone.",
             ((" + np.log1p(z)", ""),), "GR"),
     _bug("Bernoulli", NLL, "sum_over_batch_forward", "adds the pictures up in the value; the gradient is of the mean.",
-         (("np.mean(values).item()", "np.sum(values).item()"),), "GRB", "doutput", "×", "the batch size"),
+         (("values.sum().item() / len(values)", "values.sum().item()"),), "GRB", "doutput", "×", "the batch size"),
     _bug("Bernoulli", "npae.losses:Bernoulli.mean", "mean_without_a_branch",
          "paints the sigmoid of |l|: dark pixels come out bright.",
          (("np.where(output >= 0, np.ones_like(z), z) / (1 + z)", "1 / (1 + z)"),), "R", "the mean is expit(l)"),

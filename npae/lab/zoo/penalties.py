@@ -5,7 +5,7 @@ from __future__ import annotations
 from npae.lab.planting import Bug, Edit
 
 KL = "npae.penalties:gaussian_kl"
-KL_EACH = "npae.penalties:gaussian_kl_per_image"
+KL_EACH = "npae.penalties:_gaussian_kl_each"
 SAMPLED = "npae.penalties:gaussian_kl_sampled"
 SPARSITY = "npae.penalties:sparsity_kl"
 CONTRACTIVE = "npae.penalties:contractive"
@@ -13,8 +13,7 @@ DECAY = "npae.penalties:weight_decay"
 Edits = tuple[tuple[str, str, str], ...]
 Pairs = tuple[tuple[str, str], ...]
 
-VALUE = "0.5 * np.sum(mu * mu + (np.expm1(logvar) - logvar), axis=1)"
-DMU, DLOGVAR = "_double(mu) / len(mu)", "np.expm1(_double(logvar)) / (2 * len(mu))"
+DMU, DLOGVAR = "np.divide(mu, n,", "np.divide(growth, 2 * n,"
 BATCH, UNITS, SAMPLES = "the batch size", "the number of units", "the number of samples"
 
 
@@ -32,50 +31,52 @@ def _in(where: str, name: str, did: str, pairs: Pairs, killed_by: str, *says: st
 
 GAUSSIAN: tuple[Bug, ...] = (
     _kl("minus_one_forgotten", "leaves out the -1: a constant that no gradient knows.",
-        ((KL_EACH, "np.expm1(logvar)", "np.exp(logvar)"),), "R", "the value", "is off by a constant"),
+        ((KL_EACH, "m += v", "m += v + 1"),), "R", "the value", "is off by a constant"),
     _kl("sign_consistent", "has the sign of the ELBO's term, forward and backward alike.",
-        ((KL_EACH, "0.5 * np.sum", "-0.5 * np.sum"), (KL, f"dmu = {DMU}", f"dmu = -{DMU}"),
-         (KL, f"dlogvar = {DLOGVAR}", f"dlogvar = -{DLOGVAR}")), "R", "the value", "has the wrong sign"),
+        ((KL_EACH, "0.5 * m", "-0.5 * m"), (KL_EACH, DMU, "np.divide(mu, -n,"),
+         (KL_EACH, DLOGVAR, "np.divide(growth, -2 * n,")), "R", "the value", "has the wrong sign"),
     _kl("sign_backward", "differentiates -KL for logvar.",
-        ((KL, f"dlogvar = {DLOGVAR}", f"dlogvar = -{DLOGVAR}"),), "G", "dlogvar", "has the wrong sign"),
+        ((KL_EACH, DLOGVAR, "np.divide(growth, -2 * n,"),), "G", "dlogvar", "has the wrong sign"),
     _kl("half_missing_consistent", "forgets the ½, forward and backward alike.",
-        ((KL_EACH, "0.5 * np.sum", "np.sum"), (KL, DMU, f"2 * {DMU}"), (KL, "/ (2 * len(mu))", "/ len(mu)")), "R",
+        ((KL_EACH, "0.5 * m", "m"), (KL_EACH, DMU, "np.divide(2 * mu, n,"),
+         (KL_EACH, DLOGVAR, "np.divide(growth, n,")), "R",
         "the value", "2 × the reference", "a factor ½ is missing"),
     _kl("half_missing_backward", "forgets the ½ in dlogvar.",
-        ((KL, "/ (2 * len(mu))", "/ len(mu)"),), "G", "dlogvar", "2 × the numeric gradient"),
+        ((KL_EACH, DLOGVAR, "np.divide(growth, n,"),), "G", "dlogvar", "2 × the numeric gradient"),
     _kl("exp_half_backward", "takes exp(logvar / 2), sigma, for the variance in dlogvar.",
-        ((KL, "np.expm1(_double(logvar))", "np.expm1(_double(logvar) / 2)"),), "G"),
+        ((KL_EACH, DLOGVAR, "np.divide(np.expm1(logvar / 2), 2 * n,"),), "G"),
     _kl("batch_mean_missing_backward", "forgets the 1/N in both gradients.",
-        ((KL, DMU, "_double(mu)"), (KL, "/ (2 * len(mu))", "/ 2")), "GB", "dmu", "dlogvar", "×", BATCH),
+        ((KL_EACH, DMU, "np.divide(mu, 1,"), (KL_EACH, DLOGVAR, "np.divide(growth, 2,")), "GB",
+        "dmu", "dlogvar", "×", BATCH),
     _kl("mean_over_units_consistent", "averages over the numbers of the code, forward and backward alike.",
-        ((KL_EACH, "0.5 * np.sum", "0.5 * np.mean"), (KL, DMU, "_double(mu) / mu.size"),
-         (KL, "/ (2 * len(mu))", "/ (2 * mu.size)")), "R", "the value", "×", UNITS),
+        ((KL_EACH, "m.sum(", "m.mean("), (KL_EACH, DMU, "np.divide(mu, mu.size,"),
+         (KL_EACH, DLOGVAR, "np.divide(growth, 2 * mu.size,")), "R", "the value", "×", UNITS),
     _kl("logvar_for_one_backward", "writes exp(logvar) - logvar where exp(logvar) - 1 belongs.",
-        ((KL, "np.expm1(_double(logvar))", "(np.exp(logvar) - logvar)"),), "G"),
+        ((KL_EACH, DLOGVAR, "np.divide(np.exp(logvar) - logvar, 2 * n,"),), "G"),
     _kl("dmu_dropped", "lets mu go without a gradient.",
-        ((KL, f"dmu = {DMU}", "dmu = np.zeros_like(mu)"),), "G", "dmu", "is zero"),
+        ((KL_EACH, DMU, "np.divide(0, n,"),), "G", "dmu", "is zero"),
     _kl("gradients_swapped", "hands the gradients over in the wrong order.",
-        ((KL, "dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)", "dlogvar.astype(mu.dtype), dmu.astype(mu.dtype)"),),
-        "G", "the gradients of mu and logvar are swapped"),
+        ((KL, "len(values), dmu, dlogvar", "len(values), dlogvar, dmu"),), "G",
+        "the gradients of mu and logvar are swapped"),
     _kl("mu_squared_not_halved", "counts mu² twice in the value.",
-        ((KL_EACH, VALUE, "0.5 * np.sum(2 * mu * mu + (np.expm1(logvar) - logvar), axis=1)"),), "GR", "dmu", "½ ×"),
+        ((KL_EACH, "np.multiply(m, m,", "np.multiply(2 * m, m,"),), "GR", "dmu", "½ ×"),
     _kl("digits_lost_near_the_prior", "writes exp(logvar) - 1 - logvar: near the prior no digit is left.",
-        ((KL_EACH, "np.expm1(logvar) - logvar", "np.exp(logvar) - 1 - logvar"),), "R",
+        ((KL_EACH, "np.subtract(growth, v,", "np.subtract(np.exp(v) - 1, v,"),), "R",
         "near the prior no digit is lost"),
     _kl("logvar_as_log_sigma", "takes the encoder's output for log sigma, forward and backward alike.",
-        ((KL_EACH, "np.expm1(logvar) - logvar", "np.expm1(2 * logvar) - 2 * logvar"),
-         (KL, "np.expm1(_double(logvar))", "2 * np.expm1(2 * _double(logvar))")), "R"),
+        ((KL_EACH, "np.expm1(v,", "np.expm1(2 * v,"), (KL_EACH, "np.subtract(growth, v,", "np.subtract(growth, 2 * v,"),
+         (KL_EACH, DLOGVAR, "np.divide(growth, n,")), "R"),
     _kl("prior_swapped", "computes KL(p ‖ q), forward and backward alike.",
-        ((KL_EACH, VALUE, "0.5 * np.sum((mu * mu + 1) * np.exp(-logvar) - 1 + logvar, axis=1)"),
-         (KL, DMU, "mu * np.exp(-logvar) / len(mu)"),
-         (KL, DLOGVAR, "(1 - (mu * mu + 1) * np.exp(-logvar)) / (2 * len(mu))")), "R"),
+        ((KL_EACH, "m += v", "m[...] = (mu * mu + 1) * np.exp(-logvar) - 1 + logvar"),
+         (KL_EACH, DMU, "np.divide(mu * np.exp(-logvar), n,"),
+         (KL_EACH, DLOGVAR, "np.divide(1 - (mu * mu + 1) * np.exp(-logvar), 2 * n,")), "R"),
     _kl("sum_over_batch_forward", "adds the pictures up in the value; the gradients are those of the mean.",
-        ((KL, "np.mean(values).item()", "np.sum(values).item()"),), "GRB", "dmu", "dlogvar", "×", BATCH),
+        ((KL, "values.sum().item() / len(values)", "values.sum().item()"),), "GRB", "dmu", "dlogvar", "×", BATCH),
     _kl("float64_leaks", "hands over gradients in the float64 that it computes in.",
-        ((KL, "dmu.astype(mu.dtype), dlogvar.astype(mu.dtype)", "dmu, dlogvar"),), "S",
+        ((KL_EACH, "mu.shape, mu.dtype)", "mu.shape, np.float64)"),), "S",
         "float64 comes out of float32"),
     _kl("computed_in_float32", "converts logvar to float32 on the way to its gradient.",
-        ((KL, "np.expm1(_double(logvar))", "np.expm1(logvar.astype(np.float32)).astype(np.float64)"),), "G",
+        ((KL_EACH, DLOGVAR, "np.divide(np.expm1(logvar.astype(np.float32)), 2 * n,"),), "G",
         "dlogvar", "computed in float32"),
     _in(SAMPLED, "path_through_z_forgotten", "differentiates log q(z|x) with z held: the noise's path is not z's.",
         (("np.mean(z, axis=0) / n", "np.mean(noise / np.exp(logvar64 / 2), axis=0) / n"),

@@ -47,7 +47,7 @@ BUGS: tuple[Bug, ...] = (
          "pool:avg_pool2d", "x.shape[3]), x.dtype)", "x.shape[3]))", "S", "float64 comes out of float32"),
     _bug("fast_activation", "memory_order", "x is laid flat in the order of the memory, and y in that of C.",
          "activation:activate", "x.reshape(-1), code", 'x.ravel("K"), code', "S", "the order in memory"),
-    _bug("fast_dense", "chunks_by_threads", "A sum in as many parts as there are threads: its order hangs on the machine.",
+    _bug("fast_dense", "chunks_by_threads", "A sum in as many parts as threads: its order hangs on the machine.",
          "dense:_pieces", "return 1 << max(1, min(most, work // GRAIN)).bit_length() - 1",
          "import numba\n    return min(most, numba.get_num_threads())", "S",
          "the number of threads"),
@@ -61,8 +61,8 @@ BUGS: tuple[Bug, ...] = (
          "bernoulli_nll", "result 1 is off by"),
     _bug("fast_conv", "partial_sums_lost", "Only the first chunk's partial weight gradient is added.",
          "conv:_add_rows", "range(1, partial.shape[0])", "range(1, 1)", "R", "conv2d", "result 1 is off by"),
-    _bug("fast_conv", "pictures_overwrite_dW", "Every picture's weight gradient begins with zeros, and not with that of "
-         "the pictures before it in the chunk.", "conv:_conv_backward_chunk", "        d, ldd = dW.reshape(-1), o\n", "",
+    _bug("fast_conv", "pictures_overwrite_dW", "Every picture's weight gradient begins with zeros, and not with "
+         "that of those before it.", "conv:_conv_backward_chunk", "        d, ldd = dW.reshape(-1), o\n", "",
          "R", "conv2d", "result 1 is off by"),
     _bug("fast_conv", "first_picture_adds", "The first picture's weight gradient, too, is added to what is there: "
          "np.empty.", "conv:_conv_backward_chunk", "d, ldd = none, ONE_ROW", "d, ldd = dW.reshape(-1), o", "S",
@@ -70,18 +70,18 @@ BUGS: tuple[Bug, ...] = (
     _bug("fast_conv", "phases_not_turned", "The taps of a phase are laid out as they stand in the kernel, and not last "
          "tap first.", "picture:pack_phases", "W[r + sh * (taps - 1 - m), t + sw * (across - 1 - n)]",
          "W[r + sh * m, t + sw * n]", "R", "conv2d", "result 3 is off by"),
-    _bug("fast_conv", "narrow_kernel_not_turned", "A convolution with few channels out is made as a transposed one, and "
-         "its kernel is not turned round for it.", "conv:_as_transposed", "W[::-1, ::-1].transpose", "W.transpose", "R",
-         "conv2d", "result 0 is off by"),
+    _bug("fast_conv", "narrow_kernel_not_turned", "A convolution with few channels out is made as a transposed one, "
+         "and its kernel is not turned round for it.", "conv:_as_transposed", "W[::-1, ::-1].transpose", "W.transpose",
+         "R", "conv2d", "result 0 is off by"),
     _bug("fast_dense", "first_part_adds", "The first part of a long sum, too, is added to what is there: np.empty.",
          "dense:panel", "elif k == k0:", "elif k < k0:", "S", "as np.empty left it"),
     _bug("fast_dense", "packed_rows_found_twice", "The rows of x have been laid out, and are still counted from the "
          "first picture.", "dense:weight_grad_chunk", "tall, -n0 * rows, rows", "tall, 0, rows", "S", "beyond the end"),
-    _bug("fast_dense", "scratch_of_the_mean_block", "Rows are cut into blocks that differ by one, and the scratch is as "
-         "long as the shortest.", "dense:_grid", "-(-rows // blocks)\n", "rows // blocks\n", "S", "beyond the end"),
-    _bug("fast_dense", "turn_without_the_rest", "A matrix is turned square by square, and the last rows, which are no "
-         "whole square, are forgotten.", "tile:turn", "range(0, rows, lanes)", "range(0, rows - lanes + 1, lanes)", "S",
-         "as np.empty left it"),
+    _bug("fast_dense", "scratch_of_the_mean_block", "Rows are cut into blocks that differ by one, and the scratch is "
+         "as long as the shortest.", "dense:_grid", "-(-rows // blocks)\n", "rows // blocks\n", "S", "beyond the end"),
+    _bug("fast_dense", "turn_without_the_rest", "A matrix is turned square by square, and the last rows, which are "
+         "no whole square, are forgotten.", "tile:turn", "range(0, rows, lanes)", "range(0, rows - lanes + 1, lanes)",
+         "S", "as np.empty left it"),
     _bug("fast_dense", "tied_db_of_each_block", "Where dW is a transposed view, every block of its columns adds the "
          "same sums to db.", "dense:_backward_chunk", "if swap and j0 == 0:", "if swap:", "RS",
          "two tasks write to the same place"),

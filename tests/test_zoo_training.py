@@ -8,6 +8,7 @@ import pytest
 from npae.gradcheck import Line
 from npae.kernels import fast, fast_activation, fast_conv, fast_dense, fast_pool, fast_training, reference, set_threads
 from npae.lab import interpreted as python
+from npae.lab import kernel_jobs
 from npae.lab.findings import Findings, alike, matching
 from npae.lab.planting import Bug, Edit, planted
 from npae.lab.subjects import callbacks, data, kernels, optimizers, training
@@ -209,6 +210,15 @@ def test_the_polynomials_of_compiled_code_are_read_there():
     one = Edit("npae.kernels.fast_math:_typed_log1p_unit", "two = real(2)", "two = real(3)")
     with planted(Bug("", "", "", "", (one,), "")):
         assert room("fast_math")["log1p_unit"](x) > 0.35
+
+
+@pytest.mark.parametrize("make", [kernel_jobs.dense, kernel_jobs.convolutions])
+def test_products_cut_into_many_pieces_are_those_of_the_textbook(make):
+    K = python.interpreted()
+    for job in kernels._jobs(make):
+        with python.watched() as watch:
+            wrong = job.wrong(job.run(K, *job.arrays), job.run(reference, *job.arrays))
+        assert not wrong and (watch.below, watch.beyond, watch.met) == (0, 0, 0), wrong
 
 
 @pytest.mark.parametrize("module", [fast_activation, fast_pool, fast_training], ids=lambda module: module.__name__)

@@ -141,10 +141,10 @@ def _product(M: int, N: int, a: Any, a0: int, sa: int, ra: int, ca: int, b: Any,
 
 def _turn_block(a: Any, a0: int, lda: int, b: Any, b0: int, ldb: int) -> None:
     """B = A^T for a square as wide as a vector, as in fast_tile."""
-    square = np.indices((VECTOR_BYTES // a.itemsize,) * 2)
-    a_flat, b_flat = a.reshape(-1), b.reshape(-1)
-    for i, j in square.reshape(2, -1).T.tolist():
-        b_flat[b0 + j * ldb + i] = a_flat[a0 + i * lda + j]
+    side, a_flat, b_flat = VECTOR_BYTES // a.itemsize, a.reshape(-1), b.reshape(-1)
+    for i in range(side):
+        for j in range(side):
+            b_flat[b0 + j * ldb + i] = a_flat[a0 + i * lda + j]
 
 
 def interpreted() -> Any:

@@ -103,7 +103,8 @@ def convolutions(dtype: Any) -> Iterator[Job]:
     channels that are whole vectors; and the transposes of all."""
     for n, c, o, size, kernel, stride, padding in (
             (5, 3, 5, (6, 5), (3, 2), (2, 3), "same"), (2, 3, 3, (3, 3), 3, 1, "same"), (2, 2, 1, (4, 5), 3, 1, 1),
-            (3, 2, 1, (4, 3), (1, 2), 1, 0), (2, 1, 2, (5, 4), (2, 1), 2, "same"), (2, 16, 16, (3, 2), (2, 1), 1, 0)):
+            (3, 2, 1, (4, 3), (1, 3), 1, "same"), (2, 1, 2, (5, 4), (3, 1), 2, "same"),
+            (2, 16, 16, (3, 2), (2, 1), 1, 0)):
         g = window_geometry(size, kernel, stride, padding)
         x, W, dy, b, b_ = _normal(dtype, (n, *size, c), (*g.kernel_size, c, o), (n, *g.output_size, o), (o,), (c,))
         terms = max(W[..., 0].size, W[:, :, 0].size, n * math.prod(g.output_size), n * math.prod(size)) + 12
@@ -116,8 +117,8 @@ def convolutions(dtype: Any) -> Iterator[Job]:
 def dense(dtype: Any) -> Iterator[Job]:
     """Several blocks of rows and of columns; rows so few that a matrix is read in place; a sum in parts; a single row;
     the square twin. And with a transposed W, as a tied layer has it; its dW is such a view too."""
-    for n, c, o, tied in ((10, 9, 35, False), (13, 9, 18, True), (3, 18, 12, False), (2, 17, 3, False),
-                          (2, 17, 3, True), (1, 3, 2, False), (3, 3, 3, True)):
+    for n, c, o, tied in ((10, 9, 35, False), (13, 9, 18, True), (5, 3, 18, False), (3, 18, 12, False),
+                          (2, 17, 3, False), (2, 17, 3, True), (1, 3, 2, False), (3, 3, 3, True)):
         x, W, b, y, dy = _normal(dtype, (n, c), (o, c) if tied else (c, o), (o,), (n, o), (n, o))
         yield Job("dense", partial(_layer, "dense", ()), [x, W.T if tied else W, b, y, dy], max(n, c, o) + 12,
                   partial(_open, "dense", ()))

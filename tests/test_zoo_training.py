@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from npae.gradcheck import Line
-from npae.kernels import fast, fast_activation, fast_pool, fast_training, reference, set_threads
+from npae.kernels import fast, fast_activation, fast_conv, fast_dense, fast_pool, fast_training, reference, set_threads
 from npae.lab import interpreted as python
+from npae.lab import kernel_jobs
 from npae.lab.findings import Findings, alike, matching
 from npae.lab.planting import Bug, Edit, planted
 from npae.lab.subjects import callbacks, data, kernels, optimizers, training
@@ -161,6 +162,63 @@ def test_an_array_of_a_task_notes_wrong_indices_and_who_wrote_where():
 def test_what_is_empty_is_full_of_nans_there():
     assert np.isnan(python.INSTEAD["np"].empty((2, 3), np.float32)).all()
     assert (python.INSTEAD["np"].empty(3, np.int8) == -128).all()
+
+
+def room(file):
+    """The globals of a file as the interpreter has them."""
+    return python._room(f"npae.kernels.{file}", {})
+
+
+def test_a_few_numbers_are_several_chunks_and_vectors_there():
+    for name, small in python.CUTS.items():
+        figures = [vars(module)[name] for module in (fast_conv, fast_dense) if name in vars(module)]
+        assert figures and min(figures) > small, name
+    conv, dense = room("fast_conv"), room("fast_dense")
+    assert conv["widened"](5, np.float64) == 6 and conv["_Scratch"](9, np.float64, None).chunks == 4
+    blocks, chunks, tallest = dense["_grid"](10, 35, 9, 4)
+    assert (blocks, chunks, tallest) == (2, 4, 5) and fast_dense._grid(10, 35, 9, 4)[:2] == (1, 1)
+    assert dense["_pieces"](4, 17) == 4, "a long sum has several parts"
+
+
+def test_a_matrix_is_turned_there_square_by_square():
+    a = np.arange(70.0).reshape(7, 10)
+    b = np.full((8, 9), -1.0)
+    room("fast_tile")["turn"](a, 12, 10, 5, 7, b, 10, 9)
+    np.testing.assert_array_equal(b[1:8, 1:6], a[1:6, 2:9].T)
+    assert (b >= 0).sum() == 35
+
+
+def test_a_product_there_takes_whole_vectors_alone():
+    rng = np.random.default_rng(0)
+    a, b, d = rng.random((5, 3)), rng.random((3, 6)), rng.random(6)
+    c = np.zeros((5, 6))
+    python._product(5, 6, a, 0, 0, 3, 1, b, 0, 0, 6, c, 0, 6, 1, 3, d, 0, 0)
+    np.testing.assert_allclose(c, a @ b + d)
+    with pytest.raises(ValueError, match="a product of 5 columns of 8 bytes must be widened to vectors of 16"):
+        python._product(5, 5, a, 0, 0, 3, 1, b, 0, 0, 6, c, 0, 6, 1, 3, d, 0, 0)
+    with python.watched() as watch:
+        python._product(5, 6, a, 0, 0, 3, 1, b, 0, 0, 6, np.zeros(36), 6, 6, 1, 3, np.zeros(8), -1, 0)
+    assert (watch.below, watch.beyond) == (5, 0)
+
+
+def test_the_polynomials_of_compiled_code_are_read_there():
+    x = np.float32(0.4)
+    math = room("fast_math")
+    for name, right in (("exp_minus", np.exp(-0.4)), ("log1p_unit", np.log1p(0.4)), ("tanh", np.tanh(0.4))):
+        got = math[name](x)
+        assert got.dtype == np.float32 and abs(got - right) < 2e-7, name
+    one = Edit("npae.kernels.fast_math:_typed_log1p_unit", "two = real(2)", "two = real(3)")
+    with planted(Bug("", "", "", "", (one,), "")):
+        assert room("fast_math")["log1p_unit"](x) > 0.35
+
+
+@pytest.mark.parametrize("make", [kernel_jobs.dense, kernel_jobs.convolutions])
+def test_products_cut_into_many_pieces_are_those_of_the_textbook(make):
+    K = python.interpreted()
+    for job in kernels._jobs(make):
+        with python.watched() as watch:
+            wrong = job.wrong(job.run(K, *job.arrays), job.run(reference, *job.arrays))
+        assert not wrong and (watch.below, watch.beyond, watch.met) == (0, 0, 0), wrong
 
 
 @pytest.mark.parametrize("module", [fast_activation, fast_pool, fast_training], ids=lambda module: module.__name__)

@@ -3,9 +3,11 @@
 Compiled code does not follow a function that has been changed, and looks neither at bounds nor at what other tasks do.
 Here every function of the fast_*.py files runs as it now stands, on globals of its own in which `launch` is a plain
 loop, `np.empty` gives NaNs, and every array that a task gets checks its indices and notes who wrote where.
+The figures by which work is cut up are small there, so that a few numbers are several chunks, panels and vectors.
 """
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -18,7 +20,11 @@ import numpy as np
 
 from npae.lab.planting import file_source
 
-FILES = ("fast_activation", "fast_conv", "fast_dense", "fast_picture", "fast_pool", "fast_training")
+FILES = ("fast_activation", "fast_conv", "fast_dense", "fast_math", "fast_picture", "fast_pool", "fast_tile",
+         "fast_training")
+CUTS = {"CHUNKS": 4, "DEPTH": 4, "FEW": 3, "TALL": 8, "LONG": 16, "GRAIN": 1}
+"""What stands for the figures of that name, as they are too large for awkward shapes to meet what they part."""
+VECTOR_BYTES = 16  # the shortest there are, whatever this machine has
 
 
 @dataclass
@@ -118,22 +124,27 @@ def _launch(body: Callable[..., None], tasks: int, args: tuple[Any, ...]) -> Non
 def _product(M: int, N: int, a: Any, a0: int, sa: int, ra: int, ca: int, b: Any, b0: int, sb: int, ldb: int, c: Any,
              c0: int, ldc: int, S: int, K: int, d: Any, d0: int, ldd: int) -> None:
     """C[i, j] = D[i, j] + sum_{s<S} sum_{k<K} A[a0 + s sa + i ra + k ca] B[b0 + s sb + k ldb + j], as in fast_tile."""
+    if N * a.itemsize % VECTOR_BYTES:
+        raise ValueError(f"a product of {N} columns of {a.itemsize} bytes must be widened to vectors of {VECTOR_BYTES}")
     i, s, k, j = np.ix_(range(M), range(S), range(K), range(N))
     at_a, at_b = (a0 + s * sa + i * ra + k * ca)[..., 0], (b0 + s * sb + k * ldb + j)[0]
-    for at, array in ((at_a, a), (at_b, b)):
+    at_c, at_d = (c0 + i * ldc + j)[:, 0, 0], (d0 + i * ldd + j)[:, 0, 0]
+    for at, array in ((at_a, a), (at_b, b), (at_c, c), (at_d, d)):
         WATCH[-1].below += int((at < 0).sum())
         WATCH[-1].beyond += int((at >= array.size).sum())
     sums = np.einsum("isk,skj->ij", np.asarray(a).reshape(-1)[at_a], np.asarray(b).reshape(-1)[at_b])
-    flat, begin = c.reshape(-1), np.asarray(d).reshape(-1)
+    sums += np.asarray(d).reshape(-1)[at_d]
+    flat = c.reshape(-1)
     for row in range(M):
-        flat[c0 + row * ldc:c0 + row * ldc + N] = sums[row] + begin[d0 + row * ldd:d0 + row * ldd + N]
+        flat[c0 + row * ldc:c0 + row * ldc + N] = sums[row]
 
 
-def _turn(a: Any, a0: int, lda: int, rows: int, columns: int, b: Any, b0: int, ldb: int) -> None:
-    """B[j, i] = A[i, j], with A[i, j] = a[a0 + i lda + j] and B[j, i] = b[b0 + j ldb + i], as in fast_tile."""
-    for i in range(rows):
-        for j in range(columns):
-            b.reshape(-1)[b0 + j * ldb + i] = a.reshape(-1)[a0 + i * lda + j]
+def _turn_block(a: Any, a0: int, lda: int, b: Any, b0: int, ldb: int) -> None:
+    """B = A^T for a square as wide as a vector, as in fast_tile."""
+    side, a_flat, b_flat = VECTOR_BYTES // a.itemsize, a.reshape(-1), b.reshape(-1)
+    for i in range(side):
+        for j in range(side):
+            b_flat[b0 + j * ldb + i] = a_flat[a0 + i * lda + j]
 
 
 def interpreted() -> Any:
@@ -145,9 +156,9 @@ def interpreted() -> Any:
     return SimpleNamespace(**{name: rooms[getattr(doors, name).__module__][name] for name in doors.__all__})
 
 
-INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "turn": _turn,
-                           "prefetch": lambda a, i: None, "Workspace": _Workspace,
-                           "ready": lambda dtype: None}
+INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "_turn_block": _turn_block,
+                           "prefetch": lambda a, i: None, "Workspace": _Workspace, "ready": lambda dtype: None,
+                           "VECTOR_BYTES": VECTOR_BYTES, **CUTS}
 
 
 def _room(module: str, rooms: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -155,18 +166,34 @@ def _room(module: str, rooms: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if module not in rooms:
         rooms[module] = names = dict(vars(importlib.import_module(module)))
         for name, thing in list(names.items()):
-            function = getattr(thing, "py_func", thing)
+            function = _plain(thing)
             if name in INSTEAD:
                 names[name] = INSTEAD[name]
             elif isinstance(function, FunctionType) and function.__module__.startswith("npae.kernels.fast_"):
                 if function.__module__ == module:
                     names[name] = _moved(function, names)
-                elif hasattr(thing, "py_func") or function.__module__.rpartition(".")[2] in FILES:
+                elif hasattr(thing, "py_func") or _file(function) in FILES:
                     names[name] = _room(function.__module__, rooms)[name]
             elif isinstance(thing, type) and thing.__module__ == module:  # _Scratch, whose methods have globals too
                 names[name] = type(name, (thing,), {key: _moved(f, names) for key, f in vars(thing).items()
                                                     if isinstance(f, FunctionType)})
+        for name in [name for name in names if f"_typed_{name}" in names]:
+            names[name] = _overloaded(names[f"_typed_{name}"])
     return rooms[module]
+
+
+def _plain(thing: Any) -> Any:
+    """A function without what compiles it or keeps its results; anything else as it is."""
+    return inspect.unwrap(thing) if callable(thing) else thing
+
+
+def _file(function: FunctionType) -> str:
+    return function.__module__.rpartition(".")[2]
+
+
+def _overloaded(typed: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+    """f(a) as compiled code has it: typed(kind of a)(a), as in fast_math."""
+    return lambda a: typed(SimpleNamespace(bitwidth=8 * a.itemsize))(a)
 
 
 def _moved(function: FunctionType, names: dict[str, Any]) -> FunctionType:
@@ -180,35 +207,53 @@ def _moved(function: FunctionType, names: dict[str, Any]) -> FunctionType:
 
 
 def changed(module: ModuleType) -> bool:
-    """Whether a compiled function of this file, or how it is compiled, is not what the source says: a planted bug."""
+    """Whether a compiled function of this file, of one that it takes from others, or how it is compiled, is not what
+    the source says: a planted bug."""
     from npae.kernels import fast_parallel
 
     compiled = [thing.py_func for thing in vars(module).values() if hasattr(thing, "py_func")]
-    own = [f for f in compiled if f.__module__ == module.__name__]
     return any(f.__code__.replace(co_flags=0) != _as_written(f).replace(co_flags=0)  # flags know of __future__
-               for f in (*own, fast_parallel.inner, fast_parallel.door))
+               for f in (*compiled, fast_parallel.inner, fast_parallel.door))
 
 
 def _as_written(function: FunctionType) -> Any:
-    source = compile(file_source(function), inspect.getsourcefile(function) or "", "exec", dont_inherit=True)
-    return next(c for c in source.co_consts if inspect.iscode(c) and c.co_qualname == function.__qualname__)
+    constants = _constants(file_source(function), inspect.getsourcefile(function) or "")
+    return next(c for c in constants if inspect.iscode(c) and c.co_qualname == function.__qualname__)
+
+
+@functools.lru_cache(maxsize=16)
+def _constants(source: str, path: str) -> tuple[Any, ...]:
+    return compile(source, path, "exec", dont_inherit=True).co_consts
 
 
 def compiled_anew(module: ModuleType) -> Any:
-    """The kernels of one file, compiled from what its functions are now; nothing of it is kept in a cache."""
+    """The kernels of a file, compiled from what its functions are now, and those of others that it takes.
+
+    Nothing of it is kept in a cache.
+    """
+    return SimpleNamespace(**_compiled_room(module.__name__, {}))
+
+
+def _compiled_room(module: str, rooms: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Like `_room`, but compiled: with this machine's vectors and `fast_math` as it is."""
     from numba import njit
 
     from npae.kernels import fast_parallel
 
-    names = dict(vars(module))
-    own = {name: thing for name, thing in names.items()
-           if getattr(getattr(thing, "py_func", thing), "__module__", "") == module.__name__}
-    compiled = {name for name, thing in own.items() if hasattr(thing, "py_func")}
-    for name, thing in own.items():
-        if name in compiled:
-            twin = _moved(thing.py_func, names)
-            called = "no_cpython_wrapper" not in thing.targetoptions
-            names[name] = njit(**fast_parallel.OPTIONS)(twin) if called else fast_parallel.inner(twin)
-        elif isinstance(thing, FunctionType) and compiled & set(thing.__code__.co_names):  # a door in Python
-            names[name] = _moved(thing, names)
-    return SimpleNamespace(**names)
+    if module not in rooms:
+        rooms[module] = names = dict(vars(importlib.import_module(module)))
+        names |= {name: CUTS[name] for name in CUTS if name in names}
+        for name, thing in list(names.items()):
+            function, compiled = _plain(thing), hasattr(thing, "py_func")
+            ours = compiled or isinstance(thing, FunctionType) or hasattr(thing, "cache_info")
+            if not ours or _file(function) not in FILES or _file(function) == "fast_math":
+                continue
+            if function.__module__ != module:
+                names[name] = _compiled_room(function.__module__, rooms)[name]
+            elif not compiled:
+                names[name] = _moved(function, names)
+            elif "no_cpython_wrapper" in thing.targetoptions:
+                names[name] = fast_parallel.inner(_moved(function, names))
+            else:
+                names[name] = njit(**fast_parallel.OPTIONS)(_moved(function, names))
+    return rooms[module]

@@ -99,9 +99,12 @@ def _open(name: str, extra: tuple[Any, ...], K: Any, x: Any, W: Any, b: Any, y: 
 
 
 def convolutions(dtype: Any) -> Iterator[Job]:
-    """A kernel that does not divide, the square twin, one with a single channel out; and their transposes."""
+    """A kernel that does not divide; the square twin; one channel out, and so few taps that they fit into one vector;
+    channels that are whole vectors; and the transposes of all."""
     for n, c, o, size, kernel, stride, padding in (
-            (3, 3, 5, (6, 5), (3, 2), (2, 3), "same"), (2, 3, 3, (3, 3), 3, 1, "same"), (2, 2, 1, (4, 5), 3, 1, 1)):
+            (5, 3, 5, (6, 5), (3, 2), (2, 3), "same"), (2, 3, 3, (3, 3), 3, 1, "same"), (2, 2, 1, (4, 5), 3, 1, 1),
+            (3, 2, 1, (4, 3), (1, 3), 1, "same"), (2, 1, 2, (5, 4), (3, 1), 2, "same"),
+            (2, 16, 16, (3, 2), (2, 1), 1, 0)):
         g = window_geometry(size, kernel, stride, padding)
         x, W, dy, b, b_ = _normal(dtype, (n, *size, c), (*g.kernel_size, c, o), (n, *g.output_size, o), (o,), (c,))
         terms = max(W[..., 0].size, W[:, :, 0].size, n * math.prod(g.output_size), n * math.prod(size)) + 12
@@ -112,15 +115,18 @@ def convolutions(dtype: Any) -> Iterator[Job]:
 
 
 def dense(dtype: Any) -> Iterator[Job]:
-    """Several blocks of rows and of columns, and a single row."""
-    for n, c, o in ((49, 35, 2), (1, 3, 2), (3, 3, 3)):
-        arrays = _normal(dtype, (n, c), (c, o), (o,), (n, o), (n, o))
-        yield Job("dense", partial(_layer, "dense", ()), arrays, max(n, c, o) + 12, partial(_open, "dense", ()))
+    """Several blocks of rows and of columns; rows so few that a matrix is read in place; a sum in parts; a single row;
+    the square twin. And with a transposed W, as a tied layer has it; its dW is such a view too."""
+    for n, c, o, tied in ((10, 9, 35, False), (13, 9, 18, True), (5, 3, 18, False), (3, 18, 12, False),
+                          (2, 17, 3, False), (2, 17, 3, True), (1, 3, 2, False), (3, 3, 3, True)):
+        x, W, b, y, dy = _normal(dtype, (n, c), (o, c) if tied else (c, o), (o,), (n, o), (n, o))
+        yield Job("dense", partial(_layer, "dense", ()), [x, W.T if tied else W, b, y, dy], max(n, c, o) + 12,
+                  partial(_open, "dense", ()))
 
 
 def activations(dtype: Any) -> Iterator[Job]:
-    """Both signs, zero, and more numbers than one task takes."""
-    few = np.linspace(-6, 6, 41).astype(dtype).reshape(1, 41)
+    """Both signs, zero and what is near to it, and more numbers than one task takes."""
+    few = (np.linspace(-1, 1, 41) ** 3 * 6).astype(dtype).reshape(1, 41)
     for bend in (ReLU(), LeakyReLU(0.3), Sigmoid(), Tanh(), Softplus()):
         long = np.resize(few, (2, 2100)) if isinstance(bend, ReLU) else few
         y = bend.f(long).astype(dtype)

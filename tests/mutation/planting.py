@@ -50,7 +50,7 @@ def forget_compiled(mutant: Mutant) -> None:
     from numba.core.caching import NullCache
 
     function = mutant.function.split(".")[0]
-    if mutant.file.endswith("fast_parallel.py") and function not in ("launch", "share"):
+    if function == "_machine" or (mutant.file.endswith("fast_parallel.py") and function not in ("launch", "share")):
         raise Stillborn(f"{function} has run before anything can be planted")
     stale = users(function)
     for name, module in list(sys.modules.items()):

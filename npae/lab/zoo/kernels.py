@@ -13,16 +13,16 @@ def _bug(subject: str, name: str, did: str, where: str, old: str, new: str, kill
 
 
 BUGS: tuple[Bug, ...] = (
-    _bug("fast_dense", "race_on_db", "All tasks add to the same partial sum, in whatever order they come.",
-         "dense:_backward_rows", "add_column_sums(dz[lo:hi], db[k])", "add_column_sums(dz[lo:hi], db[0])", "S",
+    _bug("fast_dense", "race_on_db", "Every block of rows of dW adds the same columns of dz to db, and not the first "
+         "block alone.", "dense:_backward_chunk", "elif r0 == 0 and not swap:", "elif not swap:", "RS",
          "two tasks write to the same place"),
     _bug("fast_conv", "scratch_shared_by_tasks", "Every task pads its picture in the scratch of task 0.",
-         "conv:_conv_forward_chunk", "xp, z = xp[k], z[k]", "xp, z = xp[0], z[0]", "S",
+         "conv:_conv_forward_chunk", "xp, z, rows = xp[k], z[k]", "xp, z, rows = xp[0], z[0]", "S",
          "two tasks write to the same place"),
     _bug("fast_pool", "empty_used_with_plus", "dx comes from np.empty and is added to, never cleared.",
          "pool:_max_pool_grad", "    dx[n] = 0\n", "", "S", "as np.empty left it"),
     _bug("fast_conv", "padding_never_cleared", "The border of the padded picture is what np.empty left there.",
-         "conv:_conv_forward_chunk", "    xp[:] = 0\n", "", "S", "as np.empty left it"),
+         "conv:_conv_forward_chunk", "    clear(xp)\n", "", "S", "as np.empty left it"),
     _bug("fast_pool", "negative_index_wraps", "Nothing holds the window inside the picture on the top: row -1 is the "
          "last row.", "pool:_avg_pool", "range(max(0, sh * i - top), ", "range(sh * i - top, ", "RS",
          "below 0 wraps round"),
@@ -47,9 +47,9 @@ BUGS: tuple[Bug, ...] = (
          "pool:avg_pool2d", "x.shape[3]), x.dtype)", "x.shape[3]))", "S", "float64 comes out of float32"),
     _bug("fast_activation", "memory_order", "x is laid flat in the order of the memory, and y in that of C.",
          "activation:activate", "x.reshape(-1), code", 'x.ravel("K"), code', "S", "the order in memory"),
-    _bug("fast_dense", "chunks_by_threads", "As many blocks as threads: the order of the sums hangs on the machine.",
-         "dense:_chunks", "return max(1, min(CHUNKS, rows // LEAST_ROWS))",
-         "import numba\n    return max(1, min(numba.get_num_threads(), rows // LEAST_ROWS))", "S",
+    _bug("fast_dense", "chunks_by_threads", "A sum in as many parts as threads: its order hangs on the machine.",
+         "dense:_pieces", "return 1 << max(1, min(most, work // GRAIN)).bit_length() - 1",
+         "import numba\n    return min(most, numba.get_num_threads())", "S",
          "the number of threads"),
     _bug("fast_training", "tail_of_the_sum", "Numbers left over by the steps of four are left out.",
          "training:_sum", "for i in range(whole, terms.size):", "for i in range(whole, whole):", "R",
@@ -60,7 +60,34 @@ BUGS: tuple[Bug, ...] = (
          "training:bernoulli_nll", "1 / len(logits)", "1 / logits.shape[1]", "R",
          "bernoulli_nll", "result 1 is off by"),
     _bug("fast_conv", "partial_sums_lost", "Only the first chunk's partial weight gradient is added.",
-         "conv:add_partials", "range(partial.shape[0])", "range(1)", "R", "conv2d", "result 1 is off by"),
+         "conv:_add_rows", "range(1, partial.shape[0])", "range(1, 1)", "R", "conv2d", "result 1 is off by"),
+    _bug("fast_conv", "pictures_overwrite_dW", "Every picture's weight gradient begins with zeros, and not with "
+         "that of those before it.", "conv:_conv_backward_chunk", "        d, ldd = dW.reshape(-1), o\n", "",
+         "R", "conv2d", "result 1 is off by"),
+    _bug("fast_conv", "first_picture_adds", "The first picture's weight gradient, too, is added to what is there: "
+         "np.empty.", "conv:_conv_backward_chunk", "d, ldd = none, ONE_ROW", "d, ldd = dW.reshape(-1), o", "S",
+         "as np.empty left it"),
+    _bug("fast_conv", "phases_not_turned", "The taps of a phase are laid out as they stand in the kernel, and not last "
+         "tap first.", "picture:pack_phases", "W[r + sh * (taps - 1 - m), t + sw * (across - 1 - n)]",
+         "W[r + sh * m, t + sw * n]", "R", "conv2d", "result 3 is off by"),
+    _bug("fast_conv", "narrow_kernel_not_turned", "A convolution with few channels out is made as a transposed one, "
+         "and its kernel is not turned round for it.", "conv:_as_transposed", "W[::-1, ::-1].transpose", "W.transpose",
+         "R", "conv2d", "result 0 is off by"),
+    _bug("fast_dense", "first_part_adds", "The first part of a long sum, too, is added to what is there: np.empty.",
+         "dense:panel", "elif k == k0:", "elif k < k0:", "S", "as np.empty left it"),
+    _bug("fast_dense", "packed_rows_found_twice", "The rows of x have been laid out, and are still counted from the "
+         "first picture.", "dense:weight_grad_chunk", "tall, -n0 * rows, rows", "tall, 0, rows", "S", "beyond the end"),
+    _bug("fast_dense", "scratch_of_the_mean_block", "Rows are cut into blocks that differ by one, and the scratch is "
+         "as long as the shortest.", "dense:_grid", "-(-rows // blocks)\n", "rows // blocks\n", "S", "beyond the end"),
+    _bug("fast_dense", "turn_without_the_rest", "A matrix is turned square by square, and the last rows, which are "
+         "no whole square, are forgotten.", "tile:turn", "range(0, rows, lanes)", "range(0, rows - lanes + 1, lanes)",
+         "S", "as np.empty left it"),
+    _bug("fast_dense", "tied_db_of_each_block", "Where dW is a transposed view, every block of its columns adds the "
+         "same sums to db.", "dense:_backward_chunk", "if swap and j0 == 0:", "if swap:", "RS",
+         "two tasks write to the same place"),
+    _bug("fast_activation", "tanh_cancels", "(1 - e) / (1 + e) with e = exp(-2 |x|) for small x too, where 1 - e has "
+         "lost its digits.", "math:_typed_tanh", "return small if a < middle else (-large if x < zero else large)",
+         "return -large if x < zero else large", "R", "tanh", "result 0 is off by"),
     _bug("compiled cache", "stale_cache", "The cache asks one file alone whether its sources have changed.",
          "parallel:_cache_folder", "for path in SOURCES)", "for path in SOURCES[:1])", "S",
          "compiled code of before"),

@@ -102,9 +102,9 @@ def convolutions(dtype: Any) -> Iterator[Job]:
     """A kernel that does not divide; the square twin; one channel out, and so few taps that they fit into one vector;
     channels that are whole vectors; and the transposes of all."""
     for n, c, o, size, kernel, stride, padding in (
-            (5, 3, 5, (6, 5), (3, 2), (2, 3), "same"), (2, 3, 3, (3, 3), 3, 1, "same"), (2, 2, 1, (4, 5), 3, 1, 1),
+            (5, 3, 5, (6, 5), (5, 4), (3, 2), "same"), (2, 3, 3, (3, 3), 3, 1, "same"), (2, 2, 1, (4, 5), 3, 1, 1),
             (3, 2, 1, (4, 3), (1, 3), 1, "same"), (2, 1, 2, (5, 4), (3, 1), 2, "same"),
-            (2, 16, 16, (3, 2), (2, 1), 1, 0)):
+            (2, 1, 2, (4, 5), (1, 4), (1, 3), "same"), (5, 16, 16, (3, 2), (2, 1), 1, 0)):
         g = window_geometry(size, kernel, stride, padding)
         x, W, dy, b, b_ = _normal(dtype, (n, *size, c), (*g.kernel_size, c, o), (n, *g.output_size, o), (o,), (c,))
         terms = max(W[..., 0].size, W[:, :, 0].size, n * math.prod(g.output_size), n * math.prod(size)) + 12

@@ -183,7 +183,8 @@ def _bar(ax: Axes, one: Result, y: float, colour: str, most: float) -> None:
     ax.plot([low, high], [y, y], color="black", linewidth=1.5, solid_capstyle="butt")
     ax.plot([low, low, high, high], [y - 4, y + 4, y - 4, y + 4], "k|", markersize=7, linestyle="none")
     mode = one.get("peer", "")
-    ax.text(high + 0.015 * most, y, f"{one['ratio']:.2f}", ha="left", va="center", fontsize=12, weight="bold")
+    ax.text(high + 0.015 * most, y, f"{one['ratio']:.2f}", ha="left", va="center", fontsize=12, weight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # over the line at 1
     ax.text(high + 0.115 * most, y, mode, ha="left", va="center", fontsize=10, color=GREY)
 
 

@@ -31,6 +31,7 @@ from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, turn
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
 
+PARTIALS = 32768  # numbers in all partial weight gradients from which more than one thread adds them up
 CHUNKS = 8  # never a function of the number of threads: the order of the sums hangs on it
 
 
@@ -117,7 +118,7 @@ def _add_rows(k, blocks, partial, total):
 
 @inner
 def _add_partials(dW_k, db_k, dW, db):
-    blocks = min(dW.shape[0], CHUNKS) if dW_k.size > 32768 else 1
+    blocks = min(dW.shape[0], CHUNKS) if dW_k.size > PARTIALS else 1
     launch(_add_rows, blocks, (blocks, dW_k, dW))
     for k in range(1, db_k.shape[0]):
         for o in range(db.size):

@@ -40,7 +40,7 @@ def pack(B, turned, k0, k1, j0, n, width, room):
             row, dense = B[k, j0:j0 + n], room[(k - k0) * width:]
             for j in range(n):
                 dense[j] = row[j]
-    for k in range(k1 - k0 if n < width else 0):
+    for k in range(k1 - k0 if n < width else 0):  # nobody takes their sums, but NaNs and denormals would cost time
         for j in range(k * width + n, (k + 1) * width):
             room[j] = 0
 
@@ -303,7 +303,7 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     if dx is not None:
         blocks, chunks, rows = _grid(left.shape[0], dx.size // left.shape[0], y.shape[1], lanes(x.dtype))
     room, z, none = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype)
-    tall = work.empty("tall", (w_chunks + chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
+    tall = work.empty("tall", (w_chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
     sums = work.empty("db", (y.shape[1],), np.float64)
     _backward(y, dy, max(code, IDENTITY), alpha, _pieces(CHUNKS, y.size * SLOPE), dz, x, swap, dW, sums, db, left,
               right, turned, w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)

@@ -22,7 +22,7 @@ from npae.lab.planting import file_source
 
 FILES = ("fast_activation", "fast_conv", "fast_dense", "fast_math", "fast_picture", "fast_pool", "fast_tile",
          "fast_training")
-CUTS = {"CHUNKS": 4, "DEPTH": 4, "FEW": 3, "TALL": 8, "LONG": 16, "GRAIN": 1}
+CUTS = {"CHUNKS": 4, "PARTIALS": 8, "DEPTH": 4, "FEW": 3, "TALL": 8, "LONG": 16, "GRAIN": 1}
 """What stands for the figures of that name, as they are too large for awkward shapes to meet what they part."""
 VECTOR_BYTES = 16  # the shortest there are, whatever this machine has
 

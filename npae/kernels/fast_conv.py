@@ -3,7 +3,7 @@ stands around them.
 
 The batch is cut into a fixed number of chunks, each with scratch of its own that stays in a thread's cache; the partial
 weight gradients of the chunks are added in order, so that any number of threads gives the same bits. Where there are so
-few channels that all taps of a pixel fit into one vector (a head with one channel), one product makes these, and
+few channels that all taps of a pixel fit into one tile (a head with one channel), one product makes these, and
 `scatter` adds them up where they belong.
 """
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, none, xp, z, y)
     xp, z, rows, channels = xp[k], z[k], y.reshape(x.shape[0] * h, -1), y.shape[3]
     clear(xp)
     for m in range(lo, hi):
-        if starts.size == 0:  # all taps of a pixel fit into one vector: one product, then put in place
+        if starts.size == 0:  # all taps of a pixel fit into one tile: one product, then put in place
             (o, c), pixels = W.shape, x.shape[1] * x.shape[2]
             product(pixels, c, x, m * pixels * o, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, none, 0, ONE_ROW)
             turn(z, 0, c, pixels, c, z, pixels * c, pixels)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from npae.gradcheck import Line
-from npae.kernels import fast, fast_activation, fast_conv, fast_dense, fast_pool, fast_training, reference, set_threads
+from npae.kernels import (
+    fast,
+    fast_activation,
+    fast_conv_chunks,
+    fast_dense,
+    fast_panel,
+    fast_pool,
+    fast_training,
+    reference,
+    set_threads,
+)
 from npae.lab import interpreted as python
 from npae.lab import kernel_jobs
 from npae.lab.findings import Findings, alike, matching
@@ -171,7 +181,7 @@ def room(file):
 
 def test_a_few_numbers_are_several_chunks_and_vectors_there():
     for name, small in python.CUTS.items():
-        figures = [vars(module)[name] for module in (fast_conv, fast_dense) if name in vars(module)]
+        figures = [vars(module)[name] for module in (fast_conv_chunks, fast_dense, fast_panel) if name in vars(module)]
         assert figures and min(figures) > small, name
     conv, dense = room("fast_conv"), room("fast_dense")
     assert conv["widened"](5, np.float64) == 6 and conv["_Scratch"](9, np.float64, None).chunks == 4

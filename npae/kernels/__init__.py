@@ -32,9 +32,9 @@ def _best() -> ModuleType:
 
         if numba.config.DISABLE_JIT:
             return _textbook("NUMBA_DISABLE_JIT is set: unset it")
-        from npae.kernels import fast, fast_tile
+        from npae.kernels import fast, fast_link
 
-        fast_tile.ready(np.float32)
+        fast_link.ready(np.float32)
     except Exception as error:  # of Numba, LLVM or the loader of libraries: whatever it is, the textbook still works
         first, *_ = str(error).strip().splitlines() or [""]
         return _textbook(f"they raise {type(error).__name__} ({first}): see what `numba -s` says of this machine")

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from npae.kernels.fast_link import linked, ready
 from npae.kernels.fast_math import exp_minus, log1p_unit, tanh
 from npae.kernels.fast_parallel import door, inner, launch
 
@@ -19,7 +20,7 @@ def code_of(activation) -> tuple[int, float]:
     return getattr(activation, "code", -1), float(getattr(activation, "alpha", 0.0))
 
 
-@inner
+@linked(arrays="z", floats="alpha")
 def apply(z, code, alpha):
     """z = f(z) in place, for a contiguous block z."""
     zero, one, a = z.dtype.type(0), z.dtype.type(1), z.dtype.type(alpha)
@@ -41,7 +42,7 @@ def apply(z, code, alpha):
             z[i] = (zero if z[i] <= zero else z[i]) + log1p_unit(exp_minus(abs(z[i])))
 
 
-@inner
+@linked(arrays="dz y dy", floats="alpha")
 def times_slope(dz, y, dy, code, alpha):
     """dz = f'(y) dy, the slope as a function of the output, for contiguous blocks."""
     zero, one, a = y.dtype.type(0), y.dtype.type(1), y.dtype.type(alpha)
@@ -99,6 +100,7 @@ def activate(x, activation, out=None):
     if code < 0:
         out[...] = activation.f(x)
     else:
+        ready(x.dtype)
         _apply_blocks(_blocks(x), x.reshape(-1), code, alpha, out.reshape(-1))
     return out
 
@@ -110,5 +112,6 @@ def activate_input_grad(y, dy, activation, out=None):
     if code < 0:
         out[...] = dy * activation.slope(y)
     else:
+        ready(y.dtype)
         _slope_blocks(_blocks(y), y.reshape(-1), dy.reshape(-1), code, alpha, out.reshape(-1))
     return out

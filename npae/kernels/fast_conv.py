@@ -1,10 +1,9 @@
 """Convolution and transposed convolution: the contractions of `fast_picture`, picture by picture, fused with what
 stands around them.
 
-The batch is cut into a fixed number of chunks, each with scratch of its own that stays in a thread's cache; the partial
-weight gradients of the chunks are added in order, so that any number of threads gives the same bits. Where there are so
-few channels that all taps of a pixel fit into one tile (a head with one channel), one product makes these, and
-`scatter` adds them up where they belong.
+Here the weights are laid out, scratch is taken from the workspace, and the batch is cut into a fixed number of chunks,
+which `fast_conv_chunks` works through. Where there are so few channels that all taps of a pixel fit into one tile (a
+head with one channel), one product makes these, and `scatter` adds them up where they belong.
 """
 from __future__ import annotations
 
@@ -12,190 +11,13 @@ import functools
 
 import numpy as np
 
-from npae.kernels.fast_activation import IDENTITY, apply, code_of
-from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_picture import (
-    add_pixels,
-    clear,
-    convolve,
-    correlate,
-    pack_phases,
-    place,
-    place_slope,
-    place_wide,
-    scatter,
-    settle,
-    spread,
-)
-from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes, product, ready, turn, widened
+from npae.kernels.fast_activation import IDENTITY, code_of
+from npae.kernels.fast_conv_chunks import CHUNKS, _conv_backward, _conv_forward, _transpose_backward, _transpose_forward
+from npae.kernels.fast_link import ready
+from npae.kernels.fast_tile import VECTORS, lanes, widened
 from npae.kernels.geometry import Geometry
 from npae.kernels.workspace import Workspace
 
-PARTIALS = 32768  # numbers in all partial weight gradients from which more than one thread adds them up
-CHUNKS = 8  # never a function of the number of threads: the order of the sums hangs on it
-
-
-# ---- one chunk of the batch, by one thread; and under it the launch of all chunks
-
-@inner
-def _conv_forward_chunk(k, x, W, b, g, code, alpha, xp, z, y):
-    (top, left), oh, channels = g.padding, g.output_size[0], y.shape[3]
-    lo, hi = share(k, xp.shape[0], x.shape[0])
-    xp, z, rows = xp[k], z[k], y.reshape(x.shape[0] * oh, -1)
-    clear(xp)
-    for m in range(lo, hi):
-        place(x[m], top, left, xp)
-        for i in range(oh):
-            row = m * oh + i
-            if channels == W.shape[1]:
-                convolve(xp, W, g, i, b, y, row * rows.shape[1])
-            else:
-                convolve(xp, W, g, i, b, z, 0)
-                settle(z, W.shape[1], channels, rows[row])
-            apply(rows[row], code, alpha)
-
-
-@door
-def _conv_forward(chunks, x, W, b, g, code, alpha, xp, z, y):
-    launch(_conv_forward_chunk, chunks, (x, W, b, g, code, alpha, xp, z, y))
-
-
-@inner
-def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, scratch, dx):
-    none, one, xp, dzp, dzw, z, dW, db = scratch
-    (kh, kw), (sh, sw), (top, left), (oh, ow) = g.kernel_size, g.stride, g.padding, g.output_size
-    lo, hi = share(k, dW.shape[0], x.shape[0])
-    xp, dzp, dzw, z, dW, db = xp[k], dzp[k], dzw[k], z[k], dW[k], db[k]
-    front, side, o, channels = (kh - 1) // sh, (kw - 1) // sw, dW.shape[1], dx.shape[3]
-    h, rows = dx.shape[1], dx.reshape(dx.shape[0] * dx.shape[1], -1)
-    clear(db)
-    clear(xp)
-    clear(dzp)
-    clear(dzw)
-    d, ldd = none, ONE_ROW  # the first picture's dW begins with zeros, and each other one's with what is there
-    for m in range(lo, hi):
-        place_slope(y[m], dy[m], code, alpha, front, side, dzp)
-        place(x[m], top, left, xp)
-        pitch = dzp.shape[1] * db.size
-        start = front * pitch + side * db.size
-        add_pixels(dzp, start, pitch, oh, ow, one, none, z, db)
-        if db.size == o:
-            correlate(xp, dzp, start, pitch, g, dW, d, ldd)
-        else:
-            place_wide(dzp, front, side, oh, ow, dzw)
-            correlate(xp, dzw, 0, ow * o, g, dW, d, ldd)
-        d, ldd = dW.reshape(-1), o
-        for a in range(h if dx.size > 0 else 0):
-            row = m * h + a
-            if channels == phases.shape[1]:
-                spread(dzp, phases, starts, g, a, none, dx, row * rows.shape[1])
-            else:
-                spread(dzp, phases, starts, g, a, none, z, 0)
-                settle(z, phases.shape[1], channels, rows[row])
-
-
-@door
-def _conv_backward(chunks, x, W, phases, starts, y, dy, g, code, alpha, scratch, dx, dW, db):
-    if dx.size > 0:
-        pack_phases(W, g.stride[0], g.stride[1], phases, starts)
-    launch(_conv_backward_chunk, chunks, (x, phases, starts, y, dy, g, code, alpha, scratch, dx))
-    _add_partials(scratch[6], scratch[7], dW, db)
-
-
-@inner
-def _add_rows(k, blocks, partial, total):
-    """A block of rows of total (rows, O) += partial[0] + partial[1] + ..., in this order; partial's may be wider."""
-    lo, hi = share(k, blocks, total.shape[0])
-    for r in range(lo, hi):
-        sums, row = partial[0, r], total[r]
-        for chunk in range(1, partial.shape[0]):
-            part = partial[chunk, r]
-            for o in range(row.size):
-                sums[o] += part[o]
-        for o in range(row.size):
-            row[o] += sums[o]
-
-
-@inner
-def _add_partials(dW_k, db_k, dW, db):
-    blocks = min(dW.shape[0], CHUNKS) if dW_k.size > PARTIALS else 1
-    launch(_add_rows, blocks, (blocks, dW_k, dW))
-    for k in range(1, db_k.shape[0]):
-        for o in range(db.size):
-            db_k[0, o] += db_k[k, o]
-    for o in range(db.size):
-        db[o] += db_k[0, o]
-
-
-@inner
-def _transpose_forward_chunk(k, x, W, starts, b, g, code, alpha, none, xp, z, y):
-    (kh, kw), (sh, sw), h = g.kernel_size, g.stride, g.input_size[0]
-    lo, hi = share(k, xp.shape[0], x.shape[0])
-    xp, z, rows, channels = xp[k], z[k], y.reshape(x.shape[0] * h, -1), y.shape[3]
-    clear(xp)
-    for m in range(lo, hi):
-        if starts.size == 0:  # all taps of a pixel fit into one tile: one product, then put in place
-            (o, c), pixels = W.shape, x.shape[1] * x.shape[2]
-            product(pixels, c, x, m * pixels * o, 0, o, 1, W, 0, 0, c, z, 0, c, 1, o, none, 0, ONE_ROW)
-            turn(z, 0, c, pixels, c, z, pixels * c, pixels)
-            scatter(z[pixels * c:], g, b, y[m])
-            apply(y[m].reshape(-1), code, alpha)
-        else:
-            place(x[m], (kh - 1) // sh, (kw - 1) // sw, xp)
-            for a in range(h):
-                row = m * h + a
-                if channels == W.shape[1]:
-                    spread(xp, W, starts, g, a, b, y, row * rows.shape[1])
-                else:
-                    spread(xp, W, starts, g, a, b, z, 0)
-                    settle(z, W.shape[1], channels, rows[row])
-                apply(rows[row], code, alpha)
-
-
-@door
-def _transpose_forward(chunks, W, phases, starts, x, b, g, code, alpha, none, xp, z, y):
-    if starts.size > 0:
-        pack_phases(W, g.stride[0], g.stride[1], phases, starts)
-    launch(_transpose_forward_chunk, chunks, (x, phases, starts, b, g, code, alpha, none, xp, z, y))
-
-
-@inner
-def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, scratch, dx):
-    none, one, dzp, xw, z, dW, db = scratch
-    (top, left), (oh, ow) = g.padding, g.output_size
-    lo, hi = share(k, dW.shape[0], x.shape[0])
-    dzp, xw, z, dW, db = dzp[k], xw[k], z[k], dW[k], db[k]
-    o, channels, rows = W.shape[1], dx.shape[3], dx.reshape(dx.shape[0] * oh, -1)
-    clear(db)
-    clear(dzp)
-    clear(xw)
-    d, ldd = none, ONE_ROW  # as above
-    for m in range(lo, hi):
-        place_slope(y[m], dy[m], code, alpha, top, left, dzp)
-        pitch = dzp.shape[1] * db.size
-        add_pixels(dzp, top * pitch + left * db.size, pitch, y.shape[1], y.shape[2], one, none, z, db)
-        if x.shape[3] == o:
-            correlate(dzp, x, m * x[m].size, ow * o, g, dW, d, ldd)
-        else:
-            place_wide(x[m], 0, 0, oh, ow, xw)
-            correlate(dzp, xw, 0, ow * o, g, dW, d, ldd)
-        d, ldd = dW.reshape(-1), o
-        for i in range(oh if dx.size > 0 else 0):
-            row = m * oh + i
-            if channels == o:
-                convolve(dzp, W, g, i, none, dx, row * rows.shape[1])
-            else:
-                convolve(dzp, W, g, i, none, z, 0)
-                settle(z, o, channels, rows[row])
-
-
-@door
-def _transpose_backward(chunks, x, W, y, dy, g, code, alpha, scratch, dx, dW, db):
-    launch(_transpose_backward_chunk, chunks, (x, W, y, dy, g, code, alpha, scratch, dx))
-    _add_partials(scratch[5], scratch[6], dW, db)
-
-
-# ---- the kernels: weights packed, scratch from the workspace, then the launch
 
 def _fit(x, W, b, size, axis, g):
     """Compiled loops do not look at bounds, so what does not fit together is refused before."""
@@ -215,6 +37,14 @@ def _padded(g):
 def _margin(g):
     """Rows and columns of dy with room in front and behind for every tap of `spread`."""
     return tuple(max(o, (n - 1 + p) // s + 1) + (k - 1) // s for n, k, s, p, o in zip(*g, strict=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def _starts(g, outs):
+    """The first row of each phase (r, t) where `pack_phases` lays them one after another."""
+    taps, across = ([-((r - k) // s) for r in range(s)] for k, s in zip(g.kernel_size, g.stride, strict=True))
+    rows = [max(0, m) * max(0, n) * outs for m in taps for n in across]
+    return np.concatenate([[0], np.cumsum(rows[:-1])]).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -258,10 +88,9 @@ class _Scratch:
         return np.zeros(widened(max(channels), self.dtype), self.dtype)
 
     def phases(self, W, g):
-        """Room for the weights as `spread` wants them, and for where each phase starts."""
+        """Room for the weights as `spread` wants them, and where each phase starts."""
         kh, kw, c, o = W.shape
-        phases = self.work.empty("phases", (kh * kw * o, widened(c, W.dtype)), W.dtype)
-        return phases, self.work.empty("starts", (g.stride[0] * g.stride[1],), np.int64)
+        return self.work.empty("phases", (kh * kw * o, widened(c, W.dtype)), W.dtype), _starts(g, o)
 
     def taps(self, W):
         """The weights as (in, kh kw out), for a transposed convolution with few channels out."""

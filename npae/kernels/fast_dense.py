@@ -1,10 +1,8 @@
-"""Dense layers: matrix products cut into panels of columns that fit the register tile of `fast_tile`.
+"""Dense layers: matrix products of `fast_panel`, cut into chunks for the threads.
 
-Why it is fast. A panel is as wide as the tile, and DEPTH of its rows at a time are laid out densely (`pack`), so that
-they stay in the first cache while all rows of the left matrix pass by. What is summed lands in a small scratch z, to
-which bias and activation are applied before it leaves the cache. A product with W^T is computed as the transpose of
-W x^T: the few numbers of x are turned round and not all of W.
-Work is cut into chunks by its shapes alone and every sum runs in one order: any number of threads gives the same bits.
+Bias and activation are applied to what is summed before it leaves the cache. A product with W^T is computed as the
+transpose of W x^T: the few numbers of x are turned round and not all of W.
+Work is cut by its shapes alone and every sum runs in one order: any number of threads gives the same bits.
 """
 from __future__ import annotations
 
@@ -13,87 +11,17 @@ import functools
 import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
+from npae.kernels.fast_link import linked, ready
+from npae.kernels.fast_panel import DEPTH, pack, panel, panel_width, settle, settle_turned
 from npae.kernels.fast_parallel import door, inner, launch, share
-from npae.kernels.fast_tile import ONE_ROW, ROWS, VECTOR_BYTES, VECTORS, lanes, prefetch, product, ready, turn
-from npae.kernels.workspace import CACHE_LINE, Workspace
+from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes
+from npae.kernels.workspace import Workspace
 
 CHUNKS = 16  # of one product: several for each of a few threads; never a function of their number
-DEPTH = 224  # at most so many rows of a panel are laid out at a time: 28 KB, three fifths of a first cache
-FEW = 2 * ROWS  # rows of the left matrix that need no panel
 TALL = 256  # rows of the left matrix that a chunk takes on, where there are so many
-AHEAD = 16  # rows of a panel that are on their way from the memory at a time
 LONG = 1024  # a sum of at least this length is cut into parts where there is nothing else to cut
 SLOPE = 8  # multiply-adds that a number's way through the memory is worth
 GRAIN = 1 << 18  # multiply-adds that a chunk is worth: fewer are done before another thread has begun
-
-
-@inner
-def pack(B, turned, k0, k1, j0, n, width, room):
-    """room (k1 - k0, width) = B[k0:k1, j0:j0 + n], or B[j0:j0 + n, k0:k1]^T with `turned`; zeros to the right of it."""
-    if turned:
-        turn(B, j0 * B.shape[1] + k0, B.shape[1], n, k1 - k0, room, 0, width)
-    else:
-        line = CACHE_LINE // B.itemsize
-        for k in range(k0, k1):
-            for j in range(j0, j0 + n, line):  # rows lie too far apart for the processor to guess the next one
-                prefetch(B, (k + AHEAD) * B.shape[1] + j)
-            row, dense = B[k, j0:j0 + n], room[(k - k0) * width:]
-            for j in range(n):
-                dense[j] = row[j]
-    for k in range(k1 - k0 if n < width else 0):  # nobody takes their sums, but NaNs and denormals would cost time
-        for j in range(k * width + n, (k + 1) * width):
-            room[j] = 0
-
-
-@inner
-def panel_width(n, room):
-    """Columns of a dense panel for n of them: one vector, or as many as a tile has."""
-    slim = VECTOR_BYTES // room.itemsize
-    return slim if n <= slim else slim * VECTORS
-
-
-@inner
-def panel(a, a0, ra, ca, M, B, turned, k0, k1, j0, n, room, c, c0, ldc, d, d0, ldd):
-    """C (M, width) = D + A[:, k0:k1] B[k0:k1, j0:j0 + n], with A[i, k] = a[a0 + i ra + k ca]; B^T with `turned`.
-
-    For few rows it does not pay to lay B out: each number of it is used but once or twice.
-    """
-    width, ldb = panel_width(n, room), B.shape[1]
-    in_place = M <= FEW and n == width and not turned
-    parts = (k1 - k0 + DEPTH - 1) // DEPTH
-    for part in range(parts):
-        k, end = share(part, parts, k1 - k0)
-        k, K = k0 + k, end - k
-        if not in_place:
-            pack(B, turned, k, k + K, j0, n, width, room)
-        if in_place and k == k0:
-            product(M, width, a, a0 + k * ca, 0, ra, ca, B, k * ldb + j0, 0, ldb, c, c0, ldc, 1, K, d, d0, ldd)
-        elif in_place:
-            product(M, width, a, a0 + k * ca, 0, ra, ca, B, k * ldb + j0, 0, ldb, c, c0, ldc, 1, K, c, c0, ldc)
-        elif k == k0:
-            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, K, d, d0, ldd)
-        else:
-            product(M, width, a, a0 + k * ca, 0, ra, ca, room, 0, 0, width, c, c0, ldc, 1, K, c, c0, ldc)
-
-
-@inner
-def settle(z, rows, width, n, b, y, r0, j0):
-    """y[r0:, j0:] = z + b for z (rows, width) of n true columns."""
-    for r in range(rows):
-        row, out, bias = z[r * width:r * width + n], y[r0 + r, j0:j0 + n], b[j0:j0 + n]
-        for j in range(n):
-            out[j] = row[j] + bias[j]
-
-
-@inner
-def settle_turned(z, rows, width, n, b, code, alpha, y, r0, j0):
-    """y[j0:, r0:] = f(z^T + b) for z (rows, width) of n true columns."""
-    for r in range(rows if b.size > 0 else 0):
-        row, bias = z[r * width:(r + 1) * width], b[r0 + r]
-        for j in range(width):
-            row[j] += bias
-    apply(z[:rows * width], code, alpha)
-    turn(z, 0, width, rows, n, y, j0 * y.shape[1] + r0, y.shape[1])
 
 
 @inner
@@ -105,72 +33,63 @@ def part_of_grid(k, blocks, chunks, rows, columns, size):
     return r0, r1, p0 * size, min(columns, p1 * size)
 
 
-@inner
-def product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room, z, none, y):
-    """A chunk of y = f(left right + b); with `turned` of y = f((left right^T)^T + b)."""
-    K, columns, size = left.shape[1], right.shape[0] if turned else right.shape[1], room.size // DEPTH
+@linked(arrays="left right b room z none y", floats="alpha")
+def product_chunk(r0, r1, j0, j1, K, left, right, turned, b, code, alpha, room, z, none, y, ldy):
+    """Rows r0 ... r1 and columns j0 ... j1 of y = f(left right + b); with `turned` of y^T, and right's rows are its
+    columns.
+    """
+    rows, size = r1 - r0, room.size // DEPTH
     start = b if b.size > 0 else none
-    r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, left.shape[0], columns, size)
-    rows = r1 - r0
     for j in range(j0, j1, size):
-        n = min(size, j1 - j)
+        n, a, at = min(size, j1 - j), r0 * K, r0 * ldy + j
         width = panel_width(n, room)
-        if n == width and not turned:
-            at = r0 * columns + j
-            panel(left, r0 * K, K, 1, rows, right, False, 0, K, j, n, room, y, at, columns, start, j, ONE_ROW)
+        if turned:
+            panel(rows, n, K, left, a, K, 1, right, j * K, K, True, room, z, 0, width, none, 0, ONE_ROW)
+            settle_turned(rows, n, z, width, b, r0, code, alpha, y, j * ldy + r0, ldy)
+        elif n == width:
+            panel(rows, n, K, left, a, K, 1, right, j, ldy, False, room, y, at, ldy, start, j, ONE_ROW)
         else:
-            panel(left, r0 * K, K, 1, rows, right, turned, 0, K, j, n, room, z, 0, width, none, 0, ONE_ROW)
-            if turned:
-                settle_turned(z, rows, width, n, b, code, alpha, y, r0, j)
-            else:
-                settle(z, rows, width, n, start, y, r0, j)
-    if not turned:
-        for r in range(r0, r1):
-            apply(y[r, j0:j1], code, alpha)
+            panel(rows, n, K, left, a, K, 1, right, j, ldy, False, room, z, 0, width, none, 0, ONE_ROW)
+            settle(rows, n, z, width, start, j, ONE_ROW, y, at, ldy)
+    for r in range(0 if turned else r0, 0 if turned else r1):
+        apply(y[r * ldy + j0:r * ldy + j1], code, alpha)
 
 
-@inner
-def sum_part(k, left, right, turned, parts, room, z, none):
-    """z = part k of the sums of a product of one panel."""
-    k0, k1 = share(k, parts, left.shape[1])
-    columns = right.shape[0] if turned else right.shape[1]
-    panel(left, 0, left.shape[1], 1, left.shape[0], right, turned, k0, k1, 0, columns, room,
-          z, 0, panel_width(columns, room), none, 0, ONE_ROW)
-
-
-@inner
-def weight_grad_chunk(x, dz, r0, r1, j0, j1, room, tall, z, none, dW):
+@linked(arrays="x dz room tall z none dW")
+def weight_grad_chunk(r0, r1, j0, j1, N, ldx, ldw, x, dz, room, tall, z, none, dW):
     """Rows and columns of dW += x^T dz; where there are more than DEPTH pictures, columns of x are laid out too."""
-    N, ldx, columns, size = x.shape[0], x.shape[1], dz.shape[1], room.size // DEPTH
-    rows, left, at, ca = r1 - r0, x.reshape(-1), r0, ldx
-    parts = (N + DEPTH - 1) // DEPTH
+    rows, size, parts = r1 - r0, room.size // DEPTH, (N + DEPTH - 1) // DEPTH
+    left, a, ca = x, r0, ldx
     for part in range(parts):
         n0, n1 = share(part, parts, N)
         if tall.size > 0:
-            pack(x, False, n0, n1, r0, rows, rows, tall)
-            left, at, ca = tall, -n0 * rows, rows
+            pack(n1 - n0, rows, x, n0 * ldx + r0, ldx, False, tall, rows)
+            left, a, ca = tall, -n0 * rows, rows
         for j in range(j0, j1, size):
-            n = min(size, j1 - j)
+            n, at = min(size, j1 - j), r0 * ldw + j
             width = panel_width(n, room)
             if n == width:
-                c = r0 * columns + j
-                panel(left, at, 1, ca, rows, dz, False, n0, n1, j, n, room, dW, c, columns, dW, c, columns)
+                panel(rows, n, n1 - n0, left, a + n0 * ca, 1, ca, dz, n0 * ldw + j, ldw, False, room,
+                      dW, at, ldw, dW, at, ldw)
             else:
-                panel(left, at, 1, ca, rows, dz, False, n0, n1, j, n, room, z, 0, width, none, 0, ONE_ROW)
-                for r in range(rows):
-                    row, out = z[r * width:r * width + n], dW[r0 + r, j:j + n]
-                    for i in range(n):
-                        out[i] += row[i]
+                panel(rows, n, n1 - n0, left, a + n0 * ca, 1, ca, dz, n0 * ldw + j, ldw, False, room,
+                      z, 0, width, none, 0, ONE_ROW)
+                settle(rows, n, z, width, dW, at, ldw, dW, at, ldw)
 
 
 # ---- the doors
 
 @inner
 def _forward_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y):
+    K, room, z = left.shape[1], room[k], z[k]
+    columns = right.shape[0] if turned else right.shape[1]
     if parts == 1:
-        product_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, room[k], z[k], none, y)
-    else:
-        sum_part(k, left, right, turned, parts, room[k], z[k], none)
+        r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, left.shape[0], columns, room.size // DEPTH)
+        product_chunk(r0, r1, j0, j1, K, left, right, turned, b, code, alpha, room, z, none, y, y.shape[1])
+    else:  # one panel, part k of its sums
+        k0, k1 = share(k, parts, K)
+        panel(left.shape[0], columns, k1 - k0, left, k0, K, 1, right, k0 if turned else k0 * columns,
+              right.shape[1], turned, room, z, 0, panel_width(columns, room), none, 0, ONE_ROW)
 
 
 @door
@@ -181,12 +100,12 @@ def _forward(left, right, turned, b, code, alpha, blocks, chunks, parts, room, z
         for k in range(1, parts):
             for i in range(z.shape[1]):
                 z[0, i] += z[k, i]
-        width = panel_width(columns, room[0])
+        rows, width, ldy = left.shape[0], panel_width(columns, room[0]), y.shape[1]
         if turned:
-            settle_turned(z[0], left.shape[0], width, columns, b, code, alpha, y, 0, 0)
+            settle_turned(rows, columns, z[0], width, b, 0, code, alpha, y, 0, ldy)
         else:
-            settle(z[0], left.shape[0], width, columns, b, y, 0, 0)
-            apply(y.reshape(-1), code, alpha)
+            settle(rows, columns, z[0], width, b, 0, ONE_ROW, y, 0, ldy)
+            apply(y, code, alpha)
 
 
 @inner
@@ -212,13 +131,18 @@ def _slope_part(k, chunks, y, dy, code, alpha, dz):
 @inner
 def _backward_chunk(k, x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
                     z, none, dx):
+    room, z, size = room[k], z[k], room.shape[1] // DEPTH
     if k >= w_chunks:
-        product_chunk(k - w_chunks, left, right, turned, none[:0], IDENTITY, 0.0, blocks, chunks, room[k], z[k], none,
-                      dx)
+        columns = right.shape[0] if turned else right.shape[1]
+        r0, r1, j0, j1 = part_of_grid(k - w_chunks, blocks, chunks, left.shape[0], columns, size)
+        product_chunk(r0, r1, j0, j1, left.shape[1], left, right, turned, none[:0], IDENTITY, 0.0, room, z, none, dx,
+                      dx.shape[1])
         return
-    a, c = (dz, x) if swap else (x, dz)
-    r0, r1, j0, j1 = part_of_grid(k, w_blocks, w_chunks, a.shape[1], c.shape[1], room.shape[1] // DEPTH)
-    weight_grad_chunk(a, c, r0, r1, j0, j1, room[k], tall[k], z[k], none, dW)
+    r0, r1, j0, j1 = part_of_grid(k, w_blocks, w_chunks, dW.shape[0], dW.shape[1], size)
+    if swap:
+        weight_grad_chunk(r0, r1, j0, j1, dz.shape[0], dz.shape[1], x.shape[1], dz, x, room, tall[k], z, none, dW)
+    else:
+        weight_grad_chunk(r0, r1, j0, j1, x.shape[0], x.shape[1], dz.shape[1], x, dz, room, tall[k], z, none, dW)
     if swap and j0 == 0:
         add_column_sums(dz, r0, r1, sums, db)
     elif r0 == 0 and not swap:

@@ -6,45 +6,43 @@ short matrix products, which `fast_tile.product` keeps in registers:
     correlate   dW[u, (v, c), :] = sum over i, j      of x[s i + u, s j + v, c] dz[i, j, :]
     spread      x[a, b, :]       = sum over the taps that meet (a, b), one phase (a mod s, b mod s) after another
 Channels on the right of a product are widened with zeros to whole vectors (O', C'); a widened row of sums stays in the
-first cache until `settle` has written its true channels where they belong.
+first cache until `place` has written its true channels where they belong.
 """
 from __future__ import annotations
 
 import numpy as np
 
 from npae.kernels.fast_activation import times_slope
+from npae.kernels.fast_link import linked
 from npae.kernels.fast_parallel import inner
 from npae.kernels.fast_tile import ONE_ROW, VECTOR_BYTES, product
 
-# Loops run over flat rows that were cut out before: the compiler makes vector code of those.
 
-
-@inner
+@linked(arrays="a")
 def clear(a):
-    """a = 0, for a contiguous array."""
-    flat = a.reshape(-1)
-    for i in range(flat.size):
-        flat[i] = 0
+    """a = 0"""
+    for i in range(a.size):
+        a[i] = 0
 
 
-@inner
-def place(x, top, left, canvas):
-    """Copy the picture x (H, W, C) into a larger one (H', W', C) at (top, left); the rest of it is as it was."""
-    h, w, c = x.shape
-    rows, canvas_rows = x.reshape(h, w * c), canvas.reshape(canvas.shape[0], -1)
-    for i in range(h):
-        row, out = rows[i], canvas_rows[top + i, left * c:(left + w) * c]
-        for q in range(row.size):
-            out[q] = row[q]
+@linked(arrays="x y")
+def place(rows, n, x, x0, ldx, y, y0, ldy):
+    """Copy a block (rows, n): y[y0 + i ldy + j] = x[x0 + i ldx + j]. What stands around it is as it was.
+
+    A block is a picture in a larger one, or pixels with other channels beside theirs.
+    """
+    for i in range(rows):
+        row, out = x[x0 + i * ldx:x0 + i * ldx + n], y[y0 + i * ldy:y0 + i * ldy + n]
+        for j in range(n):
+            out[j] = row[j]
 
 
-@inner
-def place_slope(y, dy, code, alpha, top, left, canvas):
-    """dz = f'(y) dy, placed into a larger picture at (top, left)."""
-    h, w, c = y.shape
-    y_rows, dy_rows, canvas_rows = y.reshape(h, w * c), dy.reshape(h, w * c), canvas.reshape(canvas.shape[0], -1)
-    for i in range(h):
-        times_slope(canvas_rows[top + i, left * c:(left + w) * c], y_rows[i], dy_rows[i], code, alpha)
+@linked(arrays="y dy dz", floats="alpha")
+def place_slope(rows, n, y, dy, at, code, alpha, dz, z0, ldz):
+    """dz = f'(y) dy for rows x n numbers from y[at], dy[at], placed as a block from dz[z0]."""
+    for i in range(rows):
+        lo = at + i * n
+        times_slope(dz[z0 + i * ldz:z0 + i * ldz + n], y[lo:lo + n], dy[lo:lo + n], code, alpha)
 
 
 @inner
@@ -55,7 +53,7 @@ def add_pixels(dz, start, pitch, h, w, one, none, sums, db):
     """
     c, flat = db.size, dz.reshape(-1)
     if c * dz.itemsize % VECTOR_BYTES == 0:
-        product(1, c, one, 0, 0, 0, 0, flat, start, pitch, c, sums, 0, c, h, w, none, 0, ONE_ROW)
+        product(1, c, one, 0, 0, 0, 0, dz, start, pitch, c, sums, 0, c, h, w, none, 0, ONE_ROW)
         for o in range(c):
             db[o] += sums[o]
     else:
@@ -66,23 +64,10 @@ def add_pixels(dz, start, pitch, h, w, one, none, sums, db):
 
 
 @inner
-def place_wide(x, top, left, h, w, wide):
-    """wide (h w, C') = the part (h, w) of a picture x (H', W', C) that begins at (top, left); columns beyond C stay."""
-    c = x.shape[2]
+def place_wide(x, start, pitch, h, w, c, wide):
+    """wide (h w, C') = h rows of w pixels, which begin at x[start + i pitch]; columns beyond C stay."""
     for i in range(h):
-        for j in range(w):
-            pixel, out = x[top + i, left + j], wide[i * w + j]
-            for k in range(c):
-                out[k] = pixel[k]
-
-
-@inner
-def settle(z, wide, channels, y):
-    """y = z for a row of sums z (pixels, C') and y (pixels, C), both flat."""
-    for j in range(y.size // channels):
-        sums, out = z[j * wide:j * wide + channels], y[j * channels:(j + 1) * channels]
-        for o in range(channels):
-            out[o] = sums[o]
+        place(w, c, x, start + i * pitch, c, wide, i * w * wide.shape[1], wide.shape[1])
 
 
 @inner
@@ -126,46 +111,45 @@ def spread(dz, phases, starts, g, a, b, z, z0):
                 across * o * c, c, z, z0 + p * c, sw * c, taps, across * o, b, 0, ONE_ROW)
 
 
-@inner
-def pack_phases(W, sh, sw, phases, starts):
+@linked(arrays="w phases")
+def pack_phases(kh, kw, channels, outs, sh, sw, w, phases, wide):
     """The taps of each phase (r, t), last tap first, as (taps, across, O, C'): what `spread` multiplies with."""
-    kh, kw, channels, outs = W.shape
     at = 0
     for r in range(sh):
         for t in range(sw):
-            starts[r * sw + t] = at
             taps, across = max(0, (kh - r + sh - 1) // sh), max(0, (kw - t + sw - 1) // sw)
             for m in range(taps):
                 for n in range(across):
-                    tap = W[r + sh * (taps - 1 - m), t + sw * (across - 1 - n)]
+                    u, v = r + sh * (taps - 1 - m), t + sw * (across - 1 - n)
+                    tap = w[(u * kw + v) * channels * outs:]
                     for o in range(outs):
-                        row = phases[at]
+                        row, column = phases[at:at + wide], tap[o:]
                         for c in range(channels):
-                            row[c] = tap[c, o]
-                        for c in range(channels, row.size):
+                            row[c] = column[c * outs]
+                        for c in range(channels, wide):
                             row[c] = 0
-                        at += 1
+                        at += wide
 
 
-@inner
-def scatter(taps, g, b, y):
+@linked(arrays="taps b y")
+def scatter(h, w, kh, kw, sh, sw, top, left, oh, ow, taps, t0, b, y, y0):
     """y (h, w, C) = b + the numbers in taps (kh kw C, oh ow), one row a tap, added where they belong (col2im)."""
-    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
-    c, flat = b.size, y.reshape(-1)
+    c = b.size
     for q in range(h * w):
+        pixel = y[y0 + q * c:y0 + (q + 1) * c]
         for k in range(c):
-            flat[q * c + k] = b[k]
+            pixel[k] = b[k]
     for row in range(kh * kw * c):
         u, v, k = row // (kw * c), row // c % kw, row % c
         first, end = max(0, (left - v + sw - 1) // sw), min(ow, (w - 1 + left - v) // sw + 1)
         for i in range(max(0, (top - u + sh - 1) // sh), min(oh, (h - 1 + top - u) // sh + 1)):
             # numbers that cannot be negative: the compiler need not look whether they count from the end
-            source = np.uintp((row * oh + i) * ow + first)
-            place, step = np.uintp(((sh * i + u - top) * w + sw * first + v - left) * c + k), np.uintp(sw * c)
-            count = np.uintp(max(0, end - first))
+            source = np.uintp(t0 + (row * oh + i) * ow + first)
+            place = np.uintp(y0 + ((sh * i + u - top) * w + sw * first + v - left) * c + k)
+            step, count = np.uintp(sw * c), np.uintp(max(0, end - first))
             if step == 1:
                 for j in range(count):
-                    flat[place + j] += taps[source + j]
+                    y[place + j] += taps[source + j]
             else:
                 for j in range(count):
-                    flat[place + j * step] += taps[source + j]
+                    y[place + j * step] += taps[source + j]

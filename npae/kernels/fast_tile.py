@@ -3,8 +3,6 @@ Written as LLVM vector operations, because compiled loops alone leave three quar
 """
 from __future__ import annotations
 
-from typing import Any
-
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
@@ -13,7 +11,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from npae.kernels.fast_parallel import by_address, inner
+from npae.kernels.fast_link import linked
+from npae.kernels.fast_parallel import share
 
 
 def _machine() -> tuple[int, int]:
@@ -109,13 +108,23 @@ def _make_tile(vectors: int):
     """A tile of any number of rows up to ROWS: each is code of its own, as registers cannot be counted at run time."""
 
     @intrinsic
-    def tile(typing, zero, rows, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
+    def tile(typing, rows, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, d, d0, ldd):
 
         def generate(context, build, signature, args):
-            scalar = ir.FloatType() if zero.bitwidth == 32 else ir.DoubleType()
-            emitter = _Emitter(build, scalar, *args[2:])
+            scalar, word = context.get_value_type(a.dtype), ir.IntType(64)
+            rows, a_, a0, sa, ra, ca, b_, b0, sb, ldb, c_, c0, ldc, S, K, d_, d0, ldd = args
+
+            def count(numbers):  # in bytes
+                return build.mul(numbers, word(a.dtype.bitwidth // 8))
+
+            def address(array, offset):
+                data = context.make_array(a)(context, build, array).data
+                return build.add(build.ptrtoint(data, word), count(offset))
+
+            emitter = _Emitter(build, scalar, address(a_, a0), count(sa), count(ra), count(ca), address(b_, b0),
+                               count(sb), count(ldb), address(c_, c0), count(ldc), S, K, address(d_, d0), count(ldd))
             end = build.append_basic_block("end")
-            choice = build.switch(args[1], end)
+            choice = build.switch(rows, end)
             for height in range(1, ROWS + 1):
                 block = build.append_basic_block(f"rows{height}")
                 choice.add_case(height, block)
@@ -125,7 +134,8 @@ def _make_tile(vectors: int):
             build.position_at_end(end)
             return context.get_dummy_value()
 
-        return types.void(zero, *[types.int64] * 14), generate
+        word, real = types.int64, a
+        return types.void(word, real, *[word] * 4, real, *[word] * 3, real, *[word] * 4, real, word, word), generate
 
     return tile
 
@@ -133,76 +143,26 @@ def _make_tile(vectors: int):
 _wide_tile, _slim_tile = _make_tile(VECTORS), _make_tile(1)
 
 
-@inner
-def _tiles(zero, M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
-    """All tiles of M rows and N bytes: strips of two vectors, in each the rows in parts as equal as can be."""
-    parts = (M + ROWS - 1) // ROWS
-    for j in range(0, N, VECTORS * VECTOR_BYTES):
-        for p in range(parts):
-            i, end = p * M // parts, (p + 1) * M // parts
-            a_i, b_j, c_ij, d_ij = a + i * ra, b + j, c + i * ldc + j, d + i * ldd + j
-            if N - j >= VECTORS * VECTOR_BYTES:
-                _wide_tile(zero, end - i, a_i, sa, ra, ca, b_j, sb, ldb, c_ij, ldc, S, K, d_ij, ldd)
-            else:
-                _slim_tile(zero, end - i, a_i, sa, ra, ca, b_j, sb, ldb, c_ij, ldc, S, K, d_ij, ldd)
-
-
-def _tiles_float32(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
-    _tiles(np.float32(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd)
-
-
-def _tiles_float64(M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd):
-    _tiles(np.float64(0), M, N, a, sa, ra, ca, b, sb, ldb, c, ldc, S, K, d, ldd)
-
-
-_drivers: dict[np.dtype, Any] = {}
 ONE_ROW = 0  # the ldd of a D whose one row stands for all
-NAMES = ("M", "N", "a", "a0", "sa", "ra", "ca", "b", "b0", "sb", "ldb", "c", "c0", "ldc", "S", "K", "d", "d0", "ldd")
 
 
-def ready(dtype) -> None:
-    """Compile the tiles of a dtype (or take them from the cache) and make them known to compiled code by their name.
-
-    Linking them into every kernel would compile them ten times over.
-    """
-    if dtype not in _drivers:
-        dtype = np.dtype(dtype)
-        source = {"float32": _tiles_float32, "float64": _tiles_float64}[dtype.name]
-        _drivers[dtype] = by_address(types.void(*[types.int64] * 15))(source)
-        llvmlite.binding.add_symbol(f"npae_product_{dtype.name}", _drivers[dtype].address)
-
-
-@intrinsic
-def product(typing, M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, d, d0, ldd):
+@linked(arrays="a b c d")
+def product(M, N, a, a0, sa, ra, ca, b, b0, sb, ldb, c, c0, ldc, S, K, d, d0, ldd):
     """C[i, j] = D[i, j] + sum_{s<S} sum_{k<K} A[a0 + s sa + i ra + k ca] B[b0 + s sb + k ldb + j] for i < M, j < N.
 
     a, b, c, d: contiguous arrays of one dtype; offsets and strides count numbers; C[i, j] is c[c0 + i ldc + j], and D
     alike: C itself, to add to it, or with ldd = ONE_ROW a bias. N is a multiple of `lanes`.
+    Strips of C are as wide as a tile, in each the rows in parts as equal as can be.
     """
-    dtype = a.dtype
-    size = dtype.bitwidth // 8
-
-    def generate(context, build, signature, args):
-        word = ir.IntType(64)
-        given = dict(zip(NAMES, args, strict=True))
-        kinds = dict(zip(NAMES, signature.args, strict=True))
-
-        def address(name):
-            array = context.make_array(kinds[name])(context, build, given[name])
-            return build.add(build.ptrtoint(array.data, word), build.mul(given[name + "0"], word(size)))
-
-        def count(name):  # in bytes
-            return build.mul(given[name], word(size))
-
-        driver = cgutils.get_or_insert_function(
-            build.module, ir.FunctionType(ir.VoidType(), [word] * 15), f"npae_product_{dtype.name}")
-        build.call(driver, [given["M"], count("N"), address("a"), count("sa"), count("ra"), count("ca"), address("b"),
-                            count("sb"), count("ldb"), address("c"), count("ldc"), given["S"], given["K"],
-                            address("d"), count("ldd")])
-        return context.get_dummy_value()
-
-    kinds = [{"a": a, "b": b, "c": c, "d": d}.get(name, types.int64) for name in NAMES]
-    return types.void(*kinds), generate
+    parts, slim = (M + ROWS - 1) // ROWS, VECTOR_BYTES // a.itemsize
+    for j in range(0, N, VECTORS * slim):
+        for p in range(parts):
+            i, end = share(p, parts, M)
+            a_i, b_j, c_ij, d_ij = a0 + i * ra, b0 + j, c0 + i * ldc + j, d0 + i * ldd + j
+            if N - j >= VECTORS * slim:
+                _wide_tile(end - i, a, a_i, sa, ra, ca, b, b_j, sb, ldb, c, c_ij, ldc, S, K, d, d_ij, ldd)
+            else:
+                _slim_tile(end - i, a, a_i, sa, ra, ca, b, b_j, sb, ldb, c, c_ij, ldc, S, K, d, d_ij, ldd)
 
 
 @intrinsic
@@ -257,10 +217,10 @@ def _turn_block(typing, a, a0, lda, b, b0, ldb):
     return types.void(a, types.int64, types.int64, b, types.int64, types.int64), generate
 
 
-@inner
+@linked(arrays="a b")
 def turn(a, a0, lda, rows, columns, b, b0, ldb):
     """B (columns, rows) = A^T for A (rows, columns): A[i, j] = a[a0 + i lda + j] and B[j, i] = b[b0 + j ldb + i]."""
-    a_flat, b_flat, lanes = a.reshape(-1), b.reshape(-1), VECTOR_BYTES // a.itemsize
+    lanes = VECTOR_BYTES // a.itemsize
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
             if i + lanes <= rows and j + lanes <= columns:
@@ -268,4 +228,4 @@ def turn(a, a0, lda, rows, columns, b, b0, ldb):
             else:
                 for q in range(j, min(columns, j + lanes)):
                     for p in range(i, min(rows, i + lanes)):
-                        b_flat[b0 + q * ldb + p] = a_flat[a0 + p * lda + q]
+                        b[b0 + q * ldb + p] = a[a0 + p * lda + q]

@@ -20,8 +20,8 @@ import numpy as np
 
 from npae.lab.planting import file_source
 
-FILES = ("fast_activation", "fast_conv", "fast_dense", "fast_math", "fast_picture", "fast_pool", "fast_tile",
-         "fast_training")
+FILES = ("fast_activation", "fast_conv", "fast_conv_chunks", "fast_dense", "fast_math", "fast_panel", "fast_picture",
+         "fast_pool", "fast_tile", "fast_training")
 CUTS = {"CHUNKS": 4, "PARTIALS": 8, "DEPTH": 4, "FEW": 3, "TALL": 8, "LONG": 16, "GRAIN": 1}
 """What stands for the figures of that name, as they are too large for awkward shapes to meet what they part."""
 VECTOR_BYTES = 16  # the shortest there are, whatever this machine has
@@ -171,7 +171,8 @@ def _room(module: str, rooms: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 names[name] = INSTEAD[name]
             elif isinstance(function, FunctionType) and function.__module__.startswith("npae.kernels.fast_"):
                 if function.__module__ == module:
-                    names[name] = _moved(function, names)
+                    twin = _moved(function, names)
+                    names[name] = _flat(twin) if hasattr(thing, "linked") else twin
                 elif hasattr(thing, "py_func") or _file(function) in FILES:
                     names[name] = _room(function.__module__, rooms)[name]
             elif isinstance(thing, type) and thing.__module__ == module:  # _Scratch, whose methods have globals too
@@ -191,6 +192,11 @@ def _file(function: FunctionType) -> str:
     return function.__module__.rpartition(".")[2]
 
 
+def _flat(function: Callable[..., None]) -> Callable[..., None]:
+    """The function on flat arrays, as a linked one sees them."""
+    return lambda *args: function(*(a.reshape(-1) if isinstance(a, np.ndarray) else a for a in args))
+
+
 def _overloaded(typed: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
     """f(a) as compiled code has it: typed(kind of a)(a), as in fast_math."""
     return lambda a: typed(SimpleNamespace(bitwidth=8 * a.itemsize))(a)
@@ -207,13 +213,30 @@ def _moved(function: FunctionType, names: dict[str, Any]) -> FunctionType:
 
 
 def changed(module: ModuleType) -> bool:
-    """Whether a compiled function of this file, of one that it takes from others, or how it is compiled, is not what
-    the source says: a planted bug."""
+    """Whether a compiled function of this file or of those that it takes from, or how it is compiled, is not what the
+    source says: a planted bug."""
     from npae.kernels import fast_parallel
 
-    compiled = [thing.py_func for thing in vars(module).values() if hasattr(thing, "py_func")]
-    return any(f.__code__.replace(co_flags=0) != _as_written(f).replace(co_flags=0)  # flags know of __future__
-               for f in (*compiled, fast_parallel.inner, fast_parallel.door))
+    compiled = [_plain(thing) for room in _taken_from(module) for thing in vars(room).values() if _is_compiled(thing)]
+    return any(map(_differs, (*compiled, fast_parallel.inner, fast_parallel.door)))
+
+
+def _is_compiled(thing: Any) -> bool:
+    return hasattr(thing, "py_func") or hasattr(thing, "linked")
+
+
+def _taken_from(module: ModuleType) -> list[ModuleType]:
+    """The file, those of the fast kernels that it has functions from, and so on."""
+    rooms = [module]
+    for room in rooms:
+        files = {_plain(thing).__module__ for thing in vars(room).values() if _is_compiled(thing)}
+        rooms += [other for other in map(importlib.import_module, files)
+                  if other not in rooms and other.__name__.rpartition(".")[2] in FILES]
+    return rooms
+
+
+def _differs(function: FunctionType) -> bool:
+    return bool(function.__code__.replace(co_flags=0) != _as_written(function).replace(co_flags=0))  # of __future__
 
 
 def _as_written(function: FunctionType) -> Any:
@@ -238,18 +261,23 @@ def _compiled_room(module: str, rooms: dict[str, dict[str, Any]]) -> dict[str, A
     """Like `_room`, but compiled: with this machine's vectors and `fast_math` as it is."""
     from numba import njit
 
-    from npae.kernels import fast_parallel
+    from npae.kernels import fast_link, fast_parallel
 
     if module not in rooms:
         rooms[module] = names = dict(vars(importlib.import_module(module)))
         names |= {name: CUTS[name] for name in CUTS if name in names}
+        others = {*CUTS, *fast_link.LINKED}
         for name, thing in list(names.items()):
-            function, compiled = _plain(thing), hasattr(thing, "py_func")
-            ours = compiled or isinstance(thing, FunctionType) or hasattr(thing, "cache_info")
+            function, compiled, linked = _plain(thing), hasattr(thing, "py_func"), getattr(thing, "linked", None)
+            ours = compiled or linked or isinstance(thing, FunctionType) or hasattr(thing, "cache_info")
             if not ours or _file(function) not in FILES or _file(function) == "fast_math":
                 continue
             if function.__module__ != module:
                 names[name] = _compiled_room(function.__module__, rooms)[name]
+            elif linked and (_differs(function) or set(function.__code__.co_names) & others):
+                names[name] = fast_link.linked(linked.arrays, linked.floats, apart=False)(_moved(function, names))
+            elif linked:  # compiled already, and no figure in it to be cut
+                continue
             elif not compiled:
                 names[name] = _moved(function, names)
             elif "no_cpython_wrapper" in thing.targetoptions:

@@ -57,8 +57,7 @@ def forget_compiled(mutant: Mutant) -> None:
         if name.startswith("npae.kernels.fast"):
             for door in [value for key, value in vars(module).items() if key in stale and hasattr(value, "_cache")]:
                 door._cache = NullCache()
-    if "ready" in stale:
-        sys.modules["npae.kernels.fast_tile"].by_address = lambda signature: cfunc(signature)
+    sys.modules["npae.kernels.fast_link"].by_address = lambda signature: cfunc(signature)
 
 
 def _body(mutant: Mutant, known: Functions) -> None:

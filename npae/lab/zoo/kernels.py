@@ -17,12 +17,12 @@ BUGS: tuple[Bug, ...] = (
          "block alone.", "dense:_backward_chunk", "elif r0 == 0 and not swap:", "elif not swap:", "RS",
          "two tasks write to the same place"),
     _bug("fast_conv", "scratch_shared_by_tasks", "Every task pads its picture in the scratch of task 0.",
-         "conv:_conv_forward_chunk", "xp, z, rows = xp[k], z[k]", "xp, z, rows = xp[0], z[0]", "S",
+         "conv_chunks:_conv_forward_chunk", "xp, z = xp[k], z[k]", "xp, z = xp[0], z[0]", "S",
          "two tasks write to the same place"),
     _bug("fast_pool", "empty_used_with_plus", "dx comes from np.empty and is added to, never cleared.",
          "pool:_max_pool_grad", "    dx[n] = 0\n", "", "S", "as np.empty left it"),
     _bug("fast_conv", "padding_never_cleared", "The border of the padded picture is what np.empty left there.",
-         "conv:_conv_forward_chunk", "    clear(xp)\n", "", "S", "as np.empty left it"),
+         "conv_chunks:_conv_forward_chunk", "    clear(xp)\n", "", "S", "as np.empty left it"),
     _bug("fast_pool", "negative_index_wraps", "Nothing holds the window inside the picture on the top: row -1 is the "
          "last row.", "pool:_avg_pool", "range(max(0, sh * i - top), ", "range(sh * i - top, ", "RS",
          "below 0 wraps round"),
@@ -60,21 +60,22 @@ BUGS: tuple[Bug, ...] = (
          "training:bernoulli_nll", "1 / len(logits)", "1 / logits.shape[1]", "R",
          "bernoulli_nll", "result 1 is off by"),
     _bug("fast_conv", "partial_sums_lost", "Only the first chunk's partial weight gradient is added.",
-         "conv:_add_rows", "range(1, partial.shape[0])", "range(1, 1)", "R", "conv2d", "result 1 is off by"),
+         "conv_chunks:_add_rows", "range(1, partial.shape[0])", "range(1, 1)", "R", "conv2d", "result 1 is off by"),
     _bug("fast_conv", "pictures_overwrite_dW", "Every picture's weight gradient begins with zeros, and not with "
-         "that of those before it.", "conv:_conv_backward_chunk", "        d, ldd = dW.reshape(-1), o\n", "",
+         "that of those before it.", "conv_chunks:_conv_backward_chunk", "        d, ldd = dW.reshape(-1), o\n", "",
          "R", "conv2d", "result 1 is off by"),
     _bug("fast_conv", "first_picture_adds", "The first picture's weight gradient, too, is added to what is there: "
-         "np.empty.", "conv:_conv_backward_chunk", "d, ldd = none, ONE_ROW", "d, ldd = dW.reshape(-1), o", "S",
+         "np.empty.", "conv_chunks:_conv_backward_chunk", "d, ldd = none, ONE_ROW", "d, ldd = dW.reshape(-1), o", "S",
          "as np.empty left it"),
     _bug("fast_conv", "phases_not_turned", "The taps of a phase are laid out as they stand in the kernel, and not last "
-         "tap first.", "picture:pack_phases", "W[r + sh * (taps - 1 - m), t + sw * (across - 1 - n)]",
-         "W[r + sh * m, t + sw * n]", "R", "conv2d", "result 3 is off by"),
+         "tap first.", "picture:pack_phases", "u, v = r + sh * (taps - 1 - m), t + sw * (across - 1 - n)",
+         "u, v = r + sh * m, t + sw * n", "R", "conv2d", "result 3 is off by"),
     _bug("fast_conv", "narrow_kernel_not_turned", "A convolution with few channels out is made as a transposed one, "
          "and its kernel is not turned round for it.", "conv:_as_transposed", "W[::-1, ::-1].transpose", "W.transpose",
          "R", "conv2d", "result 0 is off by"),
     _bug("fast_dense", "first_part_adds", "The first part of a long sum, too, is added to what is there: np.empty.",
-         "dense:panel", "elif k == k0:", "elif k < k0:", "S", "as np.empty left it"),
+         "panel:panel", "(k if turned else k * ldb)\n",
+         "(k if turned else k * ldb)\n        d, d0, ldd = c, c0, ldc\n", "S", "as np.empty left it"),
     _bug("fast_dense", "packed_rows_found_twice", "The rows of x have been laid out, and are still counted from the "
          "first picture.", "dense:weight_grad_chunk", "tall, -n0 * rows, rows", "tall, 0, rows", "S", "beyond the end"),
     _bug("fast_dense", "scratch_of_the_mean_block", "Rows are cut into blocks that differ by one, and the scratch is "

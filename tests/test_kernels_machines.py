@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from npae import kernels, runs
-from npae.kernels import fast, fast_tile, reference
+from npae.kernels import fast, fast_link, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL_TESTS = ("test_kernels.py", "test_kernels_fuzz.py", "test_kernels_ulps.py", "test_kernels_nan.py",
@@ -120,7 +120,7 @@ def test_a_tile_that_does_not_compile_is_asked_for_once(monkeypatch):
         asked.append(dtype)
         raise RuntimeError("LLVM ERROR: no such register\n  and much more")
 
-    monkeypatch.setattr(fast_tile, "ready", ready)
+    monkeypatch.setattr(fast_link, "ready", ready)
     kernels._best.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match=r"they raise RuntimeError \(LLVM ERROR: no such register\): ") as w:

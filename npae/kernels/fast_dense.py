@@ -12,7 +12,7 @@ import numpy as np
 
 from npae.kernels.fast_activation import IDENTITY, apply, code_of, times_slope
 from npae.kernels.fast_link import linked, ready
-from npae.kernels.fast_panel import DEPTH, pack, panel, panel_width, settle, settle_turned
+from npae.kernels.fast_panel import DEPTH, pack, panel, panel_width, settle
 from npae.kernels.fast_parallel import door, inner, launch, share
 from npae.kernels.fast_tile import ONE_ROW, VECTORS, lanes
 from npae.kernels.workspace import Workspace
@@ -34,24 +34,20 @@ def part_of_grid(k, blocks, chunks, rows, columns, size):
 
 
 @linked(arrays="left right b room z none y", floats="alpha")
-def product_chunk(r0, r1, j0, j1, K, left, right, turned, b, code, alpha, room, z, none, y, ldy):
-    """Rows r0 ... r1 and columns j0 ... j1 of y = f(left right + b); with `turned` of y^T, and right's rows are its
-    columns.
-    """
+def product_chunk(r0, r1, j0, j1, K, left, right, ldr, turned, b, code, alpha, room, z, none, y, ldy):
+    """Rows r0 ... r1 and columns j0 ... j1 of y = f(left right + b), or of f(left right^T + b) with `turned`."""
     rows, size = r1 - r0, room.size // DEPTH
     start = b if b.size > 0 else none
     for j in range(j0, j1, size):
         n, a, at = min(size, j1 - j), r0 * K, r0 * ldy + j
         width = panel_width(n, room)
-        if turned:
-            panel(rows, n, K, left, a, K, 1, right, j * K, K, True, room, z, 0, width, none, 0, ONE_ROW)
-            settle_turned(rows, n, z, width, b, r0, code, alpha, y, j * ldy + r0, ldy)
-        elif n == width:
-            panel(rows, n, K, left, a, K, 1, right, j, ldy, False, room, y, at, ldy, start, j, ONE_ROW)
+        first = j * ldr if turned else j
+        if n == width:
+            panel(rows, n, K, left, a, K, 1, right, first, ldr, turned, room, y, at, ldy, start, j, ONE_ROW)
         else:
-            panel(rows, n, K, left, a, K, 1, right, j, ldy, False, room, z, 0, width, none, 0, ONE_ROW)
+            panel(rows, n, K, left, a, K, 1, right, first, ldr, turned, room, z, 0, width, none, 0, ONE_ROW)
             settle(rows, n, z, width, start, j, ONE_ROW, y, at, ldy)
-    for r in range(0 if turned else r0, 0 if turned else r1):
+    for r in range(r0, r1):
         apply(y[r * ldy + j0:r * ldy + j1], code, alpha)
 
 
@@ -81,31 +77,26 @@ def weight_grad_chunk(r0, r1, j0, j1, N, ldx, ldw, x, dz, room, tall, z, none, d
 
 @inner
 def _forward_chunk(k, left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y):
-    K, room, z = left.shape[1], room[k], z[k]
-    columns = right.shape[0] if turned else right.shape[1]
+    K, ldr, columns, room, z = left.shape[1], right.shape[1], y.shape[1], room[k], z[k]
     if parts == 1:
         r0, r1, j0, j1 = part_of_grid(k, blocks, chunks, left.shape[0], columns, room.size // DEPTH)
-        product_chunk(r0, r1, j0, j1, K, left, right, turned, b, code, alpha, room, z, none, y, y.shape[1])
+        product_chunk(r0, r1, j0, j1, K, left, right, ldr, turned, b, code, alpha, room, z, none, y, columns)
     else:  # one panel, part k of its sums
         k0, k1 = share(k, parts, K)
-        panel(left.shape[0], columns, k1 - k0, left, k0, K, 1, right, k0 if turned else k0 * columns,
-              right.shape[1], turned, room, z, 0, panel_width(columns, room), none, 0, ONE_ROW)
+        panel(left.shape[0], columns, k1 - k0, left, k0, K, 1, right, k0 if turned else k0 * ldr, ldr, turned, room,
+              z, 0, panel_width(columns, room), none, 0, ONE_ROW)
 
 
 @door
 def _forward(left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y):
     launch(_forward_chunk, chunks, (left, right, turned, b, code, alpha, blocks, chunks, parts, room, z, none, y))
     if parts > 1:
-        columns = right.shape[0] if turned else right.shape[1]
         for k in range(1, parts):
             for i in range(z.shape[1]):
                 z[0, i] += z[k, i]
-        rows, width, ldy = left.shape[0], panel_width(columns, room[0]), y.shape[1]
-        if turned:
-            settle_turned(rows, columns, z[0], width, b, 0, code, alpha, y, 0, ldy)
-        else:
-            settle(rows, columns, z[0], width, b, 0, ONE_ROW, y, 0, ldy)
-            apply(y, code, alpha)
+        rows, columns = y.shape
+        settle(rows, columns, z[0], panel_width(columns, room[0]), b, 0, ONE_ROW, y, 0, columns)
+        apply(y, code, alpha)
 
 
 @inner
@@ -129,20 +120,20 @@ def _slope_part(k, chunks, y, dy, code, alpha, dz):
 
 
 @inner
-def _backward_chunk(k, x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
+def _backward_chunk(k, x, dz, swap, dW, sums, db, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
                     z, none, dx):
     room, z, size = room[k], z[k], room.shape[1] // DEPTH
-    if k >= w_chunks:
-        columns = right.shape[0] if turned else right.shape[1]
-        r0, r1, j0, j1 = part_of_grid(k - w_chunks, blocks, chunks, left.shape[0], columns, size)
-        product_chunk(r0, r1, j0, j1, left.shape[1], left, right, turned, none[:0], IDENTITY, 0.0, room, z, none, dx,
-                      dx.shape[1])
+    w0, w1 = share(k, w_chunks + chunks, w_chunks)
+    if w0 == w1:
+        r0, r1, j0, j1 = part_of_grid(k - w0, blocks, chunks, dx.shape[0], dx.shape[1], size)
+        product_chunk(r0, r1, j0, j1, dz.shape[1], dz, right, right.shape[1], turned, none[:0], IDENTITY, 0.0, room, z,
+                      none, dx, dx.shape[1])
         return
-    r0, r1, j0, j1 = part_of_grid(k, w_blocks, w_chunks, dW.shape[0], dW.shape[1], size)
+    r0, r1, j0, j1 = part_of_grid(w0, w_blocks, w_chunks, dW.shape[0], dW.shape[1], size)
     if swap:
-        weight_grad_chunk(r0, r1, j0, j1, dz.shape[0], dz.shape[1], x.shape[1], dz, x, room, tall[k], z, none, dW)
+        weight_grad_chunk(r0, r1, j0, j1, dz.shape[0], dz.shape[1], x.shape[1], dz, x, room, tall[w0], z, none, dW)
     else:
-        weight_grad_chunk(r0, r1, j0, j1, x.shape[0], x.shape[1], dz.shape[1], x, dz, room, tall[k], z, none, dW)
+        weight_grad_chunk(r0, r1, j0, j1, x.shape[0], x.shape[1], dz.shape[1], x, dz, room, tall[w0], z, none, dW)
     if swap and j0 == 0:
         add_column_sums(dz, r0, r1, sums, db)
     elif r0 == 0 and not swap:
@@ -150,11 +141,11 @@ def _backward_chunk(k, x, dz, swap, dW, sums, db, left, right, turned, w_blocks,
 
 
 @door
-def _backward(y, dy, code, alpha, slope_chunks, dz, x, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks,
+def _backward(y, dy, code, alpha, slope_chunks, dz, x, swap, dW, sums, db, right, turned, w_blocks, w_chunks,
               blocks, chunks, room, tall, z, none, dx):
     if code != IDENTITY:
         launch(_slope_part, slope_chunks, (slope_chunks, y.reshape(-1), dy.reshape(-1), code, alpha, dz.reshape(-1)))
-    launch(_backward_chunk, w_chunks + chunks, (x, dz, swap, dW, sums, db, left, right, turned, w_blocks, w_chunks,
+    launch(_backward_chunk, w_chunks + chunks, (x, dz, swap, dW, sums, db, right, turned, w_blocks, w_chunks,
                                                 blocks, chunks, room, tall, z, none, dx))
 
 
@@ -201,12 +192,12 @@ def dense_forward(x, W, b, activation, out=None, work=None):
     _fit(x, W, b)
     code, alpha = code_of(activation)
     out = np.empty((x.shape[0], W.shape[1]), x.dtype) if out is None else out
-    left, right, turned = (W.T, x, True) if _turned(W) else (x, W, False)
-    (rows, depth), columns = left.shape, out.size // left.shape[0]
+    turned = _turned(W)
+    (rows, depth), columns = x.shape, W.shape[1]
     blocks, chunks, tallest = _grid(rows, columns, depth, lanes(x.dtype))
     parts = _pieces(CHUNKS, rows * depth * lanes(x.dtype)) if chunks == 1 and depth >= LONG else 1
     room, z, none = _scratch(work or Workspace(), max(chunks, parts), tallest, 0, x.dtype)
-    _forward(left, right, turned, b, max(code, IDENTITY), alpha, blocks, max(chunks, parts), parts, room, z, none, out)
+    _forward(x, W.T if turned else W, turned, b, max(code, IDENTITY), alpha, blocks, max(chunks, parts), parts, room, z, none, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -222,13 +213,13 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     swap = _turned(dW)
     dW = dW.T if swap else dW  # dW^T += dz^T x
     w_blocks, w_chunks, w_rows = _grid(dW.shape[0], dW.shape[1], n, lanes(x.dtype))
-    left, right, turned = (dz, W.T, False) if _turned(W) else (W, dz, True)
+    turned = not _turned(W)  # dx = dz W^T
     blocks, chunks, rows = 1, 0, 0
     if dx is not None:
-        blocks, chunks, rows = _grid(left.shape[0], dx.size // left.shape[0], y.shape[1], lanes(x.dtype))
+        blocks, chunks, rows = _grid(n, x.shape[1], y.shape[1], lanes(x.dtype))
     room, z, none = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype)
     tall = work.empty("tall", (w_chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
     sums = work.empty("db", (y.shape[1],), np.float64)
-    _backward(y, dy, max(code, IDENTITY), alpha, _pieces(CHUNKS, y.size * SLOPE), dz, x, swap, dW, sums, db, left,
-              right, turned, w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)
+    _backward(y, dy, max(code, IDENTITY), alpha, _pieces(CHUNKS, y.size * SLOPE), dz, x, swap, dW, sums, db,
+              W if turned else W.T, turned, w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)
     return dx

@@ -6,11 +6,9 @@ small scratch z, from which `settle` takes it before it leaves the cache.
 """
 from __future__ import annotations
 
-from npae.kernels.fast_activation import apply
 from npae.kernels.fast_link import linked
 from npae.kernels.fast_parallel import inner, share
-from npae.kernels.fast_tile import ROWS, VECTOR_BYTES, VECTORS, prefetch, product, turn
-from npae.kernels.workspace import CACHE_LINE
+from npae.kernels.fast_tile import ROWS, VECTOR_BYTES, VECTORS, prefetch, product, turn, turn_block
 
 DEPTH = 224  # at most so many rows of a panel are laid out at a time: 28 KB, three fifths of a first cache
 FEW = 2 * ROWS  # rows of the left matrix that need no panel
@@ -23,12 +21,17 @@ def pack(K, n, b, b0, ldb, turned, room, width):
 
     B[k, j] = b[b0 + k ldb + j], or with `turned` b[b0 + j ldb + k].
     """
+    lanes = VECTOR_BYTES // b.itemsize
     if turned:
-        turn(b, b0, ldb, n, K, room, 0, width)
+        for j in range(0, n, lanes):
+            for k in range(0, K, lanes):
+                if k + lanes <= K:
+                    turn_block(b, b0 + j * ldb + k, ldb, min(lanes, n - j), room, k * width + j, width)
+                else:
+                    turn(b, b0 + j * ldb + k, ldb, min(lanes, n - j), K - k, room, k * width + j, width)
     else:
-        line = CACHE_LINE // b.itemsize
         for k in range(K):
-            for j in range(0, n, line):  # rows lie too far apart for the processor to guess the next one
+            for j in range(0, n, lanes):  # rows lie too far apart for the processor to guess the next one
                 prefetch(b, b0 + (k + AHEAD) * ldb + j)
             row, dense = b[b0 + k * ldb:b0 + k * ldb + n], room[k * width:k * width + n]
             for j in range(n):
@@ -71,14 +74,3 @@ def settle(rows, n, z, width, d, d0, ldd, y, y0, ldy):
         start = d[d0 + r * ldd:d0 + r * ldd + n]
         for j in range(n):
             out[j] = row[j] + start[j]
-
-
-@linked(arrays="z b y", floats="alpha")
-def settle_turned(rows, n, z, width, b, b0, code, alpha, y, y0, ldy):
-    """Y (n, rows) = f(Z^T + b) for Z (rows, width); without a bias where b is empty."""
-    for r in range(rows if b.size > 0 else 0):
-        row, bias = z[r * width:(r + 1) * width], b[b0 + r]
-        for j in range(width):
-            row[j] += bias
-    apply(z[:rows * width], code, alpha)
-    turn(z, 0, width, rows, n, y, y0, ldy)

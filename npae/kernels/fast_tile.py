@@ -83,6 +83,11 @@ class _Emitter:
         first = ir.Constant(ir.VectorType(ir.IntType(32), self.vector.count), [0] * self.vector.count)
         return self.build.shuffle_vector(one, nothing, first)
 
+    def apart(self, address):
+        """The same address, of which the compiler does not know how it came about."""
+        word = ir.IntType(64)
+        return self.build.call(ir.InlineAsm(ir.FunctionType(word, [word]), "", "=r,0"), [address])
+
     def tile(self, rows: int, vectors: int) -> None:
         """C[i, :] = D[i, :] + sum_{s<S} sum_{k<K} A[s sa + i ra + k ca] B[s sb + k ldb + :] for rows x vectors of C."""
         build, word = self.build, ir.IntType(64)
@@ -92,11 +97,13 @@ class _Emitter:
             build.store(build.load(self.place(self.d, i, self.ldd, j), align=self.size), sums[i][j])
         with cgutils.for_range(build, self.S) as outer:
             a_s, b_s = self.step(self.a, outer.index, self.sa), self.step(self.b, outer.index, self.sb)
+            bases = [self.apart(self.step(a_s, word(i), self.ra)) for i in range(0, rows, 3)]
             with cgutils.for_range(build, self.K) as inner:
-                a_k, b_k = self.step(a_s, inner.index, self.ca), self.step(b_s, inner.index, self.ldb)
+                b_k = self.step(b_s, inner.index, self.ldb)
                 row = [build.load(self.place(b_k, 0, self.ldb, j), align=self.size) for j in range(vectors)]
                 for i in range(rows):
-                    factor = self.spread(self.step(a_k, word(i), self.ra))
+                    base = self.step(bases[i // 3], inner.index, self.ca)
+                    factor = self.spread(self.step(base, word(i % 3), self.ra))
                     for j in range(vectors):
                         total = build.call(self.multiply_add, [factor, row[j], build.load(sums[i][j])])
                         build.store(total, sums[i][j])
@@ -183,8 +190,10 @@ def prefetch(typing, a, i):
 
 
 @intrinsic
-def _turn_block(typing, a, a0, lda, b, b0, ldb):
+def turn_block(typing, a, a0, lda, rows, b, b0, ldb):
     """B = A^T for one square of `lanes` x `lanes` numbers: as many perfect shuffles as it takes to turn it.
+
+    Where A has fewer rows, its last one stands for those that are missing.
 
     A perfect shuffle of the rows r_0 ... r_{n-1} lays the first half and the second half together number by number, as
     one riffles cards. In the number of a card, row then column in binary, it moves the first digit to the end; once
@@ -198,23 +207,28 @@ def _turn_block(typing, a, a0, lda, b, b0, ldb):
 
         def place(array, kind, offset, i, stride):
             data = build.ptrtoint(context.make_array(kind)(context, build, array).data, word)
-            numbers = build.add(offset, build.mul(word(i), stride))
+            numbers = build.add(offset, build.mul(i, stride))
             return build.inttoptr(build.add(data, build.mul(numbers, word(size))), vector.as_pointer())
 
         def lay_together(x, y, first):
             order = [first + i // 2 + (i % 2) * count for i in range(count)]
             return build.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), count), order))
 
-        a, a0, lda, b, b0, ldb = args
+        def upto(i):
+            last = build.sub(rows, word(1))
+            return build.select(build.icmp_signed("<", word(i), last), word(i), last)
+
+        a, a0, lda, rows, b, b0, ldb = args
         half = count // 2
-        rows = [build.load(place(a, signature.args[0], a0, i, lda), align=size) for i in range(count)]
+        cards = [build.load(place(a, signature.args[0], a0, upto(i), lda), align=size) for i in range(count)]
         for _ in range(count.bit_length() - 1):
-            rows = [lay_together(rows[i // 2], rows[i // 2 + half], (i % 2) * half) for i in range(count)]
+            cards = [lay_together(cards[i // 2], cards[i // 2 + half], (i % 2) * half) for i in range(count)]
         for i in range(count):
-            build.store(rows[i], place(b, signature.args[3], b0, i, ldb), align=size)
+            build.store(cards[i], place(b, signature.args[4], b0, word(i), ldb), align=size)
         return context.get_dummy_value()
 
-    return types.void(a, types.int64, types.int64, b, types.int64, types.int64), generate
+    word = types.int64
+    return types.void(a, word, word, word, b, word, word), generate
 
 
 @linked(arrays="a b")
@@ -224,7 +238,7 @@ def turn(a, a0, lda, rows, columns, b, b0, ldb):
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
             if i + lanes <= rows and j + lanes <= columns:
-                _turn_block(a, a0 + i * lda + j, lda, b, b0 + j * ldb + i, ldb)
+                turn_block(a, a0 + i * lda + j, lda, lanes, b, b0 + j * ldb + i, ldb)
             else:
                 for q in range(j, min(columns, j + lanes)):
                     for p in range(i, min(rows, i + lanes)):

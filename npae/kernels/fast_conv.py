@@ -61,43 +61,18 @@ class _Scratch:
 
     def __init__(self, n, dtype, work):
         ready(dtype)
-        self.chunks, self.dtype, self.work = min(CHUNKS, n), dtype, work or Workspace()
+        self.chunks, self.dtype, self.work = min(CHUNKS, n), dtype, work
 
     def empty(self, key, *shape, dtype=None):
         return self.work.empty(key, (self.chunks, *shape), dtype or self.dtype)
-
-    def wide_weights(self, W):
-        """W as a matrix (kh kw C, O') with O' a whole number of vectors; W itself where it is that already."""
-        rows, o, wide = W[..., 0].size, W.shape[3], widened(W.shape[3], W.dtype)
-        if o == wide:
-            return W.reshape(rows, o)
-        matrix = self.work.empty("W", (rows, wide), W.dtype)
-        matrix[:, :o], matrix[:, o:] = W.reshape(rows, o), 0
-        return matrix
-
-    def wide_bias(self, b):
-        """b (O,) with zeros up to O'."""
-        if b.size == widened(b.size, b.dtype):
-            return b
-        wide = self.work.empty("b", (widened(b.size, b.dtype),), b.dtype)
-        wide[:b.size], wide[b.size:] = b, 0
-        return wide
 
     def zeros(self, *channels):
         """What a sum without a bias begins with, for any of so many channels."""
         return np.zeros(widened(max(channels), self.dtype), self.dtype)
 
-    def phases(self, W, g):
-        """Room for the weights as `spread` wants them, and where each phase starts."""
-        kh, kw, c, o = W.shape
-        return self.work.empty("phases", (kh * kw * o, widened(c, W.dtype)), W.dtype), _starts(g, o)
-
-    def taps(self, W):
-        """The weights as (in, kh kw out), for a transposed convolution with few channels out."""
-        columns = W[..., 0].size
-        taps = self.work.empty("taps", (W.shape[3], widened(columns, W.dtype)), W.dtype)
-        taps[:, :columns], taps[:, columns:] = W.reshape(columns, -1).T, 0
-        return taps
+    def phases(self, kh, kw, c, o):
+        """Room for the weights as `spread` wants them."""
+        return self.work.empty("phases", (kh * kw * o, widened(c, self.dtype)), self.dtype)
 
     def partials(self, rows, wide, channels):
         """The weight gradient of each chunk, and its bias gradient in double precision."""
@@ -106,6 +81,33 @@ class _Scratch:
     def widening(self, key, pixels, channels, wide):
         """Room for a picture whose channels are widened; none where they are whole vectors already."""
         return self.empty(key, pixels if channels != wide else 0, wide)
+
+
+def _wide_weights(W, work):
+    """W as a matrix (kh kw C, O') with O' a whole number of vectors; W itself where it is that already."""
+    rows, o, wide = W[..., 0].size, W.shape[3], widened(W.shape[3], W.dtype)
+    if o == wide:
+        return W.reshape(rows, o)
+    matrix = work.empty("W", (rows, wide), W.dtype)
+    matrix[:, :o], matrix[:, o:] = W.reshape(rows, o), 0
+    return matrix
+
+
+def _wide_bias(b, work):
+    """b (O,) with zeros up to O'."""
+    if b.size == widened(b.size, b.dtype):
+        return b
+    wide = work.empty("b", (widened(b.size, b.dtype),), b.dtype)
+    wide[:b.size], wide[b.size:] = b, 0
+    return wide
+
+
+def _taps(W, work):
+    """The weights as (in, kh kw out), for a transposed convolution with few channels out."""
+    columns = W[..., 0].size
+    taps = work.empty("taps", (W.shape[3], widened(columns, W.dtype)), W.dtype)
+    taps[:, :columns], taps[:, columns:] = W.reshape(columns, -1).T, 0
+    return taps
 
 
 def _narrow(W, channels):
@@ -127,11 +129,16 @@ def conv2d_forward(x, W, b, g, activation, out=None, work=None):
     if transposed:
         return conv2d_transpose_forward(x, turned, b, transposed, activation, out, work)
     code, alpha = code_of(activation)
+    work = work or Workspace()
     out = np.empty((x.shape[0], *g.output_size, W.shape[3]), x.dtype) if out is None else out
-    s = _Scratch(x.shape[0], x.dtype, work)
-    wide = s.wide_weights(W)
-    _conv_forward(s.chunks, x, wide, s.wide_bias(b), g, max(code, IDENTITY), alpha,
-                  s.empty("xp", *_padded(g), x.shape[3]), s.empty("z", g.output_size[1] * wide.shape[1]), out)
+
+    def plan():
+        s = _Scratch(x.shape[0], x.dtype, work)
+        z = s.empty("z", g.output_size[1] * widened(W.shape[3], x.dtype))
+        return s.chunks, s.empty("xp", *_padded(g), x.shape[3]), z
+
+    chunks, xp, z = work.once(("conv", x.shape, W.shape, x.dtype, g), plan)
+    _conv_forward(chunks, x, _wide_weights(W, work), _wide_bias(b, work), g, max(code, IDENTITY), alpha, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -148,14 +155,20 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
         return dx
     code, alpha = code_of(activation)
     dy = dy if code >= 0 else dy * activation.slope(y)
-    s, c, o = _Scratch(x.shape[0], x.dtype, work), x.shape[3], W.shape[3]
-    phases, starts = s.phases(W, g)
-    dW_k, db_k = s.partials(W[..., 0].size, widened(o, x.dtype), o)
-    dzw = s.widening("dzw", g.output_size[0] * g.output_size[1], o, dW_k.shape[2])
-    z = s.empty("dx row", max(g.input_size[1] * phases.shape[1], dW_k.shape[2]))
-    scratch = (s.zeros(c, o), np.ones(1, x.dtype), s.empty("xp", *_padded(g), c), s.empty("dzp", *_margin(g), o), dzw,
-               z, dW_k, db_k)
-    _conv_backward(s.chunks, x, W, phases, starts, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
+    work, c, o = work or Workspace(), x.shape[3], W.shape[3]
+
+    def plan():
+        s = _Scratch(x.shape[0], x.dtype, work)
+        phases = s.phases(*W.shape)
+        dW_k, db_k = s.partials(W[..., 0].size, widened(o, x.dtype), o)
+        dzw = s.widening("dzw", g.output_size[0] * g.output_size[1], o, dW_k.shape[2])
+        z = s.empty("dx row", max(g.input_size[1] * phases.shape[1], dW_k.shape[2]))
+        return s.chunks, phases, _starts(g, o), (
+            s.zeros(c, o), np.ones(1, x.dtype), s.empty("xp", *_padded(g), c), s.empty("dzp", *_margin(g), o), dzw, z,
+            dW_k, db_k)
+
+    chunks, phases, starts, scratch = work.once(("conv backward", x.shape, W.shape, x.dtype, g), plan)
+    _conv_backward(chunks, x, W, phases, starts, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
                    dW.reshape(-1, o), db)
     return dx
 
@@ -164,16 +177,24 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
     """y = f(conv2d_input_grad(x, W) + b)"""
     _fit(x, W, b, g.output_size, 3, g)
     code, alpha = code_of(activation)
+    work = work or Workspace()
     out = np.empty((x.shape[0], *g.input_size, W.shape[2]), x.dtype) if out is None else out
-    s = _Scratch(x.shape[0], x.dtype, work)
-    if _narrow(W, W.shape[2]):
-        weights, starts, sums = s.taps(W), np.empty(0, np.int64), g.output_size[0] * g.output_size[1]
+    narrow = _narrow(W, W.shape[2])
+
+    def plan():
+        s = _Scratch(x.shape[0], x.dtype, work)
+        sums = g.output_size[0] * g.output_size[1] if narrow else g.input_size[1]
+        wide = widened(W.shape[2] * (W.shape[0] * W.shape[1] if narrow else 1), x.dtype)
+        return (s.chunks, None if narrow else s.phases(*W.shape),
+                np.empty(0, np.int64) if narrow else _starts(g, W.shape[3]), s.zeros(wide),
+                s.empty("xp", *_margin(g), x.shape[3]), s.empty("z", 2 * sums * wide))
+
+    chunks, weights, starts, none, xp, z = work.once(("transpose", x.shape, W.shape, x.dtype, g), plan)
+    if narrow:
+        weights = _taps(W, work)
     else:
-        weights, starts = s.phases(W, g)
-        b, sums = s.wide_bias(b), g.input_size[1]
-    none = s.zeros(weights.shape[1])
-    _transpose_forward(s.chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, none,
-                       s.empty("xp", *_margin(g), x.shape[3]), s.empty("z", 2 * sums * weights.shape[1]), out)
+        b = _wide_bias(b, work)
+    _transpose_forward(chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, none, xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -184,14 +205,18 @@ def conv2d_transpose_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=
     _fit(x, W, db, g.output_size, 3, g)
     code, alpha = code_of(activation)
     dy = dy if code >= 0 else dy * activation.slope(y)
-    s, (c, o) = _Scratch(x.shape[0], x.dtype, work), W.shape[2:]
-    wide = s.wide_weights(W)
-    dW_k, db_k = s.partials(wide.shape[0], wide.shape[1], c)
-    xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide.shape[1])
-    z = s.empty("dx row", max(g.output_size[1] * wide.shape[1], c))
-    scratch = s.zeros(c, o), np.ones(1, x.dtype), s.empty("dzp", *_padded(g), c), xw, z, dW_k, db_k
-    _transpose_backward(s.chunks, x, wide, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
-                        dW.reshape(-1, o), db)
+    work, (c, o) = work or Workspace(), W.shape[2:]
+
+    def plan():
+        s, wide = _Scratch(x.shape[0], x.dtype, work), widened(o, x.dtype)
+        dW_k, db_k = s.partials(W[..., 0].size, wide, c)
+        xw = s.widening("xw", g.output_size[0] * g.output_size[1], o, wide)
+        z = s.empty("dx row", max(g.output_size[1] * wide, c))
+        return s.chunks, (s.zeros(c, o), np.ones(1, x.dtype), s.empty("dzp", *_padded(g), c), xw, z, dW_k, db_k)
+
+    chunks, scratch = work.once(("transpose backward", x.shape, W.shape, x.dtype, g), plan)
+    _transpose_backward(chunks, x, _wide_weights(W, work), y, dy, g, max(code, IDENTITY), alpha, scratch,
+                        _or_none(dx, x), dW.reshape(-1, o), db)
     return dx
 
 

@@ -191,13 +191,18 @@ def dense_forward(x, W, b, activation, out=None, work=None):
     """y = f(x W + b)"""
     _fit(x, W, b)
     code, alpha = code_of(activation)
+    work, turned = work or Workspace(), _turned(W)
     out = np.empty((x.shape[0], W.shape[1]), x.dtype) if out is None else out
-    turned = _turned(W)
-    (rows, depth), columns = x.shape, W.shape[1]
-    blocks, chunks, tallest = _grid(rows, columns, depth, lanes(x.dtype))
-    parts = _pieces(CHUNKS, rows * depth * lanes(x.dtype)) if chunks == 1 and depth >= LONG else 1
-    room, z, none = _scratch(work or Workspace(), max(chunks, parts), tallest, 0, x.dtype)
-    _forward(x, W.T if turned else W, turned, b, max(code, IDENTITY), alpha, blocks, max(chunks, parts), parts, room, z, none, out)
+
+    def plan():
+        rows, depth = x.shape
+        blocks, chunks, tallest = _grid(rows, W.shape[1], depth, lanes(x.dtype))
+        parts = _pieces(CHUNKS, rows * depth * lanes(x.dtype)) if chunks == 1 and depth >= LONG else 1
+        chunks = max(chunks, parts)
+        return blocks, chunks, parts, _scratch(work, chunks, tallest, 0, x.dtype)
+
+    blocks, chunks, parts, (room, z, none) = work.once(("dense", x.shape, W.shape, x.dtype), plan)
+    _forward(x, W.T if turned else W, turned, b, max(code, IDENTITY), alpha, blocks, chunks, parts, room, z, none, out)
     if code < 0:
         out[...] = activation.f(out)
     return out
@@ -207,19 +212,24 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     """dz = f'(y) dy;   dW += x^T dz;   db += sum_n dz;   dx = dz W^T"""
     _fit(x, W, db)
     code, alpha = code_of(activation)
-    work, n = work or Workspace(), x.shape[0]
+    work, turned, swap = work or Workspace(), not _turned(W), _turned(dW)
     dy = dy if code >= 0 else dy * activation.slope(y)
-    dz = work.empty("dz", y.shape, y.dtype) if code > IDENTITY else dy
-    swap = _turned(dW)
     dW = dW.T if swap else dW  # dW^T += dz^T x
-    w_blocks, w_chunks, w_rows = _grid(dW.shape[0], dW.shape[1], n, lanes(x.dtype))
-    turned = not _turned(W)  # dx = dz W^T
-    blocks, chunks, rows = 1, 0, 0
-    if dx is not None:
-        blocks, chunks, rows = _grid(n, x.shape[1], y.shape[1], lanes(x.dtype))
-    room, z, none = _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype)
-    tall = work.empty("tall", (w_chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
-    sums = work.empty("db", (y.shape[1],), np.float64)
-    _backward(y, dy, max(code, IDENTITY), alpha, _pieces(CHUNKS, y.size * SLOPE), dz, x, swap, dW, sums, db,
-              W if turned else W.T, turned, w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)
+
+    def plan():
+        n, vector, to_x = x.shape[0], lanes(x.dtype), (1, 0, 0)
+        w_blocks, w_chunks, w_rows = _grid(dW.shape[0], dW.shape[1], n, vector)
+        if dx is not None:
+            to_x = _grid(n, x.shape[1], y.shape[1], vector)
+        blocks, chunks, rows = to_x
+        tall = work.empty("tall", (w_chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
+        return (_pieces(CHUNKS, y.size * SLOPE), work.empty("dz", y.shape, y.dtype),
+                work.empty("db", (y.shape[1],), np.float64), w_blocks, w_chunks, blocks, chunks, tall,
+                _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype))
+
+    slopes, dz, sums, w_blocks, w_chunks, blocks, chunks, tall, (room, z, none) = work.once(
+        ("dense backward", x.shape, dW.shape, x.dtype, swap, dx is None), plan)
+    dz = dz if code > IDENTITY else dy
+    _backward(y, dy, max(code, IDENTITY), alpha, slopes, dz, x, swap, dW, sums, db, W if turned else W.T, turned,
+              w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)
     return dx

@@ -3,6 +3,8 @@ Written as LLVM vector operations, because compiled loops alone leave three quar
 """
 from __future__ import annotations
 
+import functools
+
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
@@ -42,6 +44,7 @@ VECTORS = 2  # the columns of a tile
 ROWS = 14 if REGISTERS == 32 else 6  # at most: a tile of 14 x 2, 2 registers for B and 1 for A are 31 of 32
 
 
+@functools.lru_cache(maxsize=64)
 def lanes(dtype) -> int:
     """Numbers in one vector: with AVX-512, 16 of float32 and 8 of float64. Columns of B and C come in multiples."""
     return VECTOR_BYTES // np.dtype(dtype).itemsize

@@ -4,8 +4,12 @@ Fresh ones by default, so that results belong to the caller; kept ones in a trai
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 CACHE_LINE = 64  # bytes; also the longest vector, which is loaded at full speed where it does not straddle two lines
 
@@ -41,6 +45,7 @@ class Workspace:
         self.keep = keep
         self._kept: dict[tuple[str, np.dtype], np.ndarray] = {}
         self._views: dict[tuple[str, tuple[int, ...], np.dtype | type], np.ndarray] = {}  # those handed out before
+        self._plans: dict[Hashable, object] = {}
 
     def empty(self, key: str, shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         """An uninitialised C-contiguous array of this shape; `key` names its purpose."""
@@ -52,5 +57,19 @@ class Workspace:
             if slot not in self._kept or self._kept[slot].size < size:
                 self._kept[slot] = aligned(size, dtype)
                 self._views = {k: v for k, v in self._views.items() if (k[0], np.dtype(k[2])) != slot}
+                self._plans.clear()  # they may hold views of what has just been replaced
             view = self._views[key, shape, dtype] = self._kept[slot][:size].reshape(shape)
         return view
+
+    def once(self, key: Hashable, plan: Callable[[], T]) -> T:
+        """What plan() gives; where arrays are kept, the first answer for this key stands for all later ones.
+
+        For what hangs on shapes alone: how work is cut up, and the arrays that it needs. To ask for ten arrays one by
+        one takes as long as a small layer's loops.
+        """
+        if not self.keep:
+            return plan()
+        if key not in self._plans:
+            made = plan()  # may clear the plans
+            self._plans[key] = made
+        return self._plans[key]  # type: ignore[return-value]

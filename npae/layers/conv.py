@@ -236,14 +236,14 @@ class UpsampleConv2d(Conv2d):
         return self._turned(V, "V")
 
     def _apply(self, x, activation, y):
-        g = self.geometry_at(x.shape[1:3])
-        self.kernels.conv2d_transpose_forward(x, self._folded(), self.b.value, g, activation, y, self.work)
+        g, self.V = self.geometry_at(x.shape[1:3]), self._folded()
+        self.kernels.conv2d_transpose_forward(x, self.V, self.b.value, g, activation, y, self.work)
 
     def _gradients(self, x, y, dy, dx):
-        g, V = self.geometry_at(x.shape[1:3]), self._folded()
-        dV = self.work.empty("dV", V.shape, V.dtype)
+        g = self.geometry_at(x.shape[1:3])
+        dV = self.work.empty("dV", self.V.shape, self.V.dtype)
         dV[...] = 0
-        self.kernels.conv2d_transpose_backward(x, V, y, dy, g, self.activation, dV, self.b.grad, dx, self.work)
+        self.kernels.conv2d_transpose_backward(x, self.V, y, dy, g, self.activation, dV, self.b.grad, dx, self.work)
         for shift in self._four_shifts(self._turned(dV, "sums")):
             self.W.grad += shift
 
@@ -254,7 +254,8 @@ class UpsampleConv2d(Conv2d):
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Each input pixel meets all of V."""
-        return input_shape[0] * input_shape[1] * self._folded().size
+        kh, kw = self.kernel_size
+        return input_shape[0] * input_shape[1] * (kh + 1) * (kw + 1) * self.in_channels * self.out_channels
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -540,3 +540,22 @@ def test_a_kept_buffer_grows_stays_and_is_one_for_each_key_and_dtype():
     assert larger.shape == (3, 3) and np.shares_memory(larger, work.empty("y", (2, 3), np.float32))
     fresh = Workspace()
     assert not np.shares_memory(fresh.empty("y", (2, 3), np.float32), fresh.empty("y", (2, 3), np.float32))
+
+
+def test_a_plan_is_made_once_where_arrays_are_kept_and_anew_when_they_have_grown():
+    made = []
+
+    def plan(work, size):
+        def make():
+            made.append(size)
+            return work.empty("y", (size,), np.float32)
+        return make
+
+    fresh, kept = Workspace(), Workspace(keep=True)
+    assert fresh.once("small", plan(fresh, 3)) is not fresh.once("small", plan(fresh, 3))
+    small = kept.once("small", plan(kept, 3))
+    assert kept.once("small", plan(kept, 3)) is small and made == [3, 3, 3]
+    large = kept.once("large", plan(kept, 5))
+    assert kept.once("large", plan(kept, 5)) is large
+    small = kept.once("small", plan(kept, 3))
+    assert np.shares_memory(small, large) and made == [3, 3, 3, 5, 3], "a view of what was replaced is not given again"

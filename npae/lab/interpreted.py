@@ -110,6 +110,9 @@ class _Workspace:
     def empty(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return _NumPy.empty(shape, dtype)
 
+    def once(self, key: Any, plan: Callable[[], Any]) -> Any:
+        return plan()
+
 
 def _launch(body: Callable[..., None], tasks: int, args: tuple[Any, ...]) -> None:
     """body(k, *args) for every k < tasks, one after the other."""
@@ -139,12 +142,12 @@ def _product(M: int, N: int, a: Any, a0: int, sa: int, ra: int, ca: int, b: Any,
         flat[c0 + row * ldc:c0 + row * ldc + N] = sums[row]
 
 
-def _turn_block(a: Any, a0: int, lda: int, b: Any, b0: int, ldb: int) -> None:
-    """B = A^T for a square as wide as a vector, as in fast_tile."""
-    side, a_flat, b_flat = VECTOR_BYTES // a.itemsize, a.reshape(-1), b.reshape(-1)
+def _turn_block(a: Any, a0: int, lda: int, rows: int, b: Any, b0: int, ldb: int) -> None:
+    """B = A^T for a square as wide as a vector, as in fast_tile; the last of fewer rows stands for those missing."""
+    side = VECTOR_BYTES // a.itemsize
     for i in range(side):
         for j in range(side):
-            b_flat[b0 + j * ldb + i] = a_flat[a0 + i * lda + j]
+            b[b0 + j * ldb + i] = a[a0 + min(i, rows - 1) * lda + j]
 
 
 def interpreted() -> Any:
@@ -156,7 +159,7 @@ def interpreted() -> Any:
     return SimpleNamespace(**{name: rooms[getattr(doors, name).__module__][name] for name in doors.__all__})
 
 
-INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "_turn_block": _turn_block,
+INSTEAD: dict[str, Any] = {"np": _NumPy(), "launch": _launch, "product": _product, "turn_block": _turn_block,
                            "prefetch": lambda a, i: None, "Workspace": _Workspace, "ready": lambda dtype: None,
                            "VECTOR_BYTES": VECTOR_BYTES, **CUTS}
 

@@ -38,8 +38,9 @@ run of `python benchmarks/ladder.py` on a core whose peak, by np.dot, is 158 GF/
     the layer: + b, then ReLU       134
     the layer, fused                151        x 1.1     no more walks through y
 
-Where to read: fast_tile (the tile), fast_picture and fast_conv, fast_dense, fast_parallel (how every core is used),
-fast_activation and its fast_math, fast_pool, fast_training.
+Where to read: fast_tile (the tile); fast_picture, fast_conv_chunks and fast_conv; fast_panel and fast_dense;
+fast_parallel (how every core is used) and fast_link (how loops are shared); fast_activation and its fast_math,
+fast_pool, fast_training.
 """
 # ruff: noqa: F401  (what is imported here is what this module is for; its door plates are those of reference)
 from __future__ import annotations

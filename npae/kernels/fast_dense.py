@@ -1,7 +1,7 @@
 """Dense layers: matrix products of `fast_panel`, cut into chunks for the threads.
 
-Bias and activation are applied to what is summed before it leaves the cache. A product with W^T is computed as the
-transpose of W x^T: the few numbers of x are turned round and not all of W.
+Bias and activation are applied to what is summed before it leaves the cache. W^T is never laid out as a whole: a panel
+of it is turned round when its columns are needed.
 Work is cut by its shapes alone and every sum runs in one order: any number of threads gives the same bits.
 """
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _slope_part(k, chunks, y, dy, code, alpha, dz):
 def _backward_chunk(k, x, dz, swap, dW, sums, db, right, turned, w_blocks, w_chunks, blocks, chunks, room, tall,
                     z, none, dx):
     room, z, size = room[k], z[k], room.shape[1] // DEPTH
-    w0, w1 = share(k, w_chunks + chunks, w_chunks)
+    w0, w1 = share(k, w_chunks + chunks, w_chunks)  # chunks of dW and of dx in turn: each thread gets of both
     if w0 == w1:
         r0, r1, j0, j1 = part_of_grid(k - w0, blocks, chunks, dx.shape[0], dx.shape[1], size)
         product_chunk(r0, r1, j0, j1, dz.shape[1], dz, right, right.shape[1], turned, none[:0], IDENTITY, 0.0, room, z,

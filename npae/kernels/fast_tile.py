@@ -87,7 +87,10 @@ class _Emitter:
         return self.build.shuffle_vector(one, nothing, first)
 
     def apart(self, address):
-        """The same address, of which the compiler does not know how it came about."""
+        """The same address, of which the compiler does not know how it came about.
+
+        Otherwise it counts on from row to row, and the address of each waits for that of the one before.
+        """
         word = ir.IntType(64)
         return self.build.call(ir.InlineAsm(ir.FunctionType(word, [word]), "", "=r,0"), [address])
 
@@ -100,13 +103,13 @@ class _Emitter:
             build.store(build.load(self.place(self.d, i, self.ldd, j), align=self.size), sums[i][j])
         with cgutils.for_range(build, self.S) as outer:
             a_s, b_s = self.step(self.a, outer.index, self.sa), self.step(self.b, outer.index, self.sb)
-            bases = [self.apart(self.step(a_s, word(i), self.ra)) for i in range(0, rows, 3)]
+            threes = [self.apart(self.step(a_s, word(i), self.ra)) for i in range(0, rows, 3)]
             with cgutils.for_range(build, self.K) as inner:
                 b_k = self.step(b_s, inner.index, self.ldb)
                 row = [build.load(self.place(b_k, 0, self.ldb, j), align=self.size) for j in range(vectors)]
                 for i in range(rows):
-                    base = self.step(bases[i // 3], inner.index, self.ca)
-                    factor = self.spread(self.step(base, word(i % 3), self.ra))
+                    first = self.step(threes[i // 3], inner.index, self.ca)  # one address for three rows: the
+                    factor = self.spread(self.step(first, word(i % 3), self.ra))  # processor adds 0, 1 or 2 strides
                     for j in range(vectors):
                         total = build.call(self.multiply_add, [factor, row[j], build.load(sums[i][j])])
                         build.store(total, sums[i][j])

@@ -28,15 +28,15 @@ Why the loops stand in this order, from the inside out:
 Last, bias and ReLU are done while the outputs are still at hand, not by two more walks through the memory.
 
 What each idea buys, for conv-vae's middle layer (14 x 14 x 64 -> 64, 3 x 3, 16 pictures), with one thread, in one
-run of `python benchmarks/ladder.py` on a core whose peak, by np.dot, is 158 GF/s:
+run of `python benchmarks/ladder.py` on a core whose peak, by np.dot, is 155 GF/s:
     seven loops in Python       0.007 GF/s
-    the same, compiled              2.0        x 290     no interpreter
-    o innermost                      27        x 13      vector instructions
-    im2col + BLAS                    63        x 2.3     registers and caches used well, but x is copied nine times over
-    in place, kh kw np.dots         126        x 2.0     nothing laid out
-    register tile                   151        x 1.2     kh products; outputs stored once
-    the layer: + b, then ReLU       134
-    the layer, fused                151        x 1.1     no more walks through y
+    the same, compiled              2.0        x 288     no interpreter
+    o innermost                      19        x 9.2     vector instructions
+    im2col + BLAS                    63        x 3.4     registers and caches used well, but x is copied nine times over
+    in place, kh kw np.dots         111        x 1.8     nothing laid out
+    register tile                   148        x 1.3     kh products; outputs stored once
+    the layer: + b, then ReLU       130
+    the layer, fused                142        x 1.1     no more walks through y
 
 Where to read: fast_tile (the tile); fast_picture, fast_conv_chunks and fast_conv; fast_panel and fast_dense;
 fast_parallel (how every core is used) and fast_link (how loops are shared); fast_activation and its fast_math,

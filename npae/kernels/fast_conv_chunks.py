@@ -69,10 +69,10 @@ def _conv_backward_chunk(k, x, phases, starts, y, dy, g, code, alpha, scratch, d
         place(h, w * c, x, m * h * w * c, w * c, xp, top * x_pitch + left * c, x_pitch)
         add_pixels(dzp, start, pitch, oh, ow, one, none, z, db)
         if outs == o:
-            correlate(xp, dzp, start, pitch, g, dW, d, ldd)
+            correlate(xp, x_pitch, c, kh, kw, sh, sw, oh, ow, dzp, start, pitch, o, dW, d, ldd)
         else:
             place_wide(dzp, start, pitch, oh, ow, outs, dzw)
-            correlate(xp, dzw, 0, ow * o, g, dW, d, ldd)
+            correlate(xp, x_pitch, c, kh, kw, sh, sw, oh, ow, dzw, 0, ow * o, o, dW, d, ldd)
         d, ldd = dW.reshape(-1), o
         for a in range(h if dx.size > 0 else 0):
             row = (m * h + a) * w * c
@@ -153,7 +153,7 @@ def _transpose_forward(chunks, W, phases, starts, x, b, g, code, alpha, none, xp
 @inner
 def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, scratch, dx):
     none, one, dzp, xw, z, dW, db = scratch
-    (top, left), (h, w), (oh, ow) = g.padding, g.input_size, g.output_size
+    (h, w), (kh, kw), (sh, sw), (top, left), (oh, ow) = g
     lo, hi = share(k, dW.shape[0], x.shape[0])
     dzp, xw, z, dW, db = dzp[k], xw[k], z[k], dW[k], db[k]
     c, o, wide, pixels = db.size, x.shape[3], W.shape[1], oh * ow
@@ -168,10 +168,10 @@ def _transpose_backward_chunk(k, x, W, y, dy, g, code, alpha, scratch, dx):
         place_slope(h, w * c, y, dy, m * h * w * c, code, alpha, dzp, start, pitch)
         add_pixels(dzp, start, pitch, h, w, one, none, z, db)
         if o == wide:
-            correlate(dzp, x, m * pixels * o, ow * o, g, dW, d, ldd)
+            correlate(dzp, pitch, c, kh, kw, sh, sw, oh, ow, x, m * pixels * o, ow * o, o, dW, d, ldd)
         else:
             place_wide(x, m * pixels * o, ow * o, oh, ow, o, xw)
-            correlate(dzp, xw, 0, ow * wide, g, dW, d, ldd)
+            correlate(dzp, pitch, c, kh, kw, sh, sw, oh, ow, xw, 0, ow * wide, wide, dW, d, ldd)
         d, ldd = dW.reshape(-1), wide
         for i in range(oh if dx.size > 0 else 0):
             row = (m * oh + i) * ow * o

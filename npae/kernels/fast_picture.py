@@ -78,14 +78,12 @@ def convolve(x, W, g, i, b, z, z0):
     product(ow, o, x, i * sh * row, row, sw * c, 1, W, 0, kw * c * o, o, z, z0, o, kh, kw * c, b, 0, ONE_ROW)
 
 
-@inner
-def correlate(x, dz, start, pitch, g, dW, d, ldd):
-    """dW (kh kw C, O') = D + what the padded picture x (H', W', C) and dz say of the weights.
+@linked(arrays="x dz dW d")
+def correlate(x, row, c, kh, kw, sh, sw, oh, ow, dz, start, pitch, o, dW, d, ldd):
+    """dW (kh kw C, O') = D + what the padded picture x, with rows of `row` numbers, and dz say of the weights.
 
     dz[i, j, :] begins at dz[start + i pitch + j O'].
     """
-    (kh, kw), (sh, sw), (oh, ow) = g.kernel_size, g.stride, g.output_size
-    row, c, o = x.shape[1] * x.shape[2], x.shape[2], dW.shape[1]
     for u in range(kh):
         at = u * kw * c
         product(kw * c, o, x, u * row, sh * row, 1, sw * c, dz, start, pitch, o, dW, at * o, o, oh, ow,

@@ -559,3 +559,19 @@ def test_a_plan_is_made_once_where_arrays_are_kept_and_anew_when_they_have_grown
     assert kept.once("large", plan(kept, 5)) is large
     small = kept.once("small", plan(kept, 3))
     assert np.shares_memory(small, large) and made == [3, 3, 3, 5, 3], "a view of what was replaced is not given again"
+
+
+@both_modules
+@pytest.mark.parametrize("size", [2, 3, 17])
+def test_weights_in_any_order_of_the_memory_give_the_same_numbers(K, size):
+    rng, g = np.random.default_rng(size), Geometry((6, 5), (3, 3), (2, 1), (1, 1), (3, 5))
+    x, dy = rng.random((2, 6, 5, 4), np.float32), rng.random((2, 3, 5, size), np.float32)
+    W = rng.random((3, 3, 4, size), np.float32)
+
+    def everything(weights):
+        dx = K.conv2d_backward(x, weights, dy, dy, g, ReLU(), np.zeros_like(W), np.zeros(size, np.float32),
+                               np.empty_like(x))
+        return K.conv2d(x, weights, g), K.conv2d_input_grad(dy, weights, g), dx
+
+    for got, want in zip(everything(np.asfortranarray(W)), everything(W), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)

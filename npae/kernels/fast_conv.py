@@ -168,8 +168,8 @@ def conv2d_backward(x, W, y, dy, g, activation, dW, db, dx=None, work=None):
             dW_k, db_k)
 
     chunks, phases, starts, scratch = work.once(("conv backward", x.shape, W.shape, x.dtype, g), plan)
-    _conv_backward(chunks, x, W, phases, starts, y, dy, g, max(code, IDENTITY), alpha, scratch, _or_none(dx, x),
-                   dW.reshape(-1, o), db)
+    _conv_backward(chunks, x, np.ascontiguousarray(W), phases, starts, y, dy, g, max(code, IDENTITY), alpha, scratch,
+                   _or_none(dx, x), dW.reshape(-1, o), db)
     return dx
 
 
@@ -194,7 +194,8 @@ def conv2d_transpose_forward(x, W, b, g, activation, out=None, work=None):
         weights = _taps(W, work)
     else:
         b = _wide_bias(b, work)
-    _transpose_forward(chunks, W, weights, starts, x, b, g, max(code, IDENTITY), alpha, none, xp, z, out)
+    _transpose_forward(chunks, np.ascontiguousarray(W), weights, starts, x, b, g, max(code, IDENTITY), alpha, none,
+                       xp, z, out)
     if code < 0:
         out[...] = activation.f(out)
     return out

@@ -215,6 +215,7 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
     work, turned, swap = work or Workspace(), not _turned(W), _turned(dW)
     dy = dy if code >= 0 else dy * activation.slope(y)
     dW = dW.T if swap else dW  # dW^T += dz^T x
+    bent = code > IDENTITY
 
     def plan():
         n, vector, to_x = x.shape[0], lanes(x.dtype), (1, 0, 0)
@@ -223,13 +224,13 @@ def dense_backward(x, W, y, dy, activation, dW, db, dx=None, work=None):
             to_x = _grid(n, x.shape[1], y.shape[1], vector)
         blocks, chunks, rows = to_x
         tall = work.empty("tall", (w_chunks, DEPTH * w_rows if n > DEPTH else 0), x.dtype)
-        return (_pieces(CHUNKS, y.size * SLOPE), work.empty("dz", y.shape, y.dtype),
+        return (_pieces(CHUNKS, y.size * SLOPE), work.empty("dz", y.shape, y.dtype) if bent else None,
                 work.empty("db", (y.shape[1],), np.float64), w_blocks, w_chunks, blocks, chunks, tall,
                 _scratch(work, w_chunks + chunks, max(w_rows, rows), x.shape[1], x.dtype))
 
     slopes, dz, sums, w_blocks, w_chunks, blocks, chunks, tall, (room, z, none) = work.once(
-        ("dense backward", x.shape, dW.shape, x.dtype, swap, dx is None), plan)
-    dz = dz if code > IDENTITY else dy
+        ("dense backward", x.shape, dW.shape, x.dtype, swap, bent, dx is None), plan)
+    dz = dz if bent else dy
     _backward(y, dy, max(code, IDENTITY), alpha, slopes, dz, x, swap, dW, sums, db, W if turned else W.T, turned,
               w_blocks, w_chunks, blocks, chunks, room, tall, z, none, x if dx is None else dx)
     return dx

@@ -9,6 +9,7 @@ from __future__ import annotations
 from npae.kernels.fast_link import linked
 from npae.kernels.fast_parallel import inner, share
 from npae.kernels.fast_tile import ROWS, VECTOR_BYTES, VECTORS, prefetch, product, turn, turn_block
+from npae.kernels.workspace import CACHE_LINE
 
 DEPTH = 224  # at most so many rows of a panel are laid out at a time: 28 KB, three fifths of a first cache
 FEW = 2 * ROWS  # rows of the left matrix that need no panel
@@ -21,7 +22,7 @@ def pack(K, n, b, b0, ldb, turned, room, width):
 
     B[k, j] = b[b0 + k ldb + j], or with `turned` b[b0 + j ldb + k].
     """
-    lanes = VECTOR_BYTES // b.itemsize
+    lanes, line = VECTOR_BYTES // b.itemsize, CACHE_LINE // b.itemsize
     if turned:
         for j in range(0, n, lanes):
             for k in range(0, K, lanes):
@@ -31,7 +32,7 @@ def pack(K, n, b, b0, ldb, turned, room, width):
                     turn(b, b0 + j * ldb + k, ldb, min(lanes, n - j), K - k, room, k * width + j, width)
     else:
         for k in range(K):
-            for j in range(0, n, lanes):  # rows lie too far apart for the processor to guess the next one
+            for j in range(0, n, line):  # rows lie too far apart for the processor to guess the next one
                 prefetch(b, b0 + (k + AHEAD) * ldb + j)
             row, dense = b[b0 + k * ldb:b0 + k * ldb + n], room[k * width:k * width + n]
             for j in range(n):

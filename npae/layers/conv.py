@@ -205,6 +205,8 @@ class UpsampleConv2d(Conv2d):
     Source: Odena, Dumoulin & Olah 2016, 'Deconvolution and Checkerboard Artifacts' (why to upsample and convolve)
     """
 
+    V: np.ndarray  # that of the latest forward
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Pair, *,
                  activation: str | Activation | None = None, init: Init = _init.glorot_uniform,
                  rng: np.random.Generator | None = None, dtype: Any = np.float32, kernels: ModuleType | None = None):

@@ -23,7 +23,7 @@ class Animation(Callback):
 
     def on_fit_begin(self, state: State) -> None:
         """The untrained model."""
-        if state.epoch == 0:
+        if state.fresh:
             self.frames = []
             self._shoot(state)
 

@@ -1,8 +1,11 @@
 """What a callback is told, and when."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from npae.models.base import Model, Terms
 from npae.optim import Optimizer
@@ -23,13 +26,31 @@ class State:
     images: int = 0  # pictures seen in this epoch
     seconds: float = 0.0  # spent on this epoch's training so far
     stop: str | None = None  # a reason to end the training after this epoch
+    # what a checkpoint needs beside them
+    sums: Terms = field(default_factory=dict)  # of this epoch so far: each term times its pictures
+    order: np.ndarray | None = None  # in which this epoch walks through the pictures; None between two epochs
+    generators: dict[str, np.random.Generator] = field(default_factory=dict)
+    callbacks: Sequence[Callback] = ()
+    config: dict[str, Any] = field(default_factory=dict)  # what a fit that goes on must share with this one
+    at_rest: bool = False  # nothing of the training moves at the moment: it may be saved, and left, at once
+
+    @property
+    def fresh(self) -> bool:
+        """Whether this training is at its very beginning."""
+        return self.epoch == self.step == 0
+
+    def begin_epoch(self, order: np.ndarray) -> None:
+        """Nothing is done yet of an epoch that will walk through the pictures in this order."""
+        self.order, self.sums, self.terms = order, {}, {}
+        self.step = self.images = 0
+        self.seconds = 0.0
 
 
 class Callback:
     """The moments of a training; a subclass takes those that it needs.
 
-    One with memory has `state()`, which gives it as arrays and numbers, and `restore(state)`. A fit that begins at
-    epoch 0 starts the memory anew; one that goes on at a later epoch keeps it.
+    One with memory has `state()`, which gives it as arrays and numbers, and `restore(state)`. A fit that begins anew
+    (`state.fresh`) starts the memory anew; one that goes on keeps it.
     """
 
     def on_fit_begin(self, state: State) -> None:

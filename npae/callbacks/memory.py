@@ -27,7 +27,7 @@ class History(Callback):
 
     def on_fit_begin(self, state: State) -> None:
         """A new training has no rows yet."""
-        if state.epoch == 0:
+        if state.fresh:
             self.rows = []
 
     def on_epoch_end(self, state: State) -> None:
@@ -60,9 +60,11 @@ class History(Callback):
 
 
 class ModelCheckpoint(Callback):
-    """Keeps the best weights by a column of the history, and puts them back into the model at the end.
+    """Keeps the best weights by a column of the history, and puts them back into the model at the end, whatever ends
+    the training.
 
     `path`: also written there each time they are better. Without the column (no validation) the last weights stay.
+    A value, or weights, that are not finite are never the best.
     """
 
     def __init__(self, path: str | Path | None = None, *, monitor: str = "val_loss"):
@@ -72,13 +74,13 @@ class ModelCheckpoint(Callback):
 
     def on_fit_begin(self, state: State) -> None:
         """A new training has no best weights yet."""
-        if state.epoch == 0:
+        if state.fresh:
             self.best, self.epoch, self.theta = math.inf, 0, None
 
     def on_epoch_end(self, state: State) -> None:
         """Keep theta if the column is lower than ever before."""
         value = state.terms.get(self.monitor, math.nan)
-        if value < self.best:
+        if -math.inf < value < self.best and np.isfinite(state.model.theta).all():
             self.best, self.epoch, self.theta = value, state.epoch, state.model.theta.copy()
             if self.path is not None:
                 state.model.save(self.path)
@@ -87,6 +89,10 @@ class ModelCheckpoint(Callback):
         """The best weights go back into the model, in place."""
         if self.theta is not None:
             state.model.theta[...] = self.theta
+
+    def on_fit_broken(self, state: State) -> None:
+        """The same: what a user who pressed Ctrl-C, or a training that diverged, is left with."""
+        self.on_fit_end(state)
 
     def state(self) -> dict[str, Any]:
         """The best value, its epoch and its weights."""
@@ -111,7 +117,7 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self, state: State) -> None:
         """A new training has not waited yet."""
-        if state.epoch == 0:
+        if state.fresh:
             self.best, self.waited = math.inf, 0
 
     def on_epoch_end(self, state: State) -> None:

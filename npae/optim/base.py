@@ -78,20 +78,27 @@ class Optimizer:
         self._update(K, theta, grad, lr)
 
     def state(self) -> dict:
-        """The number of steps and copies of the moments: all that a bit-exact continuation needs beside `config`."""
-        return {"steps": self.steps, **{name: moment.copy() for name, moment in self.moments.items()}}
+        """The number of steps, the rate where it is a number, and copies of the moments: all that a bit-exact
+        continuation needs beside `config`."""
+        return {"steps": self.steps, "lr": None if callable(self.lr) else float(self.lr),
+                **{name: moment.copy() for name, moment in self.moments.items()}}
 
     def restore(self, state: dict) -> None:
-        """Take over what `state` gave.
+        """Take over what `state` gave, the rate too, where it is no schedule.
 
         Raises: ValueError for another optimizer's state: the names must match exactly.
         """
-        wanted = {"steps", *self.moment_names} if state.get("steps") else {"steps"}
+        wanted = {"steps", "lr", *self.moment_names} if state.get("steps") else {"steps", "lr"}
         if set(state) != wanted:
             raise ValueError(f"{type(self).__name__} at step {state.get('steps')} restores {sorted(wanted)}, "
                              f"got {sorted(state)}: this is another optimizer's state")
+        if callable(self.lr) != (state["lr"] is None):
+            raise ValueError(f"{type(self).__name__} has the rate {self.lr!r}, and the state {state['lr']!r}: "
+                             "restore into an optimizer with a schedule where there was one")
+        if not callable(self.lr):
+            self.lr = in_range("lr", state["lr"], state["lr"] >= 0, "at least 0")
         self.steps = int(state["steps"])
-        self.moments = {name: np.array(state[name]) for name in self.moment_names if name in state}
+        self.moments = {name: _aligned_copy(state[name]) for name in self.moment_names if name in state}
 
     def config(self) -> dict:
         """Name and settings as JSON can hold them; a schedule shows as its own config."""
@@ -125,3 +132,9 @@ def in_range(name: str, value: float, ok: bool, range_: str) -> float:
 def kind(vector: np.ndarray) -> str:
     """'float32 (10,)', for messages."""
     return f"{vector.dtype} {vector.shape}"
+
+
+def _aligned_copy(moment: np.ndarray) -> np.ndarray:
+    twin = aligned(moment.shape, moment.dtype)
+    twin[...] = moment
+    return twin

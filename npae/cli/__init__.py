@@ -1,5 +1,6 @@
 """The door for the terminal: `npae COMMAND`, or `python -m npae COMMAND`.
 A wrong argument, a missing file, a wrong shape is one sentence and exit status 2; a wrong gradient is exit status 1.
+What a signal has ended is 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM.
 """
 from __future__ import annotations
 
@@ -23,11 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
         return 141  # 128 + SIGPIPE, as a shell has it
     except (ValueError, OSError) as error:
-        print(f"npae: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _said(str(error), error, 2)
     except MemoryError as error:
-        print(f"npae: there is not enough memory ({error}): use smaller settings", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("npae: interrupted", file=sys.stderr)
-        return 130
+        return _said(f"there is not enough memory ({error}): use smaller settings", error, 2)
+    except KeyboardInterrupt as error:
+        return _said(str(error) or "interrupted", error, getattr(error, "status", 130))
+
+
+def _said(message: str, error: BaseException, status: int) -> int:
+    """Print a sentence, and what was noted about it on its way here, on one line."""
+    notes = getattr(error, "__notes__", [])
+    print(f"npae: {' '.join('; '.join([message, *notes]).split())}", file=sys.stderr)
+    return status

@@ -11,6 +11,40 @@ import time
 def do_train(args: argparse.Namespace) -> int:
     from npae import kernels, runs
 
+    if args.save_every is None:
+        args.save_every = runs.SAVE_EVERY
+    if not args.save_every >= 0:
+        raise ValueError(f"--save-every must be at least 0 seconds, got {args.save_every}")
+    if args.threads is not None:
+        kernels.set_threads(args.threads)
+    print(_begin(args) if args.resume is None else _go_on(args))
+    return 0
+
+
+def _begin(args: argparse.Namespace) -> str:
+    from npae import runs
+
+    given, seed = _given(args), 0 if args.seed is None else args.seed
+    if args.recipe is None:
+        raise ValueError("npae train needs a RECIPE (`npae list` shows them), or --resume RUN")
+    if seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {seed}")
+    return runs.run(args.recipe, data=args.data or "strokes", data_dir=args.data_dir, seed=seed, out=args.out,
+                    given=given, save_every=args.save_every)
+
+
+def _go_on(args: argparse.Namespace) -> str:
+    from npae import runs
+
+    beside = {"RECIPE": args.recipe, "--data": args.data, "--epochs": args.epochs, "--seed": args.seed,
+              "--out": args.out, "--set": args.settings or None}
+    if more := [name for name, value in beside.items() if value is not None]:
+        raise ValueError(f"--resume goes on with what {args.resume} was given: leave {', '.join(more)} out")
+    return runs.resume(args.resume, data_dir=args.data_dir, save_every=args.save_every)
+
+
+def _given(args: argparse.Namespace) -> dict[str, str]:
+    """The settings that were given, as text."""
     given = {} if args.epochs is None else {"epochs": str(args.epochs)}
     for pair in args.settings:
         key, sign, value = pair.partition("=")
@@ -18,12 +52,7 @@ def do_train(args: argparse.Namespace) -> int:
             raise ValueError(f"--set takes key=value, got {pair!r}")
         if given.setdefault(key, value) != value:
             raise ValueError(f"{key} is given as {given[key]} and as {value}: give it once")
-    if args.seed < 0:
-        raise ValueError(f"--seed must be at least 0, got {args.seed}")
-    if args.threads is not None:
-        kernels.set_threads(args.threads)
-    print(runs.run(args.recipe, data=args.data, data_dir=args.data_dir, seed=args.seed, out=args.out, given=given))
-    return 0
+    return given
 
 
 def do_eval(args: argparse.Namespace) -> int:

@@ -24,13 +24,17 @@ def parser() -> argparse.ArgumentParser:
     names = door.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     p = names.add_parser("train", help="train a recipe and write a run folder")
-    p.add_argument("recipe", metavar="RECIPE", help="its name; `npae list` shows them")
-    p.add_argument("--data", default="strokes", help="strokes (built in), mnist, or the path of pictures")
+    p.add_argument("recipe", nargs="?", metavar="RECIPE", help="its name; `npae list` shows them")
+    p.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted, to the same bits, instead "
+                   "of a RECIPE")
+    p.add_argument("--data", help="strokes (built in, the default), mnist, or the path of pictures")
     p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
     p.add_argument("--epochs", type=int, metavar="N", help="passes over the training pictures (default: the recipe's)")
-    p.add_argument("--seed", type=int, default=0, metavar="S",
+    p.add_argument("--seed", type=int, metavar="S",
                    help="what all chance comes from: the same seed gives the same bits (default: 0)")
     p.add_argument("--threads", type=int, metavar="N", help="threads of the kernels; the numbers do not depend on it")
+    p.add_argument("--save-every", type=float, metavar="SECONDS", help="between two checkpoints (default: 30); Ctrl-C "
+                   "saves one too")
     p.add_argument("--out", metavar="DIR", help="the run folder (default: a new one under runs/)")
     p.add_argument("--set", action="append", default=[], metavar="key=value", dest="settings",
                    help="change a setting of the recipe; more of them may follow")

@@ -9,7 +9,7 @@ try:
 except ImportError:  # not POSIX: there is no lock then
     fcntl = None  # type: ignore[assignment]
 
-NAME = ".npae-lock"
+LOCK = ".npae-lock"
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def one_writer(folder: str | Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    path = Path(folder) / NAME
+    path = Path(folder) / LOCK
     file = _locked(path)
     try:
         os.ftruncate(file, 0)

@@ -165,11 +165,21 @@ def _checked(found: Any, wanted: dict[str, Kind]) -> dict[str, Any]:
 def _refuse_another_fit(path: str | Path, meta: dict[str, Any], config: dict[str, Any]) -> None:
     if meta["config_sha256"] == _digest(config):
         return
-    was = meta["config"]
-    key = next((key for key in {**config, **was} if was.get(key) != config.get(key)), "configuration")
-    then, now = (textwrap.shorten(json.dumps(c.get(key)), 100) for c in (was, config))
+    key, *both = _difference("configuration", meta["config"], config)
+    then, now = (textwrap.shorten(json.dumps(value), 100) for value in both)
     raise CheckpointError(f"{path} belongs to another fit: its {key} is {then}, and this fit's is {now}; pass what the "
                           "interrupted fit was given, or begin anew without resume")
+
+
+def _difference(where: str, was: Any, now: Any) -> tuple[str, Any, Any]:
+    """The first place in which two trees differ, as a path, and what stands there in each."""
+    if isinstance(was, dict) and isinstance(now, dict) and set(was) == set(now):
+        pairs = [(f"{where}.{key}".removeprefix("configuration."), was[key], now[key]) for key in now]
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = [(f"{where}.{i}", *pair) for i, pair in enumerate(zip(was, now, strict=True))]
+    else:
+        return where, was, now
+    return next((_difference(*pair) for pair in pairs if pair[1] != pair[2]), (where, was, now))
 
 
 def _take_over(state: State, training: dict[str, Any]) -> None:

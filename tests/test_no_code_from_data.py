@@ -105,6 +105,7 @@ def test_each_way_is_seen(source, what):
 
 
 @pytest.mark.parametrize("source", ["re.compile('x')", "np.load(p, allow_pickle=False)", "model.eval()",
-                                    "json.loads(t)", "evaluate(x)", "import_module(f'npae.lab.{name}')", "door.compile(kinds)"])
+                                    "json.loads(t)", "evaluate(x)", "import_module(f'npae.lab.{name}')",
+                                    "door.compile(kinds)"])
 def test_what_only_looks_like_one_is_not(source):
     assert not list(findings(source))

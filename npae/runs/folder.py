@@ -112,10 +112,12 @@ def written(folder: Path, made: Sequence[Path] | None = None) -> Iterator[None]:
     the exception says how to go on; where nothing was, and the run is a new one (`made`: the folders that were made for
     it), the folder is left as it was found.
 
-    Raises BlockingIOError: another process is writing there.
+    Raises BlockingIOError: another process is writing there. ValueError: another run is there.
     """
     try:
         with store.one_writer(folder):
+            if made is not None:
+                refuse_what_is_there(folder)  # again: another process may have come and gone since
             try:
                 yield
             except BaseException as error:

@@ -201,6 +201,19 @@ def test_a_name_of_a_class_in_a_file_is_looked_up_in_a_list_and_nowhere_else(nam
             models.load(tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize("layer", ["Dense", "Conv2d", "ConvTranspose2d", "UpsampleConv2d"])
+def test_layers_that_claim_more_weights_than_the_file_has_are_not_built(layer, tmp_path, monkeypatch):
+    """A config of a few bytes that asks for 8 TiB, in a file whose digests all fit."""
+    kind = {"layer": layer, "in_features": 1 << 20, "out_features": 1 << 20} if layer == "Dense" else {
+        "layer": layer, "in_channels": 1 << 18, "out_channels": 1 << 18, "kernel_size": [4, 4]}
+    config = {"model": "Autoencoder", "encoder": {"layer": "Sequential", "layers": [kind]},
+              "decoder": {"layer": "Sequential", "layers": []}, "likelihood": {"likelihood": "Bernoulli"}}
+    store.write(tmp_path / "x.npz", {"encoder.0.W": np.zeros(1000)}, config)
+    monkeypatch.setattr(models, "rebuilt", None)
+    with pytest.raises(CheckpointError, match=f"describes layers of {2 ** 40} weights, and has 1000 numbers"):
+        models.load(tmp_path / "x.npz")
+
+
 def test_a_file_of_a_few_bytes_gets_no_more_memory_than_it_has(tmp_path):
     """Headers and a manifest that agree on 8 TiB."""
     shape, dtype = (1 << 20, 1 << 20), np.dtype("<f8")

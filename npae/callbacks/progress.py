@@ -64,7 +64,8 @@ class ProgressBar(Callback):
         from tqdm import tqdm
 
         looks: dict[str, Any] = {"file": self.stream, "dynamic_ncols": True, "leave": False}
-        bar = tqdm(total=state.steps, desc=f"epoch {state.epoch + 1}/{state.epochs}", position=0,
+        bar = tqdm(total=state.steps, initial=state.step - 1,  # a resumed epoch does not begin at its beginning
+                   desc=f"epoch {state.epoch + 1}/{state.epochs}", position=0,
                    bar_format="{desc} {percentage:3.0f}%{postfix} |{bar}|", **looks)
         return bar, tqdm(total=0, position=1, bar_format="{desc}", **looks)
 

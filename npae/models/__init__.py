@@ -14,7 +14,7 @@ from npae.models.conditional import ConditionalVAE
 from npae.models.contractive import ContractiveAutoencoder
 from npae.models.denoising import DenoisingAutoencoder
 from npae.models.iwae import IWAE
-from npae.models.rebuild import rebuilt
+from npae.models.rebuild import rebuilt, weights_of
 from npae.models.sparse import SparseAutoencoder
 from npae.models.vae import VAE
 from npae.models.weight_decay import WeightDecayAutoencoder
@@ -34,6 +34,9 @@ def load(path: str | Path, *, custom: Sequence[type] = ()) -> Any:
     Raises CheckpointError: not a model file; an unknown kind of model, likelihood or layer; parameters that do not fit.
     """
     arrays, config = _store.read(path)
+    if (claimed := weights_of(config)) > sum(array.size for array in arrays.values()):
+        raise _store.CheckpointError(f"{path} describes layers of {claimed} weights, and has "
+                                     f"{sum(array.size for array in arrays.values())} numbers")
     try:
         model = rebuilt(config, (*KINDS, *LIKELIHOODS, *custom))
     except ValueError as error:

@@ -90,9 +90,9 @@ def new_folder(out: str | Path | None, name: str) -> tuple[Path, list[Path]]:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=out is not None)
-        except FileExistsError:  # a run of before, or of another process just now
-            continue
         except OSError as error:
+            if out is None and isinstance(error, FileExistsError):  # a run of before, or of another process just now
+                continue
             raise ValueError(f"{folder} cannot be made ({error.strerror}): choose another --out") from None
         return folder, made
     raise ValueError(f"there are a million runs of the name {name} under runs: choose another --out")

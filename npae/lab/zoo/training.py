@@ -6,6 +6,7 @@ from __future__ import annotations
 from npae.lab.planting import Bug, Edit
 
 TRAIN, BATCHES, CALLBACKS = "npae.train:", "npae.data.batches:", "npae.callbacks:"
+FILE = "npae.checkpoint.file:"
 TERMS = "npae.evaluate.reconstruction:loss_terms"
 STEP = "        state.optimizer.step(model.theta, model.grad)\n"
 ORDER = "permutation(len(x), rng.order)"
@@ -151,14 +152,25 @@ MEMORY: tuple[Bug, ...] = (
          "npae.evaluate.reconstruction:reconstruction_mse", ("pixels += x_batch.size", "pixels += len(x_batch)"),
          "a sum over pixels", "R"),
 )
-BUGS = (*FIT, *DATA, *MEMORY)
+RESUME: tuple[Bug, ...] = (
+    _bug("resume", "resume_lacks_the_rng", "The states of the generators are in the file and not put back: the next "
+         "epoch has the order, and the noise, of the first.", FILE + "_take_over",
+         ("        rng.bit_generator.state =", "        _ ="), "the generators begin anew"),
+    _bug("resume", "epoch_restarts_on_resume", "The place in the epoch is forgotten: pictures of its beginning are met "
+         "twice.", FILE + "_take_over", ("= epoch, step, order", "= epoch, 0, order"), "the epoch begins anew"),
+    _bug("resume", "rest_of_the_epoch_left_out", "The killed epoch counts as done.", FILE + "_take_over",
+         ("= epoch, step, order", "= epoch + 1, 0, None"), "the epoch is left out"),
+    _bug("resume", "lr_lost", "The rate is the one that the optimizer is made with, whatever has become of it.",
+         "npae.optim:Optimizer.restore", ("            self.lr = in_range", "            in_range"),
+         "the rate is that of the beginning"),
+    _bug("resume", "config_mismatch_accepted", "Nobody looks whether the checkpoint is of this training.",
+         FILE + "_refuse_another_fit", ('meta["config_sha256"] == _digest(config)', "config"),
+         "another training's checkpoint is taken"),
+)
+BUGS = (*FIT, *DATA, *MEMORY, *RESUME)
 
 NOT_HERE: dict[str, str] = {
-    "rng_restored_after_the_first_batch": "a killed run cannot be taken up again yet: there is no order to restore",
-    "resume_lacks_the_rng": "a killed run cannot be taken up again yet: generators are made from the seed, once",
-    "permutation_restarts_on_resume": "a killed run cannot be taken up again yet; within a run it is "
-                                      "same_order_every_epoch",
+    "rng_restored_after_the_first_batch": "one function puts everything back, before the first batch",
+    "permutation_restarts_on_resume": "the permutation of the epoch is in the file: see epoch_restarts_on_resume",
     "lr_schedule_lost": "a schedule is a function of the optimizer's number of steps: losing it is restore_loses_t",
-    "config_mismatch_accepted": "a run cannot be taken up with other settings yet; of an optimizer it is "
-                                "restore_takes_anything",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainings import Fit, pictures
+from trainings import Fit, draw_one, pictures
 
 from npae import checkpoint, store
 from npae.cli import main
@@ -18,8 +18,6 @@ from npae.store import files
 
 CALLS = ("open", "write", "fsync", "replace")
 CODES = (errno.EIO, errno.ENOSPC, errno.EINTR, errno.EACCES)
-faults = pytest.mark.parametrize("call", CALLS)
-codes = pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
 
 
 class Fault:
@@ -91,8 +89,9 @@ def savings(tmp_path_factory):
     return seen
 
 
-@faults
-@codes
+@pytest.mark.parametrize(("call", "code"), [
+    pytest.param(call, code, id=f"{call}-{errno.errorcode[code]}", marks=[pytest.mark.slow] * (
+        call == "write" and code != errno.ENOSPC)) for call in CALLS for code in CODES])
 def test_whichever_call_fails_the_checkpoint_is_the_old_or_the_new_one(call, code, savings, tmp_path):
     """N goes up to the end of the second saving; what a fit has saved once, it never loses."""
     path, failed = tmp_path / "c.npz", 0
@@ -122,12 +121,6 @@ def test_whichever_call_fails_the_checkpoint_is_the_old_or_the_new_one(call, cod
         if len(places) > 2:
             break
     assert failed == nth >= {"open": 5, "write": 20, "fsync": 5, "replace": 3}[call]
-
-
-def draw_one(model, dataset, history, config, folder):
-    """One figure in place of all, in the way that they are written."""
-    (folder / "figures").mkdir(exist_ok=True)
-    store.write_text(folder / "figures" / "one.png", "picture")
 
 
 @pytest.mark.parametrize(("call", "code"), [

@@ -17,7 +17,7 @@ from npae.checkpoint import CheckpointError
 from npae.store import archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
-HOW_MANY = pytest.mark.parametrize("n", [1_000, pytest.param(20_000, marks=pytest.mark.slow)])
+HOW_MANY = pytest.mark.parametrize("n", [500, pytest.param(20_000, marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")

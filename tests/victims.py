@@ -209,7 +209,7 @@ def training_of(recipe, n, folder, data):
     folder, draw = Path(folder), random.Random(recipe)
     assert trained(recipe, folder / "whole", data, False) == 0
     whole, an_epoch = outcome(folder / "whole"), 20
-    for i in range(n):
+    for i in range(1, n + 1):
         run, places = folder / f"run{i}", ("before the step", "after the step", "while saving", "after saving")
         steps = draw.randrange(2, 3 * an_epoch) if i % 2 else 1 + an_epoch * draw.randrange(1, 3)  # of an epoch's first
         ended = [trained(recipe, run, data, False, steps, places[i // 2 % 4])]

@@ -317,7 +317,7 @@ def test_trainings_that_are_stopped_at_any_moment_are_saved_and_resumed_exactly(
         subprocess.run([*words, "--resume", str(run)], env=environment, check=True, capture_output=True)
         assert (run / "model.npz").read_bytes() == (tmp_path / "whole" / "model.npz").read_bytes()
         assert without_seconds(run) == without_seconds(tmp_path / "whole")
-    print(f"{len(took)} of {n} saved and resumed exactly; from signal to end {max(took):.2f} s of the processor at most")
+    print(f"{len(took)} of {n} saved and resumed exactly; signal to end {max(took):.2f} s of the processor at most")
     assert max(took) < 1
 
 

@@ -76,11 +76,7 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
 
     def epoch_end() -> None:
         if valid_x is not None:
-            state.at_rest = True
-            terms = loss_terms(model, valid_x, valid_y, rng=streams(seed).validation, transform=transform)
-            state.at_rest = False
-            _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch + 1}")
-            state.terms.update({f"val_{name}": value for name, value in terms.items()})
+            _validate(state, valid_x, valid_y, seed, transform)
         elif not np.isfinite(model.theta).all():  # the epoch's last step, which no loss has looked at
             _check_finite(math.nan, f"after epoch {state.epoch + 1}")
         state.epoch, state.order = state.epoch + 1, None
@@ -175,6 +171,15 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         state.terms = {name: value / state.images for name, value in state.sums.items()}
         for c in callbacks:
             c.on_batch_end(state)
+
+
+def _validate(state: State, x: np.ndarray, y: np.ndarray | None, seed: int, transform: Transform | None) -> None:
+    """Add the val_... columns to the epoch's row; each validation of a run draws the same noise."""
+    state.at_rest = True
+    terms = loss_terms(state.model, x, y, rng=streams(seed).validation, transform=transform)
+    state.at_rest = False
+    _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch + 1}")
+    state.terms.update({f"val_{name}": value for name, value in terms.items()})
 
 
 def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: LBFGS, callbacks: Iterable[Callback],

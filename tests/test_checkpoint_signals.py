@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from trainings import Fit, draw_one, pictures
 
-from npae import checkpoint, optim, train
+from npae import checkpoint, data, optim, train
 from npae.callbacks import Callback
 from npae.checkpoint import Checkpoint, Interrupted
 from npae.cli import main
+from npae.recipes import RECIPES
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 
@@ -283,6 +284,32 @@ def test_a_resume_that_fails_leaves_what_is_there(one_figure, bars, tmp_path, ca
     error = capsys.readouterr().err
     assert "checkpoint.npz is not a whole npae file" in error and error.count("\n") == 1
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_goes_on_to_the_same_bits(recipe, tmp_path, monkeypatch, capsys):
+    """Stopped in the second epoch of two, of a few of the strokes."""
+    strokes, right, calls = data.load("strokes"), Checkpoint.on_batch_end, []
+    np.savez(tmp_path / "few.npz", x_train=strokes.train_x[:150], y_train=strokes.train_y[:150],
+             x_test=strokes.test_x[:30], y_test=strokes.test_y[:30])
+    monkeypatch.setattr("npae.runs.start.draw", draw_one)
+    words = ["train", recipe, "--data", str(tmp_path / "few.npz"), "--epochs", "2", "--set", "batch_size=32",
+             "validation=22", "--out"]
+
+    def on_batch_end(self, state):
+        calls.append(1)
+        if len(calls) == 4 + 1 + 2:
+            signal.raise_signal(signal.SIGINT)
+        right(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_batch_end", on_batch_end)
+        assert main([*words, str(tmp_path / "run")]) == 130
+    assert "in epoch 2, after batch" in capsys.readouterr().err
+    assert main(["train", "--resume", str(tmp_path / "run")]) == main([*words, str(tmp_path / "whole")]) == 0
+    assert (tmp_path / "run" / "model.npz").read_bytes() == (tmp_path / "whole" / "model.npz").read_bytes()
+    assert without_seconds(tmp_path / "run") == without_seconds(tmp_path / "whole")
 
 
 # -- fifty real ones --

@@ -9,6 +9,7 @@ TRAIN, BATCHES, CALLBACKS = "npae.train:", "npae.data.batches:", "npae.callbacks
 FILE = "npae.checkpoint.file:"
 TERMS = "npae.evaluate.reconstruction:loss_terms"
 STEP = "        state.optimizer.step(model.theta, model.grad)\n"
+FIXED = "streams(seed).validation"
 ORDER = "permutation(len(x), rng.order)"
 GREYS = "np.divide(x, 255, dtype=dtype)"
 U = "rng.random(x.shape, dtype=x.dtype.type)"
@@ -31,10 +32,10 @@ FIT: tuple[Bug, ...] = (
     _bug("fit", "same_order_every_epoch", "The generator is made anew for every epoch: one ordering forever.",
          TRAIN + "fit", (ORDER, ORDER.replace("rng", "streams(seed)")), "the same order in every epoch"),
     _bug("fit", "validation_consumes_the_noise", "Validation draws from the training's generator: with a validation "
-         "part the training is another one.", TRAIN + "fit", ("rng=streams(seed).validation", "rng=rng.noise"),
+         "part the training is another one.", TRAIN + "_validate", (FIXED, 'state.generators["noise"]'),
          "validation moves the training's noise"),
     _bug("fit", "validation_draws_on", "Each validation draws other noise than the one before: the figures of two "
-         "epochs do not compare.", TRAIN + "fit", ("rng=streams(seed).validation", "rng=rng.validation"),
+         "epochs do not compare.", TRAIN + "_validate", (FIXED, 'state.generators["validation"]'),
          "other noise in every validation"),
     _bug("fit", "noise_from_the_order", "The model's noise and the shuffling draw from one generator.",
          TRAIN + "fit", ("dtype=model.theta.dtype), rng.noise, callbacks)",

@@ -157,6 +157,13 @@ def test_two_that_want_the_same_new_folder_get_one_each(tmp_path, few, monkeypat
     assert runs.folder.new_folder(None, "ae") == (runs.folder.Path("runs/ae-2"), [runs.folder.Path("runs/ae-2")])
 
 
+def test_the_names_of_new_folders_are_on_the_disk_before_anything_is_saved_in_them(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(store, "sync_folder", synced.append)
+    assert runs.folder.new_folder(tmp_path / "a" / "b", "")[1] == [tmp_path / "a" / "b", tmp_path / "a"]
+    assert synced == [tmp_path / "a", tmp_path]
+
+
 def test_a_training_that_fails_takes_the_folders_away_that_were_made_for_it(tmp_path, few, monkeypatch):
     (tmp_path / "a").mkdir()
     monkeypatch.setattr("npae.train.fit", None)

@@ -41,8 +41,13 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError) and error.filename is None:  # a write that fails does not know where
             error.filename = str(target)
         raise
+    sync_folder(target.parent)
+
+
+def sync_folder(path: str | Path) -> None:
+    """Return when the names in a folder are on the disk; not only what the files hold."""
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

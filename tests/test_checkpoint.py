@@ -1,6 +1,8 @@
 """A training that was interrupted and goes on is, to the bit, the one that was not; nothing else is gone on with."""
 import json
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -114,6 +116,14 @@ def test_it_is_saved_where_it_is_time_to_and_after_the_last_epoch(tmp_path, monk
     fit.saver = [Checkpoint(tmp_path / "c.npz", seconds=3)]
     fit.run()
     assert saved == [(0, 3, False), (1, 2, False), (2, 3, True)]
+
+
+def test_what_a_dead_process_left_half_written_goes_when_the_next_fit_begins(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".npae-{dead.pid}-00.tmp").write_text("half")
+    Fit(folder=tmp_path).run()
+    assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
 
 
 def test_a_checkpoint_is_told_last(tmp_path):

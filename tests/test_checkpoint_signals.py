@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from trainings import Fit, draw_one, pictures
 
-from npae import checkpoint, data, optim, train
+from npae import checkpoint, data, optim, store, train
 from npae.callbacks import Callback
 from npae.checkpoint import Checkpoint, Interrupted
 from npae.cli import main
@@ -124,16 +124,19 @@ def test_a_second_signal_stops_at_once_and_the_checkpoint_before_stays(tmp_path)
     assert Fit().run(resume=tmp_path / "c.npz").all() == Fit().run().all()
 
 
-def test_when_all_is_saved_already_it_is_not_saved_again_with_the_best_weights(tmp_path, monkeypatch):
+def test_when_all_is_saved_already_it_stops_at_once_and_nothing_is_saved_again(tmp_path):
     """The signal comes while the animation is being written, after the best weights were put back."""
     class Late(Callback):
         def on_fit_end(self, state):
+            state.model.theta[...] = 7  # as best weights that are not the last ones
             signal.raise_signal(signal.SIGINT)
+            pytest.fail("the animation was waited for")
 
     fit = Fit(folder=tmp_path)
     fit.memories.append(Late())
     with pytest.raises(Interrupted, match="after epoch 5 of 5, and saved"):
         fit.run()
+    assert not (store.read(tmp_path / "c.npz")[0]["theta"] == 7).any()
     assert Fit().run(resume=tmp_path / "c.npz").all() == Fit().run().all()
 
 
@@ -274,7 +277,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_one_of_lbfgs_too(one_figure,
     assert not list((tmp_path / "run").glob(".npae*"))
 
 
-def test_a_resume_that_fails_leaves_what_is_there(one_figure, bars, tmp_path, capsys):
+def test_a_resume_that_fails_leaves_what_is_there(one_figure, bars, tmp_path, capsys, monkeypatch):
     assert main(command(bars, tmp_path / "run")) == 0
     (tmp_path / "run" / "model.npz").unlink()
     (tmp_path / "run" / "checkpoint.npz").write_bytes(b"half of it")
@@ -284,6 +287,11 @@ def test_a_resume_that_fails_leaves_what_is_there(one_figure, bars, tmp_path, ca
     error = capsys.readouterr().err
     assert "checkpoint.npz is not a whole npae file" in error and error.count("\n") == 1
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+    (tmp_path / "run" / "checkpoint.npz").unlink()
+    monkeypatch.setattr(train, "fit", None)
+    with pytest.raises(TypeError):
+        main(["train", "--resume", str(tmp_path / "run")])
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted({*before} - {"checkpoint.npz"})
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from npae import runs, store
 from npae.cli import main
+from npae.store import lock
 
 pytest.importorskip("fcntl", reason="the lock is POSIX's")
 
@@ -77,6 +78,23 @@ def test_the_lock_is_let_go_when_the_block_fails(tmp_path):
         raise ZeroDivisionError
     with store.one_writer(tmp_path):
         pass
+
+
+def test_a_lock_on_a_file_that_is_no_more_there_is_none(tmp_path, monkeypatch):
+    """The holder ends, and another begins, between the opening of the file and its locking."""
+    path, right, calls = tmp_path / store.LOCK, lock.fcntl.flock, []
+
+    def flock(file, how):
+        calls.append(1)
+        if len(calls) < 3:
+            path.unlink()
+        if len(calls) == 1:
+            path.write_text("of another")
+        right(file, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with store.one_writer(tmp_path):
+        assert path.read_text() == f"{os.getpid()}\n" and len(calls) == 3
 
 
 def test_of_many_who_come_at_once_one_writes_at_a_time(tmp_path):
@@ -160,8 +178,10 @@ def test_two_that_want_the_same_new_folder_get_one_each(tmp_path, few, monkeypat
 def test_the_names_of_new_folders_are_on_the_disk_before_anything_is_saved_in_them(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(store, "sync_folder", synced.append)
-    assert runs.folder.new_folder(tmp_path / "a" / "b", "")[1] == [tmp_path / "a" / "b", tmp_path / "a"]
-    assert synced == [tmp_path / "a", tmp_path]
+    folder, made = runs.folder.new_folder(tmp_path / "a" / "b", "")
+    assert made == [tmp_path / "a" / "b", tmp_path / "a"]
+    with runs.folder.written(folder, made):
+        assert synced == [tmp_path / "a", tmp_path]
 
 
 def test_a_training_that_fails_takes_the_folders_away_that_were_made_for_it(tmp_path, few, monkeypatch):

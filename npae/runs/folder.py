@@ -94,8 +94,6 @@ def new_folder(out: str | Path | None, name: str) -> tuple[Path, list[Path]]:
             if out is None and isinstance(error, FileExistsError):  # a run of before, or of another process just now
                 continue
             raise ValueError(f"{folder} cannot be made ({error.strerror}): choose another --out") from None
-        for path in made:  # or a power cut could take the folder away with all that was saved in it
-            store.sync_folder(path.parent)
         return folder, made
     raise ValueError(f"there are a million runs of the name {name} under runs: choose another --out")
 
@@ -117,6 +115,8 @@ def written(folder: Path, made: Sequence[Path] | None = None) -> Iterator[None]:
     Raises BlockingIOError: another process is writing there. ValueError: another run is there.
     """
     try:
+        for path in made or ():  # or a power cut could take the folder away with all that was saved in it
+            store.sync_folder(path.parent)
         with store.one_writer(folder):
             if made is not None:
                 refuse_what_is_there(folder)  # again: another process may have come and gone since

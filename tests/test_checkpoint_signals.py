@@ -286,6 +286,7 @@ def test_a_resume_that_fails_leaves_what_is_there(one_figure, bars, tmp_path, ca
     assert main(["train", "--resume", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert "checkpoint.npz is not a whole npae file" in error and error.count("\n") == 1
+    assert error.endswith("; to begin this run anew, remove checkpoint.npz and give the command again\n")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
     (tmp_path / "run" / "checkpoint.npz").unlink()
     monkeypatch.setattr(train, "fit", None)

@@ -137,7 +137,9 @@ def written(folder: Path, made: Sequence[Path] | None = None) -> Iterator[None]:
 
 def _say_what_is_kept(folder: Path, error: BaseException) -> None:
     path = folder / CHECKPOINT
-    if path.exists() and not isinstance(error, checkpoint.Interrupted | CheckpointError):  # Interrupted says it itself
+    if isinstance(error, CheckpointError) and path.exists():
+        error.add_note(f"to begin this run anew, remove {path.name} and give the command again")
+    elif path.exists() and not isinstance(error, checkpoint.Interrupted):  # which says it itself
         with suppress(OSError, ValueError):
             error.add_note(f"the last good checkpoint, of {checkpoint.place(path)}, is kept: "
                            f"`npae train --resume {folder}` goes on from there")

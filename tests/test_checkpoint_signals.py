@@ -263,6 +263,26 @@ def test_a_run_that_was_interrupted_while_it_was_measured_is_finished_by_resume(
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
 
 
+def test_what_is_not_a_number_is_told_with_the_step_and_the_last_good_checkpoint(one_figure, bars, tmp_path, capsys,
+                                                                                monkeypatch):
+    right, calls = optim.Adam.step, []
+
+    def step(self, theta, grad):
+        right(self, theta, grad)
+        calls.append(1)
+        if len(calls) == 6:
+            theta[:5] = np.nan
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optim.Adam, "step", step)
+        assert main(command(bars, tmp_path / "run", "--save-every", "0")) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "npae: encoder.0.W is not finite after batch 2 of epoch 2, and is not saved; the checkpoint before" in error
+    assert f"last good checkpoint, of epoch 2, batch 1, is kept: `npae train --resume {tmp_path / 'run'}` goes" in error
+    assert main(["train", "--resume", str(tmp_path / "run")]) == main(command(bars, tmp_path / "whole")) == 0
+    assert_equal_runs(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_run_without_a_checkpoint_begins_anew_and_one_of_lbfgs_too(one_figure, bars, tmp_path, capsys):
     sparse = ["train", "sparse-ae", "--data", str(bars), "--epochs", "4", "--set", "optimizer=lbfgs", "latent=3",
               "--out"]

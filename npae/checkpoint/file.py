@@ -7,7 +7,6 @@ import platform
 import textwrap
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -94,6 +93,8 @@ def configuration(model: Model, optimizer: Optimizer, data: Sequence[np.ndarray 
 
 def versions() -> dict[str, str]:
     """What the last bits of a training depend on beside the code and the seed."""
+    from importlib import metadata  # takes its time
+
     vectors: Any = np.show_config(mode="dicts")
     try:
         numba = metadata.version("numba")

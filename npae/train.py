@@ -7,16 +7,19 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from npae import checkpoint
 from npae.callbacks import Callback, History, State
+from npae.checkpoint import Checkpoint
 from npae.data import Dataset
-from npae.data.batches import Transform, batches, count
+from npae.data.batches import Transform, batches, count, permutation
 from npae.evaluate import loss_terms
 from npae.kernels.geometry import whole
-from npae.models.base import Model, Terms
+from npae.models.base import Model
 from npae.optim import LBFGS, Adam, Optimizer
 
 
@@ -39,7 +42,8 @@ def streams(seed: int) -> Streams:
 
 def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, optimizer: Optimizer | None = None,
         epochs: int = 10, batch_size: int = 64, validation: Any = None, seed: int = 0,
-        callbacks: Iterable[Callback] = (), drop_last: bool = False, transform: Transform | None = None) -> History:
+        callbacks: Iterable[Callback] = (), drop_last: bool = False, transform: Transform | None = None,
+        resume: str | Path | None = None) -> History:
     """Train a model on pictures, in place, and return its history: one row an epoch.
 
         for each batch:  grad = 0;  loss(x);  backward();  theta = step(theta, grad)      (L-BFGS: all pictures at once)
@@ -47,8 +51,11 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; validation: pictures, or (pictures, labels), for
     the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
     batch out. Terms are means over the epoch's pictures, in the model's units.
+    resume: what a `checkpoint.Checkpoint` among the callbacks of an interrupted fit has written; with the arguments of
+    that fit (more epochs may be asked for) this one ends in the same bits as if it had never been interrupted.
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
-    validation; data of a wrong shape; pictures above 1 for a sigmoid to paint; another argument that will not do.
+    validation; data of a wrong shape; pictures above 1 for a sigmoid to paint; another argument that will not do; a
+    checkpoint that is damaged, or of another fit (CheckpointError).
     """
     x, y, valid_x, valid_y = _parts(x, y, validation)
     if transform is None:
@@ -59,15 +66,20 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
         raise ValueError(f"fit needs an optimizer such as optim.Adam(1e-3), got {optimizer!r}")
     epochs = whole(epochs, "fit: epochs", least=0)
     rng = streams(seed)
-    state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last), math.prod(x.shape[1:]))
+    state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last), math.prod(x.shape[1:]),
+                  generators=rng._asdict(), callbacks=callbacks)
+    if resume is not None or isinstance(callbacks[-1], Checkpoint):
+        state.config = checkpoint.configuration(model, optimizer, (x, y), (valid_x, valid_y), transform,
+                                                batch_size=batch_size, seed=seed, drop_last=drop_last)
+    if resume is not None:
+        checkpoint.restore(state, resume)
 
     def epoch_end() -> None:
         if valid_x is not None:
-            terms = loss_terms(model, valid_x, valid_y, rng=streams(seed).validation, transform=transform)
-            _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch}")
-            state.terms.update({f"val_{name}": value for name, value in terms.items()})
+            _validate(state, valid_x, valid_y, seed, transform)
         elif not np.isfinite(model.theta).all():  # the epoch's last step, which no loss has looked at
-            _check_finite(math.nan, f"after epoch {state.epoch}")
+            _check_finite(math.nan, f"after epoch {state.epoch + 1}")
+        state.epoch, state.order = state.epoch + 1, None
         for c in callbacks:
             c.on_epoch_end(state)
 
@@ -79,8 +91,11 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
             _whole_batch(state, *next(batches(x, y, len(x), noise=rng.noise, transform=transform,
                                               dtype=model.theta.dtype)), optimizer, callbacks, epoch_end)
         while not isinstance(optimizer, LBFGS) and state.epoch < epochs and state.stop is None:
-            _epoch(state, batches(x, y, batch_size, order=rng.order, noise=rng.noise, drop_last=drop_last,
-                                  transform=transform, dtype=model.theta.dtype), rng.noise, callbacks)
+            if state.order is None:
+                state.begin_epoch(permutation(len(x), rng.order))
+            _epoch(state, batches(x, y, batch_size, order=state.order, first=state.step, noise=rng.noise,
+                                  drop_last=drop_last, transform=transform,
+                                  dtype=model.theta.dtype), rng.noise, callbacks)
             epoch_end()
         for c in callbacks:
             c.on_fit_end(state)
@@ -120,7 +135,11 @@ def _check_range(model: Model, x: np.ndarray) -> None:
 
 
 def _hooks(callbacks: Iterable[Callback]) -> tuple[list[Callback], History]:
-    """The callbacks as a list, and the History among them, which is put in front where there is none."""
+    """The callbacks as a list, and the History among them, which is put in front where there is none; a Checkpoint is
+    told last, since it saves what the others remember.
+
+    Raises ValueError: something that is no callback, or two Checkpoints.
+    """
     hooks = [] if isinstance(callbacks, Callback) else list(callbacks)
     strangers = [c for c in hooks if isinstance(c, type) or not hasattr(c, "on_fit_begin")]
     if isinstance(callbacks, Callback) or strangers:
@@ -129,14 +148,14 @@ def _hooks(callbacks: Iterable[Callback]) -> tuple[list[Callback], History]:
     history = next((c for c in hooks if isinstance(c, History)), None)
     if history is None:
         hooks.insert(0, history := History())
+    if sum(isinstance(c, Checkpoint) for c in hooks) > 1:
+        raise ValueError("fit: callbacks has 2 Checkpoints or more, and one training is saved in one place: leave one")
+    hooks.sort(key=lambda c: isinstance(c, Checkpoint))
     return hooks, history
 
 
 def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iterable[Callback]) -> None:
     model = state.model
-    sums: Terms = {}
-    state.step = state.images = 0
-    state.seconds = 0.0
     for x, y in epoch:
         start = time.perf_counter()
         model.zero_grad()
@@ -145,14 +164,22 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         model.backward()
         state.optimizer.step(model.theta, model.grad)
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + value * len(x)
+            state.sums[name] = state.sums.get(name, 0.0) + value * len(x)
         state.step += 1
         state.images += len(x)
         state.seconds += time.perf_counter() - start
-        state.terms = {name: value / state.images for name, value in sums.items()}
+        state.terms = {name: value / state.images for name, value in state.sums.items()}
         for c in callbacks:
             c.on_batch_end(state)
-    state.epoch += 1
+
+
+def _validate(state: State, x: np.ndarray, y: np.ndarray | None, seed: int, transform: Transform | None) -> None:
+    """Add the val_... columns to the epoch's row; each validation of a run draws the same noise."""
+    state.at_rest = True
+    terms = loss_terms(state.model, x, y, rng=streams(seed).validation, transform=transform)
+    state.at_rest = False
+    _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch + 1}")
+    state.terms.update({f"val_{name}": value for name, value in terms.items()})
 
 
 def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: LBFGS, callbacks: Iterable[Callback],
@@ -175,7 +202,6 @@ def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: L
         state.seconds, start = time.perf_counter() - start, time.perf_counter()
         for c in callbacks:
             c.on_batch_end(state)
-        state.epoch += 1
         epoch_end()
         return state.stop is not None
 

@@ -4,6 +4,7 @@ import io
 import math
 import os
 import re
+import select
 import termios
 import time
 from types import SimpleNamespace
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import callbacks, evaluate, figures, losses, models, train
-from npae.callbacks import Animation, Callback, EarlyStopping, History, ModelCheckpoint, ProgressBar, State
+from npae import evaluate, figures, losses, models, train
+from npae.callbacks import Animation, Callback, EarlyStopping, History, ModelCheckpoint, ProgressBar, State, progress
 from npae.kernels import fast_conv, reference
 from npae.layers import Dense, Flatten, Reshape, Sequential
 from npae.optim import Adam
@@ -255,7 +256,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    monkeypatch.setattr(callbacks, "compiled_before", lambda: True)
+    monkeypatch.setattr(progress, "compiled_before", lambda: True)
 
 
 def test_where_there_is_no_terminal_each_epoch_is_a_plain_line(compiled):
@@ -304,7 +305,9 @@ def test_on_a_terminal_of_80_columns_nothing_is_cut_off(compiled):
             time.sleep(0.01)
         now.epoch, now.terms["val_loss"] = 10, 161.0
         bar.on_epoch_end(now)
-        text = os.read(master, 65536).decode()
+        text = ""
+        while select.select([master], [], [], 0.2)[0]:  # it comes in pieces
+            text += os.read(master, 65536).decode()
     os.close(master)
     assert bar.bars == ()
     *lines, last, end = [line.strip() for line in re.split(r"[\r\n]+|\x1b\[A", text)]
@@ -345,7 +348,7 @@ def test_a_bar_makes_room_for_the_message_of_an_exception(compiled):
 
 def test_compiling_is_said_when_there_are_no_compiled_kernels_yet(monkeypatch):
     for before in (True, False):
-        monkeypatch.setattr(callbacks, "compiled_before", lambda before=before: before)
+        monkeypatch.setattr(progress, "compiled_before", lambda before=before: before)
         out = io.StringIO()
         fit(vae(), ProgressBar(out), epochs=1)
         assert out.getvalue().startswith("compiling the kernels for this machine (once") != before
@@ -356,9 +359,9 @@ def test_compiled_kernels_are_found_in_numbas_cache(monkeypatch, tmp_path):
     assert fast_conv._conv_forward.stats.cache_path  # the name and the attribute that the search relies on
     stand_in = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)))
     monkeypatch.setattr(fast_conv, "_conv_forward", stand_in)
-    assert not callbacks.compiled_before()
+    assert not progress.compiled_before()
     (tmp_path / "fast_conv._conv_forward-179.py311.nbi").touch()
-    assert callbacks.compiled_before()
+    assert progress.compiled_before()
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

@@ -120,8 +120,8 @@ def test_the_figures_are_those_of_the_test_pictures(vae_run, pictures):
 
 
 @pytest.mark.parametrize(("recipe", "drop_last", "binarized", "hooks"), [
-    ("conv-ae", True, False, {"ProgressBar", "ModelCheckpoint", "EarlyStopping"}),
-    ("bernoulli-vae", False, True, {"ProgressBar", "Animation"})])
+    ("conv-ae", True, False, {"ProgressBar", "ModelCheckpoint", "EarlyStopping", "Checkpoint"}),
+    ("bernoulli-vae", False, True, {"ProgressBar", "Animation", "Checkpoint"})])
 def test_a_recipe_is_trained_as_it_says(recipe, drop_last, binarized, hooks, pictures, tmp_path, monkeypatch):
     told = {}
 
@@ -428,6 +428,10 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     (["train", "conv-ae", "--epochs", "0"], "epochs must be a whole number of at least 1, got '0'"),
     (["train", "conv-ae", "--seed", "-1"], "--seed must be at least 0, got -1"),
     (["train", "conv-ae", "--threads", "0"], "at least 1 thread, got 0"),
+    (["train", "conv-ae", "--save-every", "-1"], "--save-every must be at least 0 seconds, got -1"),
+    (["train", "--resume", "nowhere"], "nowhere is no run: it should hold config.json"),
+    (["train", "conv-ae", "--resume", "nowhere", "--seed", "0", "--set", "latent=2"],
+     "--resume goes on with what nowhere was given: leave RECIPE, --seed, --set out"),
     (["train", "conv-ae", "--set", "latent"], "--set takes key=value, got 'latent'"),
     (["train", "conv-ae", "--set", "depth=3"], "no setting 'depth'"),
     (["train", "conv-ae", "--set", "latent=x"], "latent must be a whole number"),
@@ -488,16 +492,26 @@ def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status,
     assert main(command) == 0
 
 
-def test_a_full_disk_leaves_nothing_in_the_way(pictures, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_full_in_the_end_costs_nothing_of_the_training(pictures, tmp_path, monkeypatch, capsys):
+    """The last checkpoint has all of it: when there is room again, the run is finished, to the same bits."""
+    right, run, whole = models.Model.save, tmp_path / "run", tmp_path / "whole"
+    command = ["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--set", "batch_size=30", "--out"]
+
     def save(self, path):
         assert path.with_name("training.gif").exists()
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(models.Model, "save", save)
-    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
-                 "--set", "batch_size=30"]) == 2
-    assert "No space left on device" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+    assert main([*command, str(run)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in error
+    assert f"the last good checkpoint, of epoch 1, is kept: `npae train --resume {run}` goes on from there" in error
+    monkeypatch.setattr(models.Model, "save", right)
+    assert main(["train", "--resume", str(run)]) == main([*command, str(whole)]) == 0
+    for name in ("model.npz", "metrics.json", "training.gif", "figures/manifold.png"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()} == {
+        "config.json", "model.npz", "history.csv", "metrics.json", "training.gif", "figures"}
 
 
 def test_an_empty_folder_of_the_users_own_stays_where_a_training_fails(pictures, tmp_path, monkeypatch):

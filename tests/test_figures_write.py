@@ -251,7 +251,7 @@ def test_a_row_of_a_runs_history_is_called_by_its_optimizer(optimizer, per, tmp_
     monkeypatch.setattr(figures, "write_all", lambda *args, **more: seen.update(more))
     x = (255 * GREY).astype(np.uint8)
     config = {"seed": 0, "settings": {"optimizer": optimizer, "binarize": "none"}}
-    runs._draw(linear(3), data.Dataset(x, None, x, None, "grey"), ROWS, config, tmp_path)
+    runs.draw(linear(3), data.Dataset(x, None, x, None, "grey"), ROWS, config, tmp_path)
     assert seen["per"] == per
 
 

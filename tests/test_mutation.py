@@ -87,8 +87,8 @@ from npae.layers import Dense
 known = planting.functions()
 for file, changed, see in (
         ("losses.py", "return pixels * 2 *", lambda: round(losses.Gaussian(0.5).constant(2) / 1.1447298858494, 9)),
-        ("optim.py", "momentum: float = 1.8", lambda: optim.Momentum.__init__.__defaults__),
-        ("optim.py", "end: float = 1.0", lambda: optim.CosineDecay(2.0, 1)(1)),
+        ("optim/rules.py", "momentum: float = 1.8", lambda: optim.Momentum.__init__.__defaults__),
+        ("optim/schedules.py", "end: float = 1.0", lambda: optim.CosineDecay(2.0, 1)(1)),
         ("layers/dense.py", "input_ndim = 3", lambda: Dense.input_ndim),
         ("penalties.py", "RHO_ROOM = 2e-06", lambda: penalties.RHO_ROOM)):
     mutant = next(m for m in operators.mutants(f"npae/{file}") if changed in m.source())

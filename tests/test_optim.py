@@ -155,8 +155,26 @@ def test_state_and_restore_copy():
     assert np.array_equal(saved["m"], before)
 
 
+def test_a_rate_that_was_changed_comes_back_and_one_of_a_schedule_is_the_schedules():
+    changed, again = Adam(0.1), Adam(0.1)
+    walk(changed, start(), [1])
+    changed.lr = 0.025  # what a callback does that waits for a plateau
+    again.restore(changed.state())
+    assert again.learning_rate() == 0.025 and again.moments["m"].ctypes.data % 64 == 0
+    scheduled = Adam(StepDecay(0.1, 0.5, 1))
+    assert scheduled.state() == {"steps": 0, "lr": None}
+    for one, other in ((scheduled, again), (again, scheduled)):
+        kept = vars(one).copy()
+        with pytest.raises(ValueError, match="restore into an optimizer with a schedule where there was one"):
+            one.restore({**other.state(), "steps": 0} if one is again else other.state())
+        assert vars(one) == kept
+    with pytest.raises(ValueError, match="lr must be finite and at least 0, got -1"):
+        Adam().restore({"steps": 0, "lr": -1.0})
+
+
 @pytest.mark.parametrize("state", [{"steps": 3}, {"steps": 3, "m": np.zeros(5)}, {"m": np.zeros(5)}, {},
-                                   {"steps": 3, "m": np.zeros(5), "v": np.zeros(5), "velocity": np.zeros(5)}])
+                                   {"steps": 0}, {"steps": 3, "m": np.zeros(5), "v": np.zeros(5)},
+                                   {"steps": 3, "lr": 0.1, **dict.fromkeys(("m", "v", "velocity"), np.zeros(5))}])
 def test_a_state_of_another_optimizer_is_refused(state):
     with pytest.raises(ValueError, match="another optimizer's state"):
         Adam().restore(state)
@@ -241,7 +259,8 @@ def test_a_norm_that_is_not_finite_is_an_error_that_changes_nothing(name, bad):
     optimizer, theta, grad = MAKERS[name](clip_norm=1.0), start(), np.array([1.0, bad, 1, 1, 1])
     with pytest.raises(ValueError, match=r"norm is (nan|inf) where at most 1.0"):
         optimizer.step(theta, grad)
-    assert np.array_equal(theta, start()) and grad[0] == 1 and optimizer.state() == {"steps": 0}
+    assert np.array_equal(theta, start()) and grad[0] == 1 and set(optimizer.state()) == {"steps", "lr"}
+    assert optimizer.steps == 0
 
 
 # -- errors --
@@ -311,5 +330,5 @@ def test_numbers_of_numpy_become_pythons_own():
     optimizer = AdamW(np.float32(0.5), np.float32(0.5), clip_norm=np.float32(2), decay=np.float32(0.25))
     assert {type(value) for key, value in optimizer.config().items() if key != "optimizer"} == {float}
     assert type(SGD(np.float32(0.5)).learning_rate()) is type(SGD(np.float32).learning_rate()) is float
-    optimizer.restore({"steps": np.array(3), "m": np.zeros(2), "v": np.zeros(2)})
+    optimizer.restore({"steps": np.array(3), "lr": np.float32(0.5), "m": np.zeros(2), "v": np.zeros(2)})
     assert type(optimizer.state()["steps"]) is int

@@ -18,9 +18,9 @@ def test_every_recipe_stands_in_the_readme():
 
 
 def test_every_command_stands_in_the_readme():
-    from npae.cli import _parser
+    from npae.cli import parser
 
-    commands = next(action for action in _parser()._actions if action.dest == "command").choices
+    commands = next(action for action in parser()._actions if action.dest == "command").choices
     for command in commands:
         assert f"`npae {command}" in README
 

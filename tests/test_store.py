@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from npae import store
-from npae.store import StoreError
+from npae.store import StoreError, archive, files
 
 ARRAYS = {"encoder.0.W": np.arange(12, dtype=np.float32).reshape(3, 4), "step": np.array(7), "empty": np.zeros((0, 3)),
           "mask": np.array([True, False]), "z": np.array([1 + 2j]), "half": np.array([[0.5]], np.float16)}
@@ -143,19 +143,19 @@ def entry(manifest, name="encoder.0.W"):
 
 def huge(parts, manifest):
     """A header and a manifest that agree on 32 GiB, in a member of a few bytes."""
-    parts["encoder.0.W.npy"] = store._npy_header(np.dtype("f8"), (65536, 65536)) + b"12345678"
+    parts["encoder.0.W.npy"] = archive._npy_header(np.dtype("f8"), (65536, 65536)) + b"12345678"
     entry(manifest).update(shape=[65536, 65536], dtype="<f8")
 
 
 def wrapping(parts, manifest):
     """A shape of 2^64 elements, a product that is 0 in 64 bits."""
-    parts["encoder.0.W.npy"] = store._npy_header(np.dtype("u1"), (2 ** 32, 2 ** 32))
+    parts["encoder.0.W.npy"] = archive._npy_header(np.dtype("u1"), (2 ** 32, 2 ** 32))
     entry(manifest).update(shape=[2 ** 32, 2 ** 32], dtype="|u1", sha256=hashlib.sha256().hexdigest())
 
 
 def too_wide(parts, manifest):
     """An empty array with one dimension that no array can have."""
-    parts["encoder.0.W.npy"] = store._npy_header(np.dtype("u1"), (0, 2 ** 70))
+    parts["encoder.0.W.npy"] = archive._npy_header(np.dtype("u1"), (0, 2 ** 70))
     entry(manifest).update(shape=[0, 2 ** 70], dtype="|u1", sha256=hashlib.sha256().hexdigest())
 
 
@@ -352,7 +352,7 @@ def test_when_any_write_fails_the_old_file_is_there_and_no_temporary_one(path, m
         FailingFile.left = nth
         try:
             with monkeypatch.context() as patch:
-                patch.setattr(store, "open", failing_open, raising=False)
+                patch.setattr(files, "open", failing_open, raising=False)
                 store.write(path, {"encoder.0.W": np.ones(3)}, {})
         except OSError as error:
             assert error.errno == errno.ENOSPC

@@ -21,14 +21,14 @@ from npae.lab import interpreted as python
 from npae.lab import kernel_jobs
 from npae.lab.findings import Findings, alike, matching
 from npae.lab.planting import Bug, Edit, planted
-from npae.lab.subjects import callbacks, data, kernels, optimizers, training
+from npae.lab.subjects import callbacks, data, kernels, optimizers, resume, training
 from npae.lab.textbook import ADAMW, CLIPPED, CLIPS, RULES, falling, textbook
 from npae.lab.zoo import kernels as zoo_kernels
 from npae.lab.zoo import optimizers as zoo_optimizers
 from npae.lab.zoo import training as zoo_training
 from npae.lab.zoo.trial import said
 
-SUBJECTS = {name: subject for file in (optimizers, training, data, callbacks, kernels)
+SUBJECTS = {name: subject for file in (optimizers, training, data, callbacks, resume, kernels)
             for name, subject in file.SUBJECTS.items()}
 QUICK = {name: subject for name, subject in SUBJECTS.items() if not name.startswith("fast_")}
 BUGS = (*zoo_optimizers.BUGS, *zoo_training.BUGS, *zoo_kernels.BUGS)

@@ -11,17 +11,19 @@ Transform = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 
 
 def batches(x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 64, *,
-            order: np.random.Generator | None = None, noise: np.random.Generator | None = None,
-            drop_last: bool = False, transform: Transform | None = None, dtype: type | np.dtype = np.float32,
+            order: np.random.Generator | np.ndarray | None = None, first: int = 0,
+            noise: np.random.Generator | None = None, drop_last: bool = False, transform: Transform | None = None,
+            dtype: type | np.dtype = np.float32,
             ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """One pass over x, and y if there is one, as pairs (x_batch, y_batch or None).
 
-    uint8 pictures become x / 255 in `dtype`; float32 and float64 arrays keep the dtype that they have. `order` shuffles
-    (None: as they stand); `transform(x_batch, noise)` comes last. The last batch is short where the size does not
-    divide, unless `drop_last`. A batch is to be read, not written: without shuffling it may be a view of x.
+    uint8 pictures become x / 255 in `dtype`; float32 and float64 arrays keep the dtype that they have. `order`
+    shuffles: a generator, or a permutation drawn before (None: as they stand); `transform(x_batch, noise)` comes last.
+    The last batch is short where the size does not divide, unless `drop_last`. `first` batches are passed over, for a
+    pass that goes on. A batch is to be read, not written: without shuffling it may be a view of x.
 
-    Shapes: x (N, ...) -> (batch_size, ...); y (N, ...) likewise.
-    Raises: ValueError for another dtype, for x and y of different lengths, and for a pass without a batch.
+    Shapes: x (N, ...) -> (batch_size, ...); y (N, ...) likewise; order (N,) where it is a permutation.
+    Raises: ValueError for another dtype, for x, y and order of different lengths, and for a pass without a batch.
 
     >>> for x_batch, y_batch in batches(np.array([[0], [51], [255]], np.uint8), np.array([7, 8, 9]), 2):
     ...     print(x_batch.ravel().tolist(), y_batch.tolist())
@@ -32,15 +34,18 @@ def batches(x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 64, *,
         raise ValueError(f"batches takes uint8 pictures or float32 and float64 arrays, got {x.dtype}: convert it first")
     if y is not None and len(y) != len(x):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
-    steps = count(len(x), batch_size, drop_last)  # here rather than in the generator, so that the call itself fails
+    if isinstance(order, np.ndarray) and order.shape != (len(x),):
+        raise ValueError(f"x has {len(x)} rows and the order is of shape {order.shape}: it must name each row once")
+    steps = range(first, count(len(x), batch_size, drop_last))  # here, so that the call itself fails
     return _walk(x, y, batch_size, steps, order, noise, transform, dtype)
 
 
-def _walk(x: np.ndarray, y: np.ndarray | None, batch_size: int, steps: int, order: np.random.Generator | None,
-          noise: np.random.Generator | None, transform: Transform | None, dtype: type | np.dtype,
+def _walk(x: np.ndarray, y: np.ndarray | None, batch_size: int, steps: range,
+          order: np.random.Generator | np.ndarray | None, noise: np.random.Generator | None,
+          transform: Transform | None, dtype: type | np.dtype,
           ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    shuffled = None if order is None else permutation(len(x), order)
-    for step in range(steps):
+    shuffled = permutation(len(x), order) if isinstance(order, np.random.Generator) else order
+    for step in steps:
         rows: slice | np.ndarray = slice(step * batch_size, (step + 1) * batch_size)
         if shuffled is not None:
             rows = shuffled[rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,21 @@ def rebuilt(config: dict[str, Any], kinds: Sequence[type]) -> Any:
         return _named(settings.pop("model"), kinds)(*nets, likelihood=likelihood, **settings)
     except Exception as error:  # what a user's own constructor raises, it alone knows
         raise ValueError(f"it has no {error}" if isinstance(error, KeyError) else str(error)) from error
+
+
+def weights_of(config: Any) -> int:
+    """How many weights npae's own layers in a config say that they have: known before any memory is taken for them."""
+    if isinstance(config, list):
+        return sum(map(weights_of, config))
+    if not isinstance(config, dict):
+        return 0
+    own = 0
+    if config.get("layer") in ("Dense", "Conv2d", "ConvTranspose2d", "UpsampleConv2d"):
+        ends = [config.get(f"{end}_{what}", 1) for end in ("in", "out") for what in ("features", "channels")]
+        kernel = config.get("kernel_size", 1)
+        sizes = [*ends, *(kernel if isinstance(kernel, list) else [kernel, kernel])]
+        own = math.prod(abs(size) for size in sizes if isinstance(size, int))
+    return own + sum(map(weights_of, config.values()))
 
 
 def _named(name: str, kinds: Sequence[type]) -> Any:

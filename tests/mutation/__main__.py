@@ -21,9 +21,11 @@ from .operators import FAST_FILES, FILES, ROOT, Mutant, files, mutants
 from .workers import Harness, rows
 
 SAMPLE = 150  # mutants of the compiled kernels: those with the smallest hashes, a share of each file
-ELSEWHERE = ("callbacks", "cli", "data", "demos", "explore", "explore_page", "figures", "figures_codes",
+ELSEWHERE = ("callbacks", "checkpoint", "checkpoint_faults", "checkpoint_fuzz", "checkpoint_kills",
+             "checkpoint_signals", "cli", "data", "demos", "explore", "explore_page", "figures", "figures_codes",
              "figures_curves", "figures_grids", "figures_reconstruct", "figures_write", "floors", "idx", "import",
-             "measures", "mnist", "mutation", "batches", "readme", "recipes", "store", "strokes", "kernels_parallel")
+             "lock", "measures", "mnist", "mutation", "no_code_from_data", "batches", "readme", "recipes", "store",
+             "strokes", "kernels_parallel")
 """Test files that say nothing of layers, kernels and objectives which others would not say sooner."""
 
 

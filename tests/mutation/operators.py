@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = ("kernels/reference.py", "kernels/reference_training.py", "losses.py", "penalties.py", "optim.py",
+FILES = ("kernels/reference.py", "kernels/reference_training.py", "losses.py", "penalties.py", "optim/*.py",
          "layers/*.py", "models/*.py")
 FAST_FILES = ("kernels/fast_*.py",)
 

@@ -13,7 +13,8 @@ from types import ModuleType
 
 from npae.gradcheck import Line, Report
 
-FILES = ("layers", "losses", "penalties", "models", "optimizers", "data", "training", "callbacks", "kernels")
+FILES = ("layers", "losses", "penalties", "models", "optimizers", "data", "training", "callbacks", "resume",
+         "kernels")
 Check = Callable[[ModuleType], Report]
 
 

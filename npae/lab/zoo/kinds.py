@@ -10,7 +10,7 @@ from npae.lab import subjects, zoo
 from npae.lab.planting import Bug
 
 KINDS = {"layers": ("layers",), "losses and penalties": ("losses", "penalties"), "models": ("models",),
-         "optimizers and training": ("optimizers", "data", "training", "callbacks"), "kernels": ("kernels",)}
+         "optimizers and training": ("optimizers", "data", "training", "callbacks", "resume"), "kernels": ("kernels",)}
 """kind -> the files of `npae.lab.subjects` that check it."""
 VERB = re.compile(r"[a-z]+s (?!(is|are|has|have|was|comes?)\b)")  # "forgets the ½", but not "dlogits is divided"
 

@@ -6,8 +6,11 @@ from __future__ import annotations
 from npae.lab.planting import Bug, Edit
 
 TRAIN, BATCHES, CALLBACKS = "npae.train:", "npae.data.batches:", "npae.callbacks:"
+FILE = "npae.checkpoint.file:"
 TERMS = "npae.evaluate.reconstruction:loss_terms"
 STEP = "        state.optimizer.step(model.theta, model.grad)\n"
+FIXED = "streams(seed).validation"
+ORDER = "permutation(len(x), rng.order)"
 GREYS = "np.divide(x, 255, dtype=dtype)"
 U = "rng.random(x.shape, dtype=x.dtype.type)"
 KEEP = "self.best, self.epoch, self.theta = value, state.epoch, state.model.theta.copy()"
@@ -24,15 +27,15 @@ FIT: tuple[Bug, ...] = (
     _bug("fit", "zero_grad_forgotten", "Gradients are never cleared: each step goes along the sum of all so far.",
          TRAIN + "_epoch", ("        model.zero_grad()\n", ""), "never cleared", "R"),
     _bug("fit", "zero_grad_once_an_epoch", "Gradients are cleared before the epoch and not before each batch.",
-         TRAIN + "_epoch", ("        model.zero_grad()\n", "", "    state.seconds = 0.0\n",
-                            "    state.seconds = 0.0\n    model.zero_grad()\n"), "cleared once an epoch", "R"),
+         TRAIN + "_epoch", ("        model.zero_grad()\n", "", "    model = state.model\n",
+                            "    model = state.model\n    model.zero_grad()\n"), "cleared once an epoch", "R"),
     _bug("fit", "same_order_every_epoch", "The generator is made anew for every epoch: one ordering forever.",
-         TRAIN + "fit", ("order=rng.order", "order=streams(seed).order"), "the same order in every epoch"),
+         TRAIN + "fit", (ORDER, ORDER.replace("rng", "streams(seed)")), "the same order in every epoch"),
     _bug("fit", "validation_consumes_the_noise", "Validation draws from the training's generator: with a validation "
-         "part the training is another one.", TRAIN + "fit", ("rng=streams(seed).validation", "rng=rng.noise"),
+         "part the training is another one.", TRAIN + "_validate", (FIXED, 'state.generators["noise"]'),
          "validation moves the training's noise"),
     _bug("fit", "validation_draws_on", "Each validation draws other noise than the one before: the figures of two "
-         "epochs do not compare.", TRAIN + "fit", ("rng=streams(seed).validation", "rng=rng.validation"),
+         "epochs do not compare.", TRAIN + "_validate", (FIXED, 'state.generators["validation"]'),
          "other noise in every validation"),
     _bug("fit", "noise_from_the_order", "The model's noise and the shuffling draw from one generator.",
          TRAIN + "fit", ("dtype=model.theta.dtype), rng.noise, callbacks)",
@@ -41,7 +44,7 @@ FIT: tuple[Bug, ...] = (
          TRAIN + "_epoch", ("value * len(x)", "value", "value / state.images for", "value / state.step for"),
          "every batch weighs the same", "R"),
     _bug("fit", "last_batch_for_the_epoch", "The reported loss is that of the last batch.",
-         TRAIN + "_epoch", ("{name: value / state.images for name, value in sums.items()}", "dict(terms)"),
+         TRAIN + "_epoch", ("{name: value / state.images for name, value in state.sums.items()}", "dict(terms)"),
          "the last batch alone", "R"),
     _bug("fit", "sum_of_batches", "The reported loss is a sum over batches.",
          TRAIN + "_epoch", ("value * len(x)", "value", "value / state.images for", "value for"),
@@ -54,7 +57,8 @@ FIT: tuple[Bug, ...] = (
     _bug("fit", "seed_ignored", "Streams are made from a constant.",
          TRAIN + "streams", ('whole(seed, "seed", least=0)', "0"), "another seed gives the same bits"),
     _bug("fit", "order_without_a_seed", "Shuffling takes fresh entropy.",
-         TRAIN + "fit", ("order=rng.order", "order=np.random.default_rng()"), "the same seed gives other bits"),
+         TRAIN + "fit", (ORDER, ORDER.replace("rng.order", "np.random.default_rng()")),
+         "the same seed gives other bits"),
     _bug("fit", "nan_passes", "The test for a broken loss knows infinity and not NaN.",
          TRAIN + "_check_finite", ("not math.isfinite(loss)", "math.isinf(loss)"), "a NaN passes"),
 )
@@ -104,7 +108,7 @@ DATA: tuple[Bug, ...] = (
 )
 MEMORY: tuple[Bug, ...] = (
     _bug("callbacks", "checkpoint_keeps_the_worse", "Every epoch overwrites the best weights.",
-         CALLBACKS + "ModelCheckpoint.on_epoch_end", ("value < self.best", "value < math.inf"),
+         CALLBACKS + "ModelCheckpoint.on_epoch_end", ("-math.inf < value < self.best", "value < math.inf"),
          "the last weights come back"),
     _bug("callbacks", "checkpoint_keeps_a_view", "The best weights are kept as a view, which moves with the training.",
          CALLBACKS + "ModelCheckpoint.on_epoch_end", (KEEP, KEEP.replace(".copy()", "")), "the last weights come back"),
@@ -112,10 +116,10 @@ MEMORY: tuple[Bug, ...] = (
          "last.", CALLBACKS + "ModelCheckpoint.on_fit_end", ("state.model.theta[...] =", "state.model.theta ="),
          "the last weights come back"),
     _bug("callbacks", "checkpoint_keeps_the_first", "The best value is never written down... except once.",
-         CALLBACKS + "ModelCheckpoint.on_epoch_end", ("value < self.best", "self.theta is None"),
+         CALLBACKS + "ModelCheckpoint.on_epoch_end", ("-math.inf < value < self.best", "self.theta is None"),
          "the first weights come back"),
     _bug("callbacks", "nan_replaces_the_best", "not value >= best: a NaN counts as better.",
-         CALLBACKS + "ModelCheckpoint.on_epoch_end", ("value < self.best", "not value >= self.best"),
+         CALLBACKS + "ModelCheckpoint.on_epoch_end", ("-math.inf < value < self.best", "not value >= self.best"),
          "a NaN counts as better"),
     _bug("callbacks", "checkpoint_forgets_its_best", "After restore any value is the best one.",
          CALLBACKS + "ModelCheckpoint.restore", ('state["best"]', "math.inf"), "the best value is lost"),
@@ -134,7 +138,7 @@ MEMORY: tuple[Bug, ...] = (
     _bug("callbacks", "early_stopping_forgets_its_best", "After restore any value is the best one.",
          CALLBACKS + "EarlyStopping.restore", ('state["best"]', "math.inf"), "the best value is lost"),
     _bug("callbacks", "history_of_two_fits", "A new training does not empty the history.",
-         CALLBACKS + "History.on_fit_begin", ("state.epoch == 0", "state.epoch < 0"), "rows of the fit before"),
+         CALLBACKS + "History.on_fit_begin", ("state.fresh", "state.epoch < 0"), "rows of the fit before"),
     _bug("callbacks", "history_twice", "restore adds to the rows that there are.",
          CALLBACKS + "History.restore", ("self.rows =", "self.rows +="), "rows stand twice"),
     _bug("evaluation", "evaluated_with_noise", "Noise and dropout layers stay on in the validation.",
@@ -149,14 +153,25 @@ MEMORY: tuple[Bug, ...] = (
          "npae.evaluate.reconstruction:reconstruction_mse", ("pixels += x_batch.size", "pixels += len(x_batch)"),
          "a sum over pixels", "R"),
 )
-BUGS = (*FIT, *DATA, *MEMORY)
+RESUME: tuple[Bug, ...] = (
+    _bug("resume", "resume_lacks_the_rng", "The states of the generators are in the file and not put back: the next "
+         "epoch has the order, and the noise, of the first.", FILE + "_take_over",
+         ("        rng.bit_generator.state =", "        _ ="), "the generators begin anew"),
+    _bug("resume", "epoch_restarts_on_resume", "The place in the epoch is forgotten: pictures of its beginning are met "
+         "twice.", FILE + "_take_over", ("= epoch, step, order", "= epoch, 0, order"), "the epoch begins anew"),
+    _bug("resume", "rest_of_the_epoch_left_out", "The killed epoch counts as done.", FILE + "_take_over",
+         ("= epoch, step, order", "= epoch + 1, 0, None"), "the epoch is left out"),
+    _bug("resume", "lr_lost", "The rate is the one that the optimizer is made with, whatever has become of it.",
+         "npae.optim:Optimizer.restore", ("            self.lr = in_range", "            in_range"),
+         "the rate is that of the beginning"),
+    _bug("resume", "config_mismatch_accepted", "Nobody looks whether the checkpoint is of this training.",
+         FILE + "_refuse_another_fit", ('meta["config_sha256"] == _digest(config)', "config"),
+         "another training's checkpoint is taken"),
+)
+BUGS = (*FIT, *DATA, *MEMORY, *RESUME)
 
 NOT_HERE: dict[str, str] = {
-    "rng_restored_after_the_first_batch": "a killed run cannot be taken up again yet: there is no order to restore",
-    "resume_lacks_the_rng": "a killed run cannot be taken up again yet: generators are made from the seed, once",
-    "permutation_restarts_on_resume": "a killed run cannot be taken up again yet; within a run it is "
-                                      "same_order_every_epoch",
+    "rng_restored_after_the_first_batch": "one function puts everything back, before the first batch",
+    "permutation_restarts_on_resume": "the permutation of the epoch is in the file: see epoch_restarts_on_resume",
     "lr_schedule_lost": "a schedule is a function of the optimizer's number of steps: losing it is restore_loses_t",
-    "config_mismatch_accepted": "a run cannot be taken up with other settings yet; of an optimizer it is "
-                                "restore_takes_anything",
 }

@@ -1,20 +1,19 @@
-"""Strict reading and writing of arrays and JSON in one `.npz`: no pickle, a manifest with digests, atomic replacement.
-Plain `np.load` opens such a file too; here a file is either exactly what was written, or it is refused.
-"""
+"""Named arrays and a JSON-like meta in one `.npz`, with a manifest and digests."""
 import hashlib
 import json
 import math
 import os
 import re
-import secrets
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+
+from npae.store.errors import CheckpointError, StoreError
+from npae.store.exact_json import check_json, from_json
+from npae.store.files import atomic, read_bytes
 
 FORMAT = "npae store 1"
 MANIFEST = "manifest.json"
@@ -22,13 +21,8 @@ MANIFEST_LIMIT = 64 << 20  # bytes
 ARRAY_NAME = re.compile(r"[A-Za-z0-9_]+([.\-][A-Za-z0-9_]+)*")  # no slash, no "..", nothing absolute
 DTYPES = {code: np.dtype(code) for code in ("|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8",
                                             "<f2", "<f4", "<f8", "<c8", "<c16")}
-CHUNK = 1 << 20
 # what zipfile lets out on damaged bytes (NotImplementedError, a RuntimeError, among them)
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
-
-
-class StoreError(ValueError):
-    """A file, or what is to go into one, is not what this module writes."""
 
 
 def write(path: str | Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
@@ -55,99 +49,16 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], meta: dict[str, Any])
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the meta of a file that `write` wrote; every digest is compared.
 
-    Raises: StoreError for anything else, before memory for it is taken; OSError where the file cannot be opened.
+    Raises: CheckpointError for anything else, before memory for it is taken; OSError where the file cannot be opened.
     """
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _read_archive(archive, os.fstat(file.fileno()).st_size)
         except StoreError as error:
-            raise StoreError(f"{path} is refused: {error}") from None
+            raise CheckpointError(f"{path} is refused: {error}") from None
         except DAMAGE as error:
-            raise StoreError(f"{path} is not a whole npae file: {error}") from error
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """A temporary file, opened for reading and writing, that takes the place of `path` when the block ends well.
-
-    Order: write, fsync the file, replace, fsync the folder. When anything fails, `path` is what it was and the
-    temporary file is gone. A symbolic link stays, and what it points to is replaced.
-    """
-    target = Path(os.path.realpath(path))
-    # short, because a folder's longest name is 255 characters; the pid lets `remove_orphans` see whose it is
-    temporary = target.with_name(f".npae-{os.getpid()}-{secrets.token_hex(8)}.tmp")
-    try:
-        file = open(temporary, "x+b")  # noqa: SIM115
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no folder {target.parent} for {target.name}: make it, or write to another "
-                                "place") from None
-    except OSError as error:
-        error.filename = str(target)  # what the caller asked for
-        raise
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def remove_orphans(folder: str | Path) -> list[Path]:
-    """Remove the temporary files that dead processes of this machine left in a folder; returns their paths."""
-    orphans = []
-    for path in sorted(Path(folder).glob(".npae-*-*.tmp")):
-        pid = path.name.split("-")[1]
-        if pid.isdecimal() and not _alive(int(pid)):
-            path.unlink(missing_ok=True)
-            orphans.append(path)
-    return orphans
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
-    with atomic(path) as file:
-        file.write(text.encode())
-
-
-def write_json(path: str | Path, obj: Any) -> None:
-    """Write a JSON file atomically, indented; StoreError for what JSON cannot hold exactly (NaN, keys of numbers)."""
-    check_json(obj, "the object")
-    write_text(path, json.dumps(obj, indent=2) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file strictly: StoreError for anything that is not JSON, NaN and doubled keys included."""
-    data = Path(path).read_bytes()
-    try:
-        return _from_json(data)
-    except StoreError as error:
-        raise StoreError(f"{path} is refused: {error}") from None
-
-
-def read_bytes(read: Callable[[int], bytes], n: int, digest: Any = None) -> np.ndarray:
-    """The next n bytes of a stream as a uint8 array, shorter where the stream ends first; they go into `digest` too."""
-    array = np.empty(n, np.uint8)
-    done = 0
-    while done < n and (piece := read(min(CHUNK, n - done))):
-        array[done:done + len(piece)] = np.frombuffer(piece, np.uint8)
-        done += len(piece)
-        if digest is not None:
-            digest.update(piece)
-    return array[:done]
-
-
-# -- arrays as members of a zip file --
+            raise CheckpointError(f"{path} is not a whole npae file: {error}") from error
 
 
 def _storable(name: str, array: np.ndarray) -> np.ndarray:
@@ -187,7 +98,7 @@ def _read_archive(archive: zipfile.ZipFile, total: int) -> tuple[dict[str, np.nd
         raise StoreError(f"its members claim more bytes than the {total} of the file")
     if MANIFEST not in names or archive.getinfo(MANIFEST).file_size > MANIFEST_LIMIT:
         raise StoreError(f"it has no {MANIFEST}, or too long a one")
-    manifest = _from_json(archive.read(MANIFEST))
+    manifest = from_json(archive.read(MANIFEST))
     keys = {"format": str, "arrays": dict, "meta": dict}
     if not (isinstance(manifest, dict) and set(manifest) == set(keys) and manifest["format"] == FORMAT
             and all(isinstance(manifest[key], kind) for key, kind in keys.items())):
@@ -219,51 +130,3 @@ def _read_array(archive: zipfile.ZipFile, name: str, entry: Any) -> np.ndarray:
     if digest.hexdigest() != entry["sha256"]:
         raise StoreError(f"array {name!r} has SHA-256 {digest.hexdigest()}, its manifest says {entry['sha256']}")
     return numbers.view(dtype).reshape(shape)
-
-
-# -- JSON, exactly --
-
-
-def check_json(obj: Any, where: str) -> None:
-    """Refuse what `json` would change on the way (keys that are numbers) or cannot hold (NaN, NumPy scalars)."""
-    if isinstance(obj, dict):
-        for key, value in obj.items():
-            if not isinstance(key, str):
-                raise StoreError(f"{where} has the key {key!r}, and keys must be strings")
-            check_json(value, f"{where}[{key!r}]")
-    elif isinstance(obj, list | tuple):
-        for i, value in enumerate(obj):
-            check_json(value, f"{where}[{i}]")
-    elif not (obj is None or type(obj) in (bool, int, str) or (isinstance(obj, float) and math.isfinite(obj))):
-        raise StoreError(f"{where} is {type(obj).__name__} {str(obj)[:40]!r}, which JSON cannot hold: "
-                         "use str, int, bool, None or a finite float")
-
-
-def _from_json(data: bytes) -> Any:
-    try:
-        return json.loads(data.decode(), object_pairs_hook=_no_doubles, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"its JSON is not readable: {error}") from None
-
-
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("an object has one key twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; where that cannot be asked without harm (signal 0 ends a process on Windows), yes."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

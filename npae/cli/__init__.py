@@ -1,0 +1,38 @@
+"""The door for the terminal: `npae COMMAND`, or `python -m npae COMMAND`.
+A wrong argument, a missing file, a wrong shape is one sentence and exit status 2; a wrong gradient is exit status 1.
+What a signal has ended is 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM.
+"""
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from npae.cli.parser import one_setting_each, parser
+
+__all__ = ["main", "parser"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    try:
+        args = parser().parse_args(one_setting_each(sys.argv[1:] if argv is None else argv))
+        status = args.run(args)
+        sys.stdout.flush()  # here, where a reader that has gone away is no surprise
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
+        return 141  # 128 + SIGPIPE, as a shell has it
+    except (ValueError, OSError) as error:
+        return _said(str(error), error, 2)
+    except MemoryError as error:
+        return _said(f"there is not enough memory ({error}): use smaller settings", error, 2)
+    except KeyboardInterrupt as error:
+        return _said(str(error) or "interrupted", error, getattr(error, "status", 130))
+
+
+def _said(message: str, error: BaseException, status: int) -> int:
+    """Print a sentence, and what was noted about it on its way here, on one line."""
+    notes = getattr(error, "__notes__", [])
+    print(f"npae: {' '.join('; '.join([message, *notes]).split())}", file=sys.stderr)
+    return status

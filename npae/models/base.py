@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from npae import interop, store
 from npae import kernels as _kernels
-from npae import store
 from npae.copying import deep_copy
 from npae.layers.activations import Identity, Sigmoid
 from npae.layers.affine import Affine
@@ -255,13 +255,14 @@ class Model:
                 "likelihood": self.likelihood.config()}
 
     def save(self, path: str | Path) -> None:
-        """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it.
+        """Write the model's config and parameters into one .npz, or .safetensors; `models.load(path)` rebuilds it.
 
         Raises ValueError: a model that would not come back from the file as it is; nothing is written then.
         """
         config = self.config()
         refuse_what_would_not_come_back(self, config)
-        store.write(path, {p.name: p.value for p in self.params}, config)
+        kind = interop if Path(path).suffix == interop.SUFFIX else store
+        kind.write(path, {p.name: p.value for p in self.params}, config)
 
 
 def non_negative(model: Model, name: str, value: float) -> float:

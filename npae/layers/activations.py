@@ -4,11 +4,13 @@ gave is all that backward needs.
 """
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from npae.checks import real
 from npae.layers.base import Layer
 
 
@@ -112,7 +114,7 @@ class ReLU(Activation):
 class LeakyReLU(ReLU):
     """y = x where x > 0, else alpha x;   slope 1 where y > 0, else alpha;   bend 0
 
-    Raises ValueError: alpha below 0 (the side could not be read off y).
+    Raises ValueError: alpha below 0 (the side could not be read off y) or not finite.
     Source: Maas, Hannun & Ng 2013
     """
 
@@ -120,8 +122,8 @@ class LeakyReLU(ReLU):
 
     def __init__(self, alpha: float = 0.01, *, kernels: ModuleType | None = None):
         super().__init__(kernels)
-        if not alpha >= 0:
-            raise ValueError(f"LeakyReLU needs alpha of at least 0, got {alpha}")
+        if not 0 <= real(alpha) < math.inf:
+            raise ValueError(f"LeakyReLU needs a finite alpha of at least 0, got {alpha}")
         self.alpha = float(alpha)
 
     def f(self, x):

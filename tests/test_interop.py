@@ -44,7 +44,7 @@ def model(dtype=np.float64, kernels=reference):
                layers.Tanh(kernels=kernels), Flatten(), Dropout(0.5), Dense(100, 6, activation="sigmoid", **more)]
     decoder = [Dense(6, 60, **more), ReLU(kernels=kernels), Reshape((5, 3, 4)),
                ConvTranspose2d(4, 3, (3, 2), stride=(2, 3), padding=1, activation="sigmoid", **more)]
-    return models.Autoencoder(Sequential(encoder, input_shape=(7, 6, 3)), Sequential(decoder, input_shape=(6,)))
+    return models.Autoencoder(Sequential(encoder, input_shape=(7, 6, 3)), Sequential(decoder))
 
 
 def conv2d(x, weight, bias, stride, padding):

@@ -128,7 +128,7 @@ def _keep(drawn: Split, train: int, test: int, seed: int) -> None:
 
 
 def _whole(n: object) -> bool:
-    return isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0
+    return isinstance(n, int | np.integer) and not isinstance(n, bool) and bool(n >= 0)
 
 
 def _stream(seed: int, stream: int, block: int) -> np.random.Generator:

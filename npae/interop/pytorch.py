@@ -99,7 +99,11 @@ def _places(net: Any, names: Sequence[str], input_shape: Sequence[int] | None) -
                          "order: fill its encoder and its decoder by hand")
     found: list[_Place] = []
     for part in nets:
-        shape = part.input_shape if part is not net or input_shape is None else input_shape
+        shape = part.input_shape
+        if part is net and input_shape is not None:
+            shape = tuple(input_shape)
+        elif shape is None and part is not nets[0] and net.latent:
+            shape = (net.latent,)
         if shape is None:
             raise ValueError(f"{part} does not say what it takes: pass input_shape=(H, W, C), or build it by "
                              "Sequential(layers, input_shape=...)")

@@ -4,6 +4,7 @@ Whole numbers and pairs of them are in `kernels.geometry`.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -79,6 +80,8 @@ def first_values(init: Any, rng: Any, shape: tuple[int, ...], fans: tuple[int, i
     dtype, rng = float_type(dtype, f"{what} computes"), generator(rng, what)
     if not callable(init):
         raise ValueError(f"{what}: init is a function such as npae.init.he_normal, got {init!r}")
+    if math.prod(shape) * dtype.itemsize > sys.maxsize:  # Python integers: no product wraps
+        raise ValueError(f"{what}: weights of shape {shape} are more than any memory holds: use smaller sizes")
     W = np.asarray(init(rng, shape, *fans, dtype))
     if W.shape != shape or W.dtype != dtype:
         raise ValueError(f"{what}: init must give {dtype} weights of shape {shape}, got {W.dtype} of shape {W.shape}")

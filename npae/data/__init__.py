@@ -11,6 +11,8 @@ from npae.cache import cache_dir
 from npae.data import mnist, pictures, strokes
 from npae.kernels.geometry import whole
 
+MOST_CLASSES = 1 << 16
+
 __all__ = ["Dataset", "cache_dir", "default_validation", "describe", "load", "short_name"]
 
 
@@ -46,6 +48,9 @@ class Dataset:
             if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min() < 0):
                 raise ValueError(f"{self.name}: {len(x)} {part} pictures need {len(x)} labels 0, 1, 2, ..., "
                                  f"got {y.dtype} of shape {y.shape}, least {y.min() if y.size else 'of none'}")
+            if y is not None and y.max() >= MOST_CLASSES:
+                raise ValueError(f"{self.name}: a {part} label is {y.max()}, and labels are 0 to {MOST_CLASSES - 1} at "
+                                 "most, since each is a place in a list: number the classes 0, 1, 2, ...")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -68,13 +68,12 @@ class Reparameterize(Layer):
                 raise ValueError(f"{self} needs eps of shape {shape}, got {self.eps.shape}")
             eps[...] = self.eps
             return eps
-        rng: Any = self.rng
-        if not hasattr(rng, "standard_normal"):
-            got = "" if rng is None else f", got {rng!r}"
+        if self.rng is None or not hasattr(self.rng, "standard_normal"):
+            got = "" if self.rng is None else f", got {self.rng!r}"
             raise ValueError(f"{self} has neither eps nor a generator{got}: pass rng to model.loss, or set eps")
         if not self.work.keep:
-            return rng.standard_normal(shape).astype(dtype)
-        eps[...] = rng.standard_normal(out=self.work.empty("draws", shape, np.float64))
+            return self.rng.standard_normal(shape).astype(dtype)
+        eps[...] = self.rng.standard_normal(out=self.work.empty("draws", shape, np.float64))
         return eps
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -42,7 +42,8 @@ def _data(folder):
     x[np.arange(90), :, 2 + 3 * y] = 250
     written("bars.npz", x, y)
     for name, array in (("plain", x), ("one", x[:1]), ("none", x[:0]), ("flat", x.reshape(90, 64)),
-                        ("int", x.astype(int)), ("grey", x.astype(float)), ("nan", np.full((9, 8, 8), np.nan)), ("text", np.array(["a"])),
+                        ("int", x.astype(int)), ("grey", x.astype(float)), ("nan", np.full((9, 8, 8), np.nan)),
+                        ("text", np.array(["a"])),
                         ("rgba", rng.integers(0, 255, (30, 8, 8, 4), np.uint8)), ("odd", x[:30, :7])):
         np.save(f"{name}.npy", array)
     np.save("object.npy", np.array([None, {}]), allow_pickle=True)

@@ -143,6 +143,7 @@ class Sigmoid(Activation):
 
     code, label = 3, "sigmoid"
 
+    @np.errstate(under="ignore")  # exp(-|x|) is meant to fade to zero
     def f(self, x):
         e = np.exp(np.where(x.real < 0, x, -x))  # |e| <= 1: nothing overflows; the branch is on the real part
         return np.where(x.real < 0, e, np.ones((), x.dtype)) / (1 + e)
@@ -174,13 +175,16 @@ class Softplus(Activation):
 
     code, label = 5, "softplus"
 
+    @np.errstate(under="ignore")
     def f(self, x):
         zero = np.zeros((), x.dtype)
         return np.where(x.real < 0, zero, x) + np.log1p(np.exp(np.where(x.real < 0, x, -x)))
 
+    @np.errstate(under="ignore")
     def slope(self, y):
         return -np.expm1(-y)
 
+    @np.errstate(under="ignore")
     def bend(self, y):
         return np.exp(-y)
 

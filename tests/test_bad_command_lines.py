@@ -152,6 +152,7 @@ OPTIONS = [
 ]
 DATA = [
     ("train ae --data nowhere.npz", "no data set 'nowhere.npz': expected 'strokes', 'mnist', or the path"),
+    (f"train ae --data {'x' * 300}", "no data set 'xxx"),
     ("train ae --data x.txt", "x.txt is neither a folder of IDX files nor a .npy or .npz"),
     ("train ae --data folder", "folder has no IDX file called train-images*"),
     ("train ae --data idx", "not with a magic number (is it a web page saved under this name?)"),

@@ -1,6 +1,7 @@
 """Data sets: generated digits, MNIST, or pictures of one's own, all as uint8 arrays of shape (N, H, W, C).
 `load` is the one way in; `npae.data.batches` turns what it gives into float32 batches.
 """
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def load(name: str | Path, dir: str | Path | None = None, *, train: int | None =
         parts = strokes.load(**sizes)
     elif name == "mnist":
         parts = mnist.load(dir)
-    elif Path(name).exists():
+    elif os.path.exists(name):  # Path's own raises where a name is too long
         parts = pictures.load(name)
     else:
         raise ValueError(f"no data set {str(name)!r}: expected 'strokes', 'mnist', or the path of a folder of IDX "

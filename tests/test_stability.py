@@ -245,9 +245,8 @@ def test_importance_weights_of_improbable_pictures(K, dtype):
                                                                                            dtype=dtype)
     encoder, decoder = encoder.to(kernels=K), decoder.to(kernels=K)
     model = models.IWAE(encoder, decoder, likelihood=losses.Gaussian(1e-5, kernels=K), samples=3)
-    with np.errstate(under="ignore"):
-        loss = model.loss(np.ones((2, *shape), dtype), rng=rng)["loss"]
-        model.backward()
+    loss = model.loss(np.ones((2, *shape), dtype), rng=rng)["loss"]
+    model.backward()
     assert math.isfinite(loss) and loss > 1000 and np.isfinite(model.grad).all()
 
 

@@ -209,11 +209,7 @@ KINDS = [
     (lambda: data.load("mnist", dir="/nowhere"), "MNIST was looked for in /nowhere .* which lacks"),
     (lambda: interop.from_pytorch(ae(), {}, []), "2 layers have weights .* and there are 0 different names"),
 ]
-PLACES = {"shapes": SHAPES, "dtypes": DTYPES, "ranges": RANGES, "labels": LABELLED, "nothing": NOTHING, "kinds": KINDS}
-CALLS = [pytest.param(*row, id=f"{name}-{i}") for name, rows in PLACES.items() for i, row in enumerate(rows)]
-
-ELSEWHERE = pytest.mark.xfail(strict=True, reason="its file belongs to another change")
-LATER = [  # a number, a shape or an object of the wrong type, in files that are being written anew
+TYPES = [
     (lambda: Conv2d(1, 2, None), "kernel_size must be an integer of at least 1, or a pair of them, got None"),
     (lambda: Conv2d(1, 2, 2.5), "kernel_size must be an integer of at least 1, or a pair of them, got 2.5"),
     (lambda: Upsample2d(1.5), "factor must be an integer of at least 1, or a pair of them, got 1.5"),
@@ -224,6 +220,18 @@ LATER = [  # a number, a shape or an object of the wrong type, in files that are
     (lambda: ae().interpolate(X[0], X[1, :3]), r"two pictures of one shape, got \(4, 4, 1\) and \(3, 4, 1\)"),
     (lambda: ae().interpolate(X[0], X[1], steps="a"), "steps must be an integer of at least 1, got 'a'"),
     (lambda: ae(models.SparseAutoencoder, rho="a"), "a target rho between 0 and 1, got a"),
+    (lambda: corruption.masking(X, "a", RNG), "an amount from 0 to 1, got a"),
+    (lambda: corruption.masking(X, 0.5, None), "masking noise is drawn from a generator, got None"),
+    (lambda: kernels.set_threads("a"), "at least 1 thread, got a"),
+    (lambda: nets.conv_ae_encoder((28, 28), 10), r"a shape \(H, W, C\), got \(28, 28\)"),
+    (lambda: nets.mlp_encoder((4, 4, 1), []), "at least 1 width, got none"),
+]
+PLACES = {"shapes": SHAPES, "dtypes": DTYPES, "ranges": RANGES, "labels": LABELLED, "nothing": NOTHING, "kinds": KINDS,
+          "types": TYPES}
+CALLS = [pytest.param(*row, id=f"{name}-{i}") for name, rows in PLACES.items() for i, row in enumerate(rows)]
+
+ELSEWHERE = pytest.mark.xfail(strict=True, reason="its file belongs to another change")
+LATER = [  # a number or an object of the wrong type, in files that are being written anew
     (lambda: optim.Adam("fast"), "lr must be finite and at least 0, got fast"),
     (lambda: optim.Adam(beta1="a"), r"beta1 must be finite and in \[0, 1\), got a"),
     (lambda: optim.Adam(clip_norm="a"), "clip_norm must be finite and above 0, got a"),
@@ -234,11 +242,6 @@ LATER = [  # a number, a shape or an object of the wrong type, in files that are
     (lambda: fit(batch_size=100), "batch_size 100 is larger than the 6 training pictures: take at most 6"),
     (lambda: callbacks.EarlyStopping("a"), "patience must be an integer of at least 1, got 'a'"),
     (lambda: callbacks.EarlyStopping(1.5), "patience must be an integer of at least 1, got 1.5"),
-    (lambda: corruption.masking(X, "a", RNG), "an amount from 0 to 1, got a"),
-    (lambda: corruption.masking(X, 0.5, None), "masking noise is drawn from a generator, got None"),
-    (lambda: kernels.set_threads("a"), "at least 1 thread, got a"),
-    (lambda: nets.conv_ae_encoder((28, 28), 10), r"a shape \(H, W, C\), got \(28, 28\)"),
-    (lambda: nets.mlp_encoder((4, 4, 1), []), "at least 1 width, got none"),
 ]
 CALLS += [pytest.param(*row, id=f"later-{i}", marks=ELSEWHERE) for i, row in enumerate(LATER)]
 

@@ -299,6 +299,19 @@ def test_numbers_that_numpy_has_not_are_refused(dtype, tmp_path):
         read_tensors(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("place", [1, 40, 100])
+def test_one_bit_of_a_weight_is_seen(place, tmp_path):
+    """The format has no checksum: the library reads such a file without a word."""
+    path = tmp_path / "x.safetensors"
+    model(np.float32).save(path)
+    data = bytearray(path.read_bytes())
+    data[-place] ^= 1
+    path.write_bytes(data)
+    assert len(read_tensors(path)) == 10
+    with pytest.raises(store.StoreError, match="its tensors and its manifest differ in"):
+        models.load(path)
+
+
 @pytest.mark.parametrize("n", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_no_mutant_of_a_model_file_gives_another_model(n, tmp_path):
     path, draw = tmp_path / "x.safetensors", random.Random(0)

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.checks import kernel_module, real
 from npae.copying import deep_copy
 from npae.kernels import reference
 
@@ -25,7 +26,7 @@ class Likelihood:
     unit = "nats per image"
 
     def __init__(self, *, kernels: ModuleType | None = None) -> None:
-        self.kernels = kernels
+        self.kernels = kernel_module(kernels, type(self).__name__)
         self.work = _kernels.Workspace()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -133,7 +134,7 @@ class Gaussian(Likelihood):
 
     def __init__(self, variance: float, *, kernels: ModuleType | None = None) -> None:
         super().__init__(kernels=kernels)
-        if not 0 < variance < math.inf:
+        if not 0 < real(variance) < math.inf:
             raise ValueError(f"Gaussian needs a variance above 0 and below infinity, got {variance}")
         self.variance = float(variance)
 
@@ -164,7 +165,7 @@ class SquaredError(Likelihood):
 
     def __init__(self, factor: float = 1.0, *, kernels: ModuleType | None = None) -> None:
         super().__init__(kernels=kernels)
-        if not 0 < factor < math.inf:
+        if not 0 < real(factor) < math.inf:
             raise ValueError(f"SquaredError needs a factor above 0 and below infinity, got {factor}")
         self.factor = float(factor)
         if self.factor != 1:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
+from npae.checks import generator, sizes
 from npae.layers import (
     Activation,
     Conv2d,
@@ -35,7 +36,7 @@ def conv_ae_encoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtype
 
     Shapes: (N, H, W, C) -> (N, latent)
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     convs: list[Layer] = []
     for channels, stride in ((shape[2], 2), (8, 1), (8, 2), (8, 1)):
         convs.append(Conv2d(channels, 8, 3, stride=stride, activation="relu", rng=rng, dtype=dtype))
@@ -48,7 +49,7 @@ def conv_ae_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtype
     Shapes: (N, latent) -> (N, H, W, C)
     Raises ValueError: H or W not a multiple of 4.
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     h, w = _part(shape, 4)
     return Sequential([
         Dense(latent, h * w * 64, activation="relu", rng=rng, dtype=dtype),
@@ -66,7 +67,7 @@ def bernoulli_vae_encoder(shape: Sequence[int], latent: int, *, rng: Rng = None,
     Shapes: (N, H, W, C) -> (N, 2 latent)
     Source: the architecture of TensorFlow's tutorial 'Convolutional Variational Autoencoder'
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     convs: list[Layer] = []
     for channels, filters in ((shape[2], 32), (32, 64)):
         convs.append(Conv2d(channels, filters, 3, stride=2, padding="valid", activation="relu", rng=rng, dtype=dtype))
@@ -79,7 +80,7 @@ def bernoulli_vae_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None,
     Shapes: (N, latent) -> (N, H, W, C)
     Raises ValueError: H or W not a multiple of 4.
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     h, w = _part(shape, 4)
     return Sequential([
         Dense(latent, h * w * 32, activation="relu", rng=rng, dtype=dtype),
@@ -99,7 +100,7 @@ def mlp_encoder(shape: Sequence[int], widths: Sequence[int], *, activation: Choi
     (as PyTorch does); `classes` makes room for a one-hot label behind the pixels.
     Shapes: (N, H, W, C) -> (N, widths[-1]);   with classes (N, H W C + classes) -> (N, widths[-1])
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     pixels = math.prod(shape)
     layers = _dense_chain(pixels + classes, widths, activation, code, init, draw_bias, rng, dtype)
     return Sequential(layers, input_shape=(pixels + classes,)) if classes else Sequential([Flatten(), *layers],
@@ -115,7 +116,9 @@ def mlp_decoder(shape: Sequence[int], widths: Sequence[int], *, activation: Choi
     the logits of a mean picture, so that training begins at the pixels' own frequencies.
     Shapes: (N, widths[0]) -> (N, H, W, C)
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
+    if not widths:
+        raise ValueError("a decoder needs at least 1 width, that of the code, got none")
     layers = _dense_chain(widths[0], [*widths[1:], math.prod(shape)], activation, pixels, init, draw_bias, rng, dtype)
     if mean is not None:
         p = np.clip(mean.ravel(), 1e-3, 1 - 1e-3)  # a pixel that was never lit has no logit
@@ -132,7 +135,7 @@ def tied_pair(shape: Sequence[int], widths: Sequence[int], *, activation: Choice
     Shapes: (N, H, W, C) -> (N, widths[-1]) and back
     Source: the widths and the tying of Hinton & Salakhutdinov 2006, who tie only before the fine-tuning
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     down = _dense_chain(math.prod(shape), widths, activation, activation, init, False, rng, dtype)
     up = [TiedDense(layer, activation if i else pixels) for i, layer in reversed(list(enumerate(down)))]
     door, end = ([], []) if mean is None else ([Shift(-mean)], [Shift(mean)])
@@ -145,7 +148,7 @@ def conv_pool_encoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dty
 
     Shapes: (N, H, W, C) -> (N, latent)
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     return _with_dense_head([
         Conv2d(shape[2], 16, 3, activation="relu", rng=rng, dtype=dtype), MaxPool2d(2),
         Conv2d(16, 8, 3, activation="relu", rng=rng, dtype=dtype), MaxPool2d(2),
@@ -158,7 +161,7 @@ def conv_pool_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dty
     Shapes: (N, latent) -> (N, H, W, C)
     Raises ValueError: H or W not a multiple of 4.
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     h, w = _part(shape, 4)
     return Sequential([
         Dense(latent, h * w * 8, activation="relu", rng=rng, dtype=dtype),
@@ -175,7 +178,7 @@ def conv_vae_encoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtyp
     Shapes: (N, H, W, C) -> (N, 2 latent)
     Source: Chollet, Deep Learning with Python (2017), section 8.4
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     convs: list[Layer] = []
     for channels, filters, stride in ((shape[2], 32, 1), (32, 64, 2), (64, 64, 1), (64, 64, 1)):
         convs.append(Conv2d(channels, filters, 3, stride=stride, activation="relu", rng=rng, dtype=dtype))
@@ -190,7 +193,7 @@ def conv_vae_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtyp
     Shapes: (N, latent) -> (N, H, W, C)
     Raises ValueError: H or W odd.
     """
-    rng = np.random.default_rng(rng)
+    shape, rng = _picture(shape), generator(rng, "a net")
     h, w = _part(shape, 2)
     return Sequential([
         Dense(latent, h * w * 64, activation="relu", rng=rng, dtype=dtype),
@@ -200,10 +203,19 @@ def conv_vae_decoder(shape: Sequence[int], latent: int, *, rng: Rng = None, dtyp
     ], input_shape=(latent,))
 
 
+def _picture(shape: Sequence[int]) -> tuple[int, ...]:
+    found = sizes(shape, "the shape of a picture")
+    if len(found) != 3:
+        raise ValueError(f"nets are made for pictures of a shape (H, W, C), got {found}: grey ones have C = 1")
+    return found
+
+
 def _dense_chain(features: int, widths: Sequence[int], activation: Choice, last: Choice, init: Init, draw_bias: bool,
                  rng: np.random.Generator, dtype: Any) -> list[Any]:
     """Dense layers of these widths; the activation follows all but the last, which has one of its own."""
     layers: list[Any] = []
+    if not widths:
+        raise ValueError("a chain of dense layers needs at least 1 width, got none")
     for i, width in enumerate(widths):
         bend = activation if i < len(widths) - 1 else last
         layers.append(Dense(features, width, activation=bend, init=init, rng=rng, dtype=dtype))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.checks import real
 
 RHO_ROOM = 1e-6  # a mean activation closer than this to 0 or 1 costs what the tangent says: the logarithm has no end
 
@@ -107,7 +108,7 @@ def sparsity_kl(h: np.ndarray, rho: float) -> tuple[float, np.ndarray]:
     >>> value, abs(dh).max().item()
     (0.0, 0.0)
     """
-    if not 0 < rho < 1:
+    if not 0 < real(rho) < 1:
         raise ValueError(f"sparsity_kl needs a target rho between 0 and 1, got {rho}")
     if h.ndim != 2 or len(h) == 0:
         raise ValueError(f"sparsity_kl needs activations h of shape (N, d) with N at least 1, got {h.shape}")
@@ -174,6 +175,8 @@ def _double(a: np.ndarray) -> np.ndarray:
 
 
 def _check_pair(mu: np.ndarray, logvar: np.ndarray) -> None:
+    if not (isinstance(mu, np.ndarray) and isinstance(logvar, np.ndarray)):
+        raise ValueError(f"mu and logvar must be arrays, got {type(mu).__name__} and {type(logvar).__name__}")
     if mu.shape != logvar.shape:
         raise ValueError(f"mu has shape {mu.shape} but logvar {logvar.shape}: they must be equal")
     if mu.ndim != 2 or len(mu) == 0:

@@ -306,9 +306,11 @@ def test_no_validation_leaves_the_data_as_they_are():
     assert dataset.with_validation(0) is dataset and dataset.valid_x is None
 
 
-@pytest.mark.parametrize("n", [24, 25, -1])
-def test_validation_that_leaves_nothing_is_an_error(n):
-    with pytest.raises(ValueError, match=f"24 training pictures: cannot set {n} aside"):
+@pytest.mark.parametrize(("n", "words"), [
+    (24, "24 training pictures: cannot set 24 aside"), (25, "24 training pictures: cannot set 25 aside"),
+    (-1, "pictures to set aside must be an integer of at least 0, got -1"), (0.5, "integer of at least 0, got 0.5")])
+def test_validation_that_leaves_nothing_is_an_error(n, words):
+    with pytest.raises(ValueError, match=words):
         dataset_of().with_validation(n)
 
 
@@ -391,6 +393,7 @@ def test_a_data_set_knows_its_mean_picture_its_classes_and_its_first_pictures():
     assert kept.classes == 5, "and so is that of a validation picture"
     bare = Dataset(x, None, x, None, "bare")
     assert bare.classes is None and bare.first(2).train_y is None
-    for n in (-1, 8):
-        with pytest.raises(ValueError, match=f"toy has 7 training pictures: cannot take the first {n}"):
+    for n, words in ((8, "toy has 7 training pictures: cannot take the first 8"),
+                     (-1, "toy: the number of pictures to take must be an integer of at least 0, got -1")):
+        with pytest.raises(ValueError, match=words):
             full.first(n)

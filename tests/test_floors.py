@@ -8,10 +8,10 @@ import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent / "npae"
 FLOORS = {  # room (a file, or a folder with all that is in it) -> its floor
-    **dict.fromkeys(("_version", "cache", "copying", "kernels", "params", "init", "losses", "penalties", "corruption",
-                     "optim", "store", "data", "gradcheck"), 0),
-    **dict.fromkeys(("layers",), 1),
-    **dict.fromkeys(("nets", "models"), 2),
+    **dict.fromkeys(("_version", "cache", "checks", "copying", "kernels", "params", "init", "losses", "penalties",
+                     "corruption", "optim", "store", "data", "gradcheck"), 0),
+    **dict.fromkeys(("layers", "interop"), 1),
+    **dict.fromkeys(("nets", "models", "nonfinite"), 2),
     **dict.fromkeys(("train", "callbacks", "evaluate", "measures", "tables", "checkpoint", "canvas", "figures",
                      "settings", "recipes", "runs", "reconstruct", "explore", "trace", "lab"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 4),

@@ -141,12 +141,15 @@ def test_where_kernels_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(fast_parallel, "cache_dir", lambda: home)
     monkeypatch.setattr(fast_parallel.config, "CACHE_DIR", "")
     (own / "npae-kernels-of-yesterday").mkdir(parents=True)
-    assert fast_parallel._cache_folder().parent == own and not list(own.iterdir())
-    monkeypatch.setattr(os, "access", lambda folder, mode: folder != own)  # an installation that is not the user's
+    assert [fast_parallel._cache_folder()] == list(own.iterdir())
+    shutil.rmtree(own)
+    own.touch()  # an installation that is not the user's
     (home / "npae-kernels-of-another-version").mkdir(parents=True)
-    assert fast_parallel._cache_folder().parent == home and list(home.iterdir())
-    monkeypatch.setattr(os, "access", lambda folder, mode: False)
-    assert fast_parallel._cache_folder() != fast_parallel._cache_folder()  # two of a process's own
+    assert fast_parallel._cache_folder().parent == home and len(list(home.iterdir())) == 2
+    shutil.rmtree(home)
+    home.touch()
+    with pytest.warns(RuntimeWarning, match=r"compiled kernels cannot be kept in .*__pycache__ nor in .*home"):
+        assert fast_parallel._cache_folder() != fast_parallel._cache_folder()  # two of a process's own
     monkeypatch.undo()
     monkeypatch.setattr(fast_parallel.config, "CACHE_DIR", str(tmp_path / "given"))
     assert fast_parallel._cache_folder().parent == tmp_path / "given"

@@ -403,7 +403,7 @@ def test_noise_comes_from_the_given_generator_alone():
     (lambda: GaussianNoise(-0.1), "standard deviation of at least 0, got -0.1"),
     (lambda: MaskingNoise(1.0), "MaskingNoise needs a fraction of at least 0 and below 1, got 1.0"),
     (lambda: Dropout(float("nan")), "Dropout needs a fraction .* got nan"),
-    (lambda: Reparameterize(0), "at least 1 sample, got 0"),
+    (lambda: Reparameterize(0), "samples must be an integer of at least 1, got 0"),
     (lambda: LeakyReLU(-0.1), "alpha of at least 0, got -0.1"),
     (lambda: Upsample2d(2, mode="cubic"), "'nearest' or 'bilinear', got 'cubic'"),
     (lambda: Dense(2, 3, activation="gelu"), "unknown activation 'gelu': use one of identity, relu"),

@@ -1,6 +1,7 @@
 """Data sets: generated digits, MNIST, or pictures of one's own, all as uint8 arrays of shape (N, H, W, C).
 `load` is the one way in; `npae.data.batches` turns what it gives into float32 batches.
 """
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 
 from npae.cache import cache_dir
 from npae.data import mnist, pictures, strokes
+from npae.kernels.geometry import whole
+
+MOST_CLASSES = 1 << 16
 
 __all__ = ["Dataset", "cache_dir", "default_validation", "describe", "load", "short_name"]
 
@@ -32,8 +36,11 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("train", "test", "valid"):
             x, y = getattr(self, part + "_x"), getattr(self, part + "_y")
-            if x is None:
+            if x is None and part == "valid":
                 continue
+            if not all(isinstance(a, np.ndarray) for a in ((x,) if y is None else (x, y))):
+                raise ValueError(f"{self.name}: {part} pictures and labels must be arrays, got {type(x).__name__} and "
+                                 f"{type(y).__name__}")
             if x.ndim != 4 or x.dtype != np.uint8 or 0 in x.shape:
                 raise ValueError(f"{self.name}: {part} pictures must be uint8 of shape (N, H, W, C), "
                                  f"got {x.dtype} of shape {x.shape}")
@@ -42,6 +49,9 @@ class Dataset:
             if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min() < 0):
                 raise ValueError(f"{self.name}: {len(x)} {part} pictures need {len(x)} labels 0, 1, 2, ..., "
                                  f"got {y.dtype} of shape {y.shape}, least {y.min() if y.size else 'of none'}")
+            if y is not None and y.max() >= MOST_CLASSES:
+                raise ValueError(f"{self.name}: a {part} label is {y.max()}, and labels are 0 to {MOST_CLASSES - 1} at "
+                                 "most, since each is a place in a list: number the classes 0, 1, 2, ...")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,7 +74,7 @@ class Dataset:
 
         Raises: ValueError where there are fewer.
         """
-        if not 0 <= n <= len(self.train_x):
+        if whole(n, f"{self.name}: the number of pictures to take", least=0) > len(self.train_x):
             raise ValueError(f"{self.name} has {len(self.train_x)} training pictures: cannot take the first {n}")
         return self if n == 0 else replace(self, train_x=self.train_x[:n],
                                            train_y=None if self.train_y is None else self.train_y[:n])
@@ -77,7 +87,7 @@ class Dataset:
         n = default_validation(len(self.train_x)) if n is None else n
         if self.valid_x is not None:
             raise ValueError(f"{self.name} has {len(self.valid_x)} validation pictures already")
-        if not 0 <= n < len(self.train_x):
+        if whole(n, f"{self.name}: the number of pictures to set aside", least=0) >= len(self.train_x):
             raise ValueError(f"{self.name} has {len(self.train_x)} training pictures: cannot set {n} aside")
         if n == 0:
             return self
@@ -105,6 +115,8 @@ def load(name: str | Path, dir: str | Path | None = None, *, train: int | None =
 
     Raises: ValueError for a name that is neither, an argument that does not go with it, or data that are not whole.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"a data set is 'strokes', 'mnist', or the path of a folder or file, got {name!r}")
     given = {"train": train, "test": test, "seed": seed}
     sizes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if name != "mnist" and dir is not None:
@@ -116,7 +128,7 @@ def load(name: str | Path, dir: str | Path | None = None, *, train: int | None =
         parts = strokes.load(**sizes)
     elif name == "mnist":
         parts = mnist.load(dir)
-    elif Path(name).exists():
+    elif os.path.exists(name):  # Path's own raises where a name is too long
         parts = pictures.load(name)
     else:
         raise ValueError(f"no data set {str(name)!r}: expected 'strokes', 'mnist', or the path of a folder of IDX "

@@ -30,12 +30,19 @@ def batches(x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 64, *,
     [0.0, 0.20000000298023224] [7, 8]
     [1.0] [9]
     """
+    if not isinstance(x, np.ndarray) or x.ndim == 0:
+        raise ValueError(f"batches takes pictures as an array, got {x if np.ndim(x) == 0 else type(x).__name__}")
     if x.dtype not in (np.uint8, np.float32, np.float64):
         raise ValueError(f"batches takes uint8 pictures or float32 and float64 arrays, got {x.dtype}: convert it first")
     if y is not None and len(y) != len(x):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
-    if isinstance(order, np.ndarray) and order.shape != (len(x),):
-        raise ValueError(f"x has {len(x)} rows and the order is of shape {order.shape}: it must name each row once")
+    if isinstance(order, np.ndarray):
+        if order.shape != (len(x),):
+            raise ValueError(f"x has {len(x)} rows and the order is of shape {order.shape}: it must name each row once")
+    elif order is not None and not hasattr(getattr(order, "bit_generator", None), "random_raw"):
+        raise ValueError(f"order shuffles and must be a generator such as numpy.random.default_rng(0), got {order!r}")
+    if transform is not None and not callable(transform):
+        raise ValueError(f"transform is a function of (x, rng), such as binarize_threshold, got {transform!r}")
     steps = range(first, count(len(x), batch_size, drop_last))  # here, so that the call itself fails
     return _walk(x, y, batch_size, steps, order, noise, transform, dtype)
 
@@ -51,8 +58,17 @@ def _walk(x: np.ndarray, y: np.ndarray | None, batch_size: int, steps: range,
             rows = shuffled[rows]
         x_batch = to_float(x[rows], dtype)
         if transform is not None:
-            x_batch = transform(x_batch, noise)
+            x_batch = _transformed(x_batch, transform, noise)
         yield x_batch, None if y is None else y[rows]
+
+
+def _transformed(x: np.ndarray, transform: Transform, noise: np.random.Generator | None) -> np.ndarray:
+    new = transform(x, noise)
+    if not isinstance(new, np.ndarray) or new.shape[:1] != x.shape[:1]:
+        got = f"an array of shape {new.shape}" if isinstance(new, np.ndarray) else type(new).__name__
+        raise ValueError(f"transform was given {len(x)} pictures of shape {x.shape[1:]} and must return as many, got "
+                         f"{got}")
+    return new
 
 
 def to_float(x: np.ndarray, dtype: type | np.dtype = np.float32) -> np.ndarray:

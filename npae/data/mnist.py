@@ -4,7 +4,9 @@ uncompressed content, because each source has compressed the files in its own wa
 import os
 import sys
 import textwrap
+import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -21,6 +23,8 @@ SHA256 = {  # of the uncompressed files, in the order in which `load` returns th
 }
 BY_HAND = "name a folder that has the four files with --data-dir or $NPAE_DATA"
 TIMEOUT = 30  # seconds without an answer
+PATIENCE = 1800  # seconds that one file may take
+MOST_BYTES = 64 << 20  # that one file may have, gzipped or not; MNIST's largest has 47 million
 
 
 def load(dir: str | Path | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -60,7 +64,7 @@ def find(folder: Path) -> dict[str, Path]:
         dotted = stem.replace("-idx", ".idx")
         # .gz first: what is downloaded must win over a damaged file beside it
         for name in (stem + ".gz", stem, dotted + ".gz", dotted):
-            if (folder / name).is_file():
+            if os.path.isfile(folder / name):  # Path's own raises where a name is too long
                 found[stem] = folder / name
                 break
     return found
@@ -89,14 +93,15 @@ def _download(stem: str, folder: Path) -> np.ndarray:
     """Fetch a file from the first mirror that has the right one; only that one ever gets its final name."""
     import pooch
 
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT)
+    # short pieces, so that an answer which drips is looked at between them
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 12, timeout=TIMEOUT)
     reasons = []
     for mirror in MIRRORS:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             store.remove_orphans(folder)
             with store.atomic(folder / f"{stem}.gz") as file:
-                fetch(f"{mirror}{stem}.gz", file, None)
+                fetch(f"{mirror}{stem}.gz", _Bounded(file), None)
                 array, digest = idx.parse(file, "the answer")
                 if digest != SHA256[stem]:
                     raise ValueError(f"its content has SHA-256 {digest}, expected {SHA256[stem]}")
@@ -105,3 +110,21 @@ def _download(stem: str, folder: Path) -> np.ndarray:
             reasons.append(f"{mirror} ({textwrap.shorten(str(error), 200)})")
     raise ValueError(f"MNIST's {stem} is not in {folder} and could not be downloaded from "
                      f"{' nor from '.join(reasons)}: {BY_HAND}")
+
+
+class _Bounded:
+    """A file to download into. OSError for an answer that is longer, or takes longer, than any of the four files."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.until = file, 0, time.monotonic() + PATIENCE
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        if self.size > MOST_BYTES:
+            raise OSError(f"its answer goes on after {MOST_BYTES} bytes, and no file of MNIST is as long")
+        if time.monotonic() > self.until:
+            raise OSError(f"its answer takes longer than {PATIENCE} s")
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()

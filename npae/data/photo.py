@@ -57,8 +57,11 @@ def _open(path: Path) -> Any:
             with Image.open(path) as file:
                 image = ImageOps.exif_transpose(file)
         if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would cut off all above 255
-            grey = np.asarray(image).astype(np.float64) / 257
-            return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+            grey = np.asarray(image).astype(np.float64)
+            if not 0 <= grey.min() <= grey.max() < 1 << 16:
+                raise ValueError(f"its pixels go from {grey.min():.0f} to {grey.max():.0f}, and those of 8 or 16 bits "
+                                 "alone have a known white")
+            return Image.fromarray((grey / 257).round().astype(np.uint8))
         if image.mode == "F":
             raise ValueError("its pixels are real numbers without a known range")
         clear = image.has_transparency_data

@@ -49,7 +49,7 @@ def generate(n: int, seed: int, *, stream: int = 0) -> tuple[np.ndarray, np.ndar
     >>> pictures.shape, pictures.dtype, len(factors["slant"])
     ((3, 28, 28), dtype('uint8'), 3)
     """
-    if n < 0 or seed < 0:
+    if not (_whole(n) and _whole(seed)):
         raise ValueError(f"strokes.generate got n = {n} and seed = {seed}: give two integers that are 0 or more")
     pictures = np.empty((n, SIDE, SIDE), np.uint8)
     labels = np.empty(n, np.uint8)
@@ -73,7 +73,7 @@ def factors(n: int, seed: int, *, stream: int = 0) -> tuple[np.ndarray, np.ndarr
     >>> bool((labels == generate(3, seed=1)[1]).all()), slant.shape
     (True, (3,))
     """
-    if n < 0 or seed < 0:
+    if not (_whole(n) and _whole(seed)):
         raise ValueError(f"strokes.factors got n = {n} and seed = {seed}: give two integers that are 0 or more")
     blocks = [_begin(_stream(seed, stream, block)) for block in range(-(-n // BLOCK))]
     if not blocks:
@@ -125,6 +125,10 @@ def _keep(drawn: Split, train: int, test: int, seed: int) -> None:
             np.savez(file, train_pictures=a, train_labels=b, test_pictures=c, test_labels=d)
     except (OSError, ValueError) as error:
         warnings.warn(f"the generated digits could not be kept, and are drawn again next time: {error}", stacklevel=3)
+
+
+def _whole(n: object) -> bool:
+    return isinstance(n, int | np.integer) and not isinstance(n, bool) and bool(n >= 0)
 
 
 def _stream(seed: int, stream: int, block: int) -> np.random.Generator:

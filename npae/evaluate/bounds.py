@@ -132,7 +132,7 @@ def grey_floor(x: np.ndarray, *, transform: Transform | None = None, rng: np.ran
         if not (batch.min() >= 0 and batch.max() <= 1):  # NaN is neither
             raise ValueError(f"grey_floor needs grey levels in [0, 1], got {batch.min():g} to {batch.max():g}: divide "
                              "by the largest, or mend the pictures")
-        p = batch[(batch > 0) & (batch < 1)]
+        p = batch[(batch > 0) & (batch < 1)].astype(np.float64)
         total -= float(np.sum(p * np.log(p) + (1 - p) * np.log1p(-p)))
     return total / len(x)
 

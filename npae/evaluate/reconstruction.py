@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npae.data.batches import Transform, batches
+from npae.kernels.geometry import whole
 from npae.models.base import Terms
 
 ROWS = 4096  # pictures turned to float64 at a time: 26 MB of MNIST
@@ -156,7 +157,8 @@ def _check_fit(shape: tuple[int, ...], x: np.ndarray, k: int) -> None:
     if x.shape[1:] != shape:
         raise ValueError(f"pca was given training pictures of shape {shape} and test pictures of shape {x.shape[1:]}: "
                          "resize the one or the other")
-    if not 0 <= k <= math.prod(shape):
+    k = whole(k, "pca: k", least=0)
+    if k > math.prod(shape):
         raise ValueError(f"pca needs 0 <= k <= {math.prod(shape)} (the pixels of a picture), got k = {k}")
 
 

@@ -55,7 +55,7 @@ def set_threads(n: int) -> None:
     Where the fast kernels cannot run there are no threads to set, and nothing happens.
     Raises ValueError: n below 1, or above the size of the pool with which Numba has already started.
     """
-    if n < 1:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"set_threads needs at least 1 thread, got {n}")
     if "numba" not in sys.modules:  # the pool has not started: it may become as large as it is asked to be
         os.environ["NUMBA_NUM_THREADS"] = str(max(n, int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1))))

@@ -16,10 +16,10 @@ only what no other task reads or writes; how many tasks there are never depends 
 """
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +33,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from npae.cache import cache_dir
+from npae.kernels import kept
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 HERE = Path(__file__).parent
@@ -56,15 +57,11 @@ def _cache_folder() -> Path:
     other files too: after an edit of those it would go on with the old code.
     """
     state = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:16]
-    for place in _places():
-        with suppress(OSError):
-            place.mkdir(parents=True, exist_ok=True)
-            if os.access(place, os.W_OK):
-                if place.parent == HERE:
-                    for old in set(place.glob("npae-kernels-*")) - {place / f"npae-kernels-{state}"}:
-                        shutil.rmtree(old, ignore_errors=True)
-                return place / f"npae-kernels-{state}"
-    return Path(tempfile.mkdtemp(prefix="npae-kernels-"))  # not one that others share: they could put code into it
+    folder = kept.writable(_places(), f"npae-kernels-{state}")
+    if folder.parent.parent == HERE:
+        for old in set(folder.parent.glob("npae-kernels-*")) - {folder}:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
 
 
 CACHE = _cache_folder()
@@ -72,10 +69,11 @@ CACHE = _cache_folder()
 
 @contextmanager
 def _cached():
-    """Functions that are decorated inside are kept in CACHE."""
+    """Functions that are decorated inside are kept in CACHE, in sealed files."""
     users, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)
     try:
-        yield
+        with kept.sealed():
+            yield
     finally:
         config.CACHE_DIR = users
 
@@ -170,12 +168,48 @@ with _cached(), _short_spin():  # to compile a parallel function starts the thre
             _call(task, args, np.int64(k))
 
 
+POOL = ctypes.c_int64()  # 1 while the threads are at work, and for ever in a child of a fork
+llvmlite.binding.add_symbol("npae_pool", ctypes.addressof(POOL))
+
+
+def _pool(build):
+    found = build.module.globals.get("npae_pool")
+    return found or ir.GlobalVariable(build.module, WORD, "npae_pool")
+
+
+@intrinsic
+def _take_pool(typing):
+    """Whether the threads were free; from now on they are not."""
+
+    def generate(context, build, signature, values):
+        return build.extract_value(build.cmpxchg(_pool(build), WORD(0), WORD(1), "acquire", "monotonic"), 1)
+
+    return types.boolean(), generate
+
+
+@intrinsic
+def _leave_pool(typing):
+    def generate(context, build, signature, values):
+        build.store_atomic(WORD(0), _pool(build), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+if hasattr(os, "register_at_fork"):  # the threads stay with the parent, and OpenMP ends a child that calls for them
+    os.register_at_fork(after_in_child=lambda: setattr(POOL, "value", 1))
+
+
 @by_address(THREE_WORDS)
 def _loop(task, args, tasks):
-    if tasks == 1:  # small work does not wait for threads
-        _call(task, args, 0)
-    else:
+    # small work does not wait for threads, nor a second Python thread for the first one's: some of Numba's threading
+    # layers end the process where two meet; how many tasks there are is the same, and so are the bits
+    if tasks > 1 and _take_pool():
         _parallel_loop(task, args, tasks)
+        _leave_pool()
+    else:
+        for k in range(tasks):
+            _call(task, args, k)
 
 
 llvmlite.binding.add_symbol(LOOP, _loop.address)  # compiled kernels find the loop by its name

@@ -39,7 +39,7 @@ def pair(value: Pair, what: str, least: int = 1) -> tuple[int, int]:
     """
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
         return value  # what layers ask several times a step
-    both = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    both = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
     if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in both):
         raise ValueError(f"{what} must be an integer of at least {least}, or a pair of them, got {value!r}")
     return int(both[0]), int(both[1])

@@ -4,11 +4,13 @@ gave is all that backward needs.
 """
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from npae.checks import real
 from npae.layers.base import Layer
 
 
@@ -112,7 +114,7 @@ class ReLU(Activation):
 class LeakyReLU(ReLU):
     """y = x where x > 0, else alpha x;   slope 1 where y > 0, else alpha;   bend 0
 
-    Raises ValueError: alpha below 0 (the side could not be read off y).
+    Raises ValueError: alpha below 0 (the side could not be read off y) or not finite.
     Source: Maas, Hannun & Ng 2013
     """
 
@@ -120,8 +122,8 @@ class LeakyReLU(ReLU):
 
     def __init__(self, alpha: float = 0.01, *, kernels: ModuleType | None = None):
         super().__init__(kernels)
-        if not alpha >= 0:
-            raise ValueError(f"LeakyReLU needs alpha of at least 0, got {alpha}")
+        if not 0 <= real(alpha) < math.inf:
+            raise ValueError(f"LeakyReLU needs a finite alpha of at least 0, got {alpha}")
         self.alpha = float(alpha)
 
     def f(self, x):
@@ -141,6 +143,7 @@ class Sigmoid(Activation):
 
     code, label = 3, "sigmoid"
 
+    @np.errstate(under="ignore")  # exp(-|x|) is meant to fade to zero
     def f(self, x):
         e = np.exp(np.where(x.real < 0, x, -x))  # |e| <= 1: nothing overflows; the branch is on the real part
         return np.where(x.real < 0, e, np.ones((), x.dtype)) / (1 + e)
@@ -172,13 +175,16 @@ class Softplus(Activation):
 
     code, label = 5, "softplus"
 
+    @np.errstate(under="ignore")
     def f(self, x):
         zero = np.zeros((), x.dtype)
         return np.where(x.real < 0, zero, x) + np.log1p(np.exp(np.where(x.real < 0, x, -x)))
 
+    @np.errstate(under="ignore")
     def slope(self, y):
         return -np.expm1(-y)
 
+    @np.errstate(under="ignore")
     def bend(self, y):
         return np.exp(-y)
 

@@ -4,13 +4,14 @@ A Sequential is a layer too: it walks its children downstairs, and back up for t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.checks import float_type, kernel_module, sizes
 from npae.copying import deep_copy
 from npae.kernels import reference
 from npae.params import Param, unique
@@ -39,7 +40,7 @@ class Layer:
         self._gave: Any = None  # shape and dtype of the latest y
         self.held: Any = None  # a branch to stay on (see hold)
         self.work = _kernels.Workspace()
-        self._kernels = kernels
+        self._kernels = kernel_module(kernels, self.name)
 
     @property
     def kernels(self) -> Any:
@@ -86,6 +87,8 @@ class Layer:
     def _check(self, x: np.ndarray) -> None:
         if self.input_ndim is not None and x.ndim != self.input_ndim:
             raise ValueError(f"{self} expects x with {self.input_ndim} axes, got {x.ndim}: x of shape {x.shape}")
+        if x.size == 0:
+            raise ValueError(f"{self} needs at least 1 row and 1 number in each, got x of shape {x.shape}")
         if x.dtype not in FLOATS:
             if x.dtype != np.complex128:
                 hint = "divide uint8 pictures by 255 first" if x.dtype == np.uint8 else "convert it first"
@@ -165,8 +168,20 @@ class Layer:
 
 def _in_c_order(array: Any) -> np.ndarray:
     """As it is where it can be. A read-only array is copied: Numba would compile every kernel anew for its type."""
-    array = np.asarray(array)
+    if not isinstance(array, np.ndarray):
+        array = _as_array(array)
     return np.ascontiguousarray(array) if array.flags.writeable else array.copy()
+
+
+def _as_array(numbers: Any) -> np.ndarray:
+    try:
+        array = np.asarray(numbers)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"layers take arrays of numbers, got {type(numbers).__name__} that is none: make one by "
+                         "np.asarray(x, np.float32)")
+    return array
 
 
 def of_npae(layer: Layer) -> bool:
@@ -179,9 +194,9 @@ def copied(thing: Any, dtype: Any = None, kernels: ModuleType | None = None) -> 
 
     Raises ValueError: a dtype that the kernels do not compute in.
     """
-    if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64, np.complex128):
-        raise ValueError(f"layers compute in float32 or float64 (in complex128 on the reference kernels), "
-                         f"got {np.dtype(dtype)}: choose one of these")
+    if dtype is not None:
+        dtype = float_type(dtype, "layers compute")
+    kernel_module(kernels, "to")
     parts: dict[int, Any] = {}
     twin = copy.deepcopy(thing, parts)
     for part in list(parts.values()):  # deepcopy's memo: all that was copied, layers inside a user's own layer too
@@ -206,8 +221,10 @@ class Sequential(Layer):
 
     def __init__(self, layers: Sequence[Layer], *, input_shape: Sequence[int] | None = None):
         super().__init__()
+        if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+            raise ValueError(f"Sequential takes a list of layers, got {layers!r}: write Sequential([...])")
         self.layers = list(layers)
-        self.input_shape = None if input_shape is None else tuple(int(n) for n in input_shape)
+        self.input_shape = None if input_shape is None else sizes(input_shape, "Sequential: input_shape")
         if not self.layers:
             raise ValueError("Sequential needs at least 1 layer, got 0")
         for place, layer in enumerate(self.layers):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
+from npae.checks import first_values
 from npae.kernels.geometry import (
     Geometry,
     Padding,
@@ -62,7 +63,7 @@ class Conv2d(Affine):
         self.out_channels = out_channels = whole(out_channels, f"{what}: out_channels")
         ends, area = (in_channels, out_channels), self.kernel_size[0] * self.kernel_size[1]
         shape = (*self.kernel_size, *(ends[axis] for axis in self._weight_axes))
-        W = init(np.random.default_rng(rng), shape, area * in_channels, area * out_channels, dtype)
+        W = first_values(init, rng, shape, (area * in_channels, area * out_channels), dtype, what)
         super().__init__(Param("W", W), Param("b", np.zeros(out_channels, dtype)), activation, kernels)
 
     def _expects(self):

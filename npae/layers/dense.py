@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
+from npae.checks import first_values
 from npae.kernels.geometry import whole
 from npae.layers.activations import Activation
 from npae.layers.affine import Affine, Tied
@@ -37,7 +38,7 @@ class Dense(Affine):
                  dtype: Any = np.float32, kernels: ModuleType | None = None):
         self.in_features = fan_in = whole(in_features, "Dense: in_features")
         self.out_features = fan_out = whole(out_features, "Dense: out_features")
-        W = init(np.random.default_rng(rng), (fan_in, fan_out), fan_in, fan_out, dtype)
+        W = first_values(init, rng, (fan_in, fan_out), (fan_in, fan_out), dtype, "Dense")
         super().__init__(Param("W", W), Param("b", np.zeros(fan_out, dtype)), activation, kernels)
 
     def _expects(self):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npae.kernels.geometry import whole
 from npae.layers.base import Layer, Shape
 
 
@@ -26,9 +27,8 @@ class Reparameterize(Layer):
 
     def __init__(self, samples: int = 1, *, rng: np.random.Generator | None = None):
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"Reparameterize needs at least 1 sample, got {samples}")
-        self.samples, self.rng = samples, rng
+        self.samples = whole(samples, "Reparameterize: samples")
+        self.rng = rng
         self.eps: Any = None
         self.used_eps: Any = None  # the noise of the latest forward
 
@@ -68,8 +68,9 @@ class Reparameterize(Layer):
                 raise ValueError(f"{self} needs eps of shape {shape}, got {self.eps.shape}")
             eps[...] = self.eps
             return eps
-        if self.rng is None:
-            raise ValueError(f"{self} has neither eps nor a generator: pass rng to model.loss, or set eps")
+        if self.rng is None or not hasattr(self.rng, "standard_normal"):
+            got = "" if self.rng is None else f", got {self.rng!r}"
+            raise ValueError(f"{self} has neither eps nor a generator{got}: pass rng to model.loss, or set eps")
         if not self.work.keep:
             return self.rng.standard_normal(shape).astype(dtype)
         eps[...] = self.rng.standard_normal(out=self.work.empty("draws", shape, np.float64))

@@ -4,22 +4,24 @@ is for a layer on its own; in a model it is the model that hands one over, or no
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from npae.checks import real
 from npae.layers.base import Layer
 
 
 class _Noise(Layer):
     def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
         super().__init__()
-        self.amount = float(amount)
-        self.rng: Any = rng
+        self.given, self.amount = amount, real(amount)
+        self.give_rng(rng)
 
     def give_rng(self, rng: np.random.Generator | None) -> None:
         """Noisy from now on; None makes the layer the identity."""
-        self.rng = rng
+        self.rng: Any = rng
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
         scale, shift = (None, None) if self.rng is None or self.amount == 0 else self._draw(x, self.rng)
@@ -39,7 +41,7 @@ class _Noise(Layer):
 
     def _fraction(self) -> None:
         if not 0 <= self.amount < 1:
-            raise ValueError(f"{type(self).__name__} needs a fraction of at least 0 and below 1, got {self.amount}")
+            raise ValueError(f"{type(self).__name__} needs a fraction of at least 0 and below 1, got {self.given}")
 
     def config(self) -> dict[str, Any]:
         """The amount."""
@@ -55,7 +57,7 @@ class GaussianNoise(_Noise):
 
     def __init__(self, amount: float, *, rng: np.random.Generator | None = None):
         super().__init__(amount, rng=rng)
-        if not self.amount >= 0:
+        if not 0 <= self.amount < math.inf:
             raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {amount}")
 
     def _draw(self, x, rng):

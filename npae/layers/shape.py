@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npae.checks import sizes
 from npae.layers.base import Layer, Shape
 
 
@@ -21,7 +22,7 @@ class Reshape(Layer):
 
     def __init__(self, shape: Sequence[int]):
         super().__init__()
-        self.shape = tuple(int(n) for n in shape)
+        self.shape = sizes(shape, "Reshape")
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
         self.saved = x.shape

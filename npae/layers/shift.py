@@ -20,7 +20,10 @@ class Shift(Layer):
 
     def __init__(self, offset: np.ndarray | Sequence[Any]):
         super().__init__()
-        self.offset = np.array(offset, np.float64)
+        try:
+            self.offset = np.array(offset, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"Shift needs an offset of numbers, got {offset!r}") from None
         if not np.isfinite(self.offset).all():
             raise ValueError("Shift needs an offset of finite numbers, got one that holds inf or not-a-number")
 

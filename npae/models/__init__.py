@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from npae import interop as _interop
 from npae import losses as _losses
 from npae import store as _store
 from npae.models.autoencoder import Autoencoder
@@ -33,7 +34,7 @@ def load(path: str | Path, *, custom: Sequence[type] = ()) -> Any:
 
     Raises CheckpointError: not a model file; an unknown kind of model, likelihood or layer; parameters that do not fit.
     """
-    arrays, config = _store.read(path)
+    arrays, config = (_interop if Path(path).suffix == _interop.SUFFIX else _store).read(path)
     if (claimed := weights_of(config)) > sum(array.size for array in arrays.values()):
         raise _store.CheckpointError(f"{path} describes layers of {claimed} weights, and has "
                                      f"{sum(array.size for array in arrays.values())} numbers")

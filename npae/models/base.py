@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from npae import interop, store
 from npae import kernels as _kernels
-from npae import store
+from npae.checks import real
 from npae.copying import deep_copy
+from npae.kernels.geometry import whole
 from npae.layers.activations import Identity, Sigmoid
 from npae.layers.affine import Affine
 from npae.layers.base import Layer, Sequential, Shape, copied
@@ -98,6 +100,8 @@ class Model:
     def _begin(self, x: np.ndarray, rng: np.random.Generator | None) -> None:
         """The door of loss: one dtype; noise layers noisy if there is a generator, and not inside `without_noise`."""
         self.dy = None  # first, so that a loss that fails leaves no stale backward behind
+        if not isinstance(x, np.ndarray):
+            raise ValueError(f"{type(self).__name__} takes pictures as an array, got {type(x).__name__}")
         if x.dtype != self.theta.dtype:
             raise ValueError(f"{type(self).__name__} is {self.theta.dtype}, got pictures of {x.dtype}: pass float "
                              f"pictures in [0, 1] as {self.theta.dtype} (uint8 ones divided by 255)")
@@ -178,6 +182,10 @@ class Model:
         A conditional model takes the labels of the two, y (2,), and paints the first half as a's, the rest as b's.
         Shapes: a, b (H, W, C) -> (steps, H, W, C)
         """
+        steps = whole(steps, f"{type(self).__name__}: steps")
+        if np.shape(a) != np.shape(b):
+            raise ValueError(f"{type(self).__name__} goes between two pictures of one shape, got {np.shape(a)} and "
+                             f"{np.shape(b)}")
         ends = self.encode(np.stack([a, b]), y)
         t = np.linspace(0, 1, steps, dtype=ends.dtype).reshape(-1, *[1] * (ends.ndim - 1))
         labels = None if y is None else np.asarray(y)[np.linspace(0, 1, steps).round().astype(int)]
@@ -255,13 +263,14 @@ class Model:
                 "likelihood": self.likelihood.config()}
 
     def save(self, path: str | Path) -> None:
-        """Write the model's config and parameters into one .npz; `models.load(path)` rebuilds it.
+        """Write the model's config and parameters into one .npz, or .safetensors; `models.load(path)` rebuilds it.
 
         Raises ValueError: a model that would not come back from the file as it is; nothing is written then.
         """
         config = self.config()
         refuse_what_would_not_come_back(self, config)
-        store.write(path, {p.name: p.value for p in self.params}, config)
+        kind = interop if Path(path).suffix == interop.SUFFIX else store
+        kind.write(path, {p.name: p.value for p in self.params}, config)
 
 
 def non_negative(model: Model, name: str, value: float) -> float:
@@ -269,7 +278,7 @@ def non_negative(model: Model, name: str, value: float) -> float:
 
     Raises ValueError: a weight below 0, or not finite.
     """
-    if not 0 <= value < math.inf:
+    if not 0 <= real(value) < math.inf:
         raise ValueError(f"{type(model).__name__}: {name} must be finite and at least 0, got {value}")
     return float(value)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npae.checks import real
 from npae.corruption import CORRUPTIONS
 from npae.layers.base import Sequential
 from npae.losses import Likelihood
@@ -28,7 +29,7 @@ class DenoisingAutoencoder(Autoencoder):
         if corruption not in CORRUPTIONS:
             raise ValueError(f"{type(self).__name__}: corruption must be one of {', '.join(CORRUPTIONS)}, "
                              f"got {corruption!r}")
-        self.corruption, self.amount = corruption, float(amount)
+        self.corruption, self.amount = corruption, real(amount)
         self.corrupt(np.zeros((1, 1)), np.random.default_rng(0))  # here, where a wrong amount is easy to find
 
     def corrupt(self, x: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:

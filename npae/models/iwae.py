@@ -51,7 +51,8 @@ class IWAE(VAE):
         kl = np.sum(z * z - eps * eps - logvar, axis=2) / 2  # log q(z|x) - log p(z)
         log_w = -nll.reshape(k, n) - kl
         most = log_w.max(axis=0)
-        w = np.exp(log_w - most)
+        with np.errstate(under="ignore"):  # a sample that is much less likely than the best weighs nothing
+            w = np.exp(log_w - most)
         self.w = w / w.sum(axis=0)
         bound = most + np.log(w.sum(axis=0)) - math.log(k)
         return {"loss": -bound.mean().item(), "recon": nll.mean().item(), "kl": kl.mean().item()}

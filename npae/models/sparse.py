@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npae.checks import real
 from npae.layers.base import Sequential
 from npae.losses import Likelihood, SquaredError
 from npae.models.base import Model, Terms, non_negative
@@ -25,7 +26,7 @@ class SparseAutoencoder(Model):
     def __init__(self, encoder: Sequential, decoder: Sequential, *, likelihood: Likelihood | None = None,
                  rho: float = 0.1, beta: float = 3.0, lam: float = 0.0):
         super().__init__(encoder, decoder, likelihood or SquaredError())
-        if not 0 < rho < 1:
+        if not 0 < real(rho) < 1:
             raise ValueError(f"{type(self).__name__} needs a target rho between 0 and 1, got {rho}")
         self.rho, self.beta = float(rho), non_negative(self, "beta", beta)
         self.lam = non_negative(self, "lam", lam)

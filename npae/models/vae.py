@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npae.kernels.geometry import whole
 from npae.layers.base import Sequential, Shape
 from npae.layers.latent import Reparameterize
 from npae.losses import Bernoulli, Likelihood
@@ -99,6 +100,10 @@ class VAE(Model):
         Shapes: (n, H, W, C)
         Raises ValueError: a code of unknown size (no Dense at either end of it, and no input_shape).
         """
+        n = whole(n, f"{type(self).__name__}: n")
+        if not hasattr(rng, "standard_normal"):
+            raise ValueError(f"{type(self).__name__}.sample draws z from a generator: pass rng=numpy.random."
+                             f"default_rng(0), got {rng!r}")
         if self.latent is None:
             raise ValueError("VAE: neither net says how many numbers a code has: build the encoder with "
                              "Sequential(layers, input_shape=(H, W, C))")

@@ -20,7 +20,8 @@ from numba.np import arrayobj, numpy_support
 from npae.kernels.fast_parallel import WORD, by_address, inner
 
 LINKED: dict[str, Linked] = {}
-_ready: dict[np.dtype, list[Any]] = {}  # keeps the compiled code alive
+_ready: set[np.dtype] = set()
+_alive: list[Any] = []  # compiled code that others call by its address, of a second thread that came at once too
 
 
 class Linked:
@@ -140,8 +141,9 @@ def ready(dtype: Any) -> None:
     """Compile every linked function for a dtype (or take it from the cache) and make it known by its name."""
     dtype = np.dtype(dtype)
     if dtype not in _ready:
-        kind, compiled = numpy_support.from_dtype(dtype), []
+        kind = numpy_support.from_dtype(dtype)
         for name in LINKED:  # in the order in which they were made, as one may call those before it
-            compiled.append(by_address(types.void(types.int64, kind))(_door(name)))
-            llvmlite.binding.add_symbol(_symbol(name, kind), compiled[-1].address)
-        _ready[dtype] = compiled
+            compiled = by_address(types.void(types.int64, kind))(_door(name))
+            _alive.append(compiled)
+            llvmlite.binding.add_symbol(_symbol(name, kind), compiled.address)
+        _ready.add(dtype)

@@ -9,9 +9,9 @@ from typing import Any
 from npae._version import __version__
 
 __all__ = [
-    "__version__", "callbacks", "corruption", "data", "evaluate", "explore", "figures", "gradcheck", "init", "interop",
-    "kernels", "layers", "losses", "measures", "models", "nets", "optim", "params", "penalties", "recipes",
-    "reconstruct", "runs", "settings", "store", "tables", "train",
+    "__version__", "callbacks", "checkpoint", "corruption", "data", "evaluate", "explore", "figures", "gradcheck",
+    "init", "interop", "kernels", "layers", "losses", "measures", "models", "nets", "optim", "params", "penalties",
+    "recipes", "reconstruct", "runs", "settings", "store", "tables", "train",
 ]
 
 

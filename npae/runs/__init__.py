@@ -6,5 +6,5 @@ from npae.runs.folder import Config, load
 from npae.runs.results import compare, draw, draw_run, evaluate_run, measure, metrics_of, sheet
 from npae.runs.start import SAVE_EVERY, resume, run
 
-__all__ = ["SAVE_EVERY", "Config", "compare", "draw", "draw_run", "evaluate_run", "load", "measure", "metrics_of", "resume",
-           "run", "sheet"]
+__all__ = ["SAVE_EVERY", "Config", "compare", "draw", "draw_run", "evaluate_run", "load", "measure", "metrics_of",
+           "resume", "run", "sheet"]

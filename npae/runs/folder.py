@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from npae import data as _data
 from npae import checkpoint, models, recipes, store
+from npae import data as _data
 from npae.models import Model
 from npae.store import CheckpointError
 

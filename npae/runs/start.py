@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from npae import data as _data
 from npae import checkpoint, recipes, store, train
+from npae import data as _data
 from npae._version import __version__
 from npae.callbacks import Animation, Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from npae.checkpoint import Checkpoint
@@ -26,7 +26,6 @@ from npae.runs.folder import (
     written,
 )
 from npae.runs.results import draw, measure
-
 
 SAVE_EVERY = 30.0  # seconds: an fsync of some megabytes, a few hundredths of one, is a thousandth of that
 

@@ -23,6 +23,8 @@ from npae.models.base import Model, Terms
 from npae.nonfinite import culprit
 from npae.optim import LBFGS, Adam, Optimizer
 
+BATCH_SIZE = 64
+
 
 class Streams(NamedTuple):
     """The generators of one run, each for one purpose, so that more noise never changes the order of the pictures."""
@@ -42,22 +44,24 @@ def streams(seed: int) -> Streams:
 
 
 def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, optimizer: Optimizer | None = None,
-        epochs: int = 10, batch_size: int = 64, validation: Any = None, seed: int = 0,
+        epochs: int = 10, batch_size: int = BATCH_SIZE, validation: Any = None, seed: int = 0,
         callbacks: Iterable[Callback] = (), drop_last: bool = False, transform: Transform | None = None,
         resume: str | Path | None = None) -> History:
     """Train a model on pictures, in place, and return its history: one row an epoch.
 
         for each batch:  grad = 0;  loss(x);  backward();  theta = step(theta, grad)      (L-BFGS: all pictures at once)
 
-    x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; validation: pictures, or (pictures, labels), for
-    the val_... columns; transform(x, rng): what is done to each batch (binarisation); drop_last: leave the last, short
-    batch out. Terms are means over the epoch's pictures, in the model's units.
+    x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; batch_size: pictures a step (the default: at
+    most all); validation: pictures, or (pictures, labels), for the val_... columns; transform(x, rng): what is done to
+    each batch (binarisation); drop_last: leave the last, short batch out. Terms are means over the epoch's pictures, in the model's units.
     resume: what a `checkpoint.Checkpoint` among the callbacks of an interrupted fit has written; with the arguments of
     that fit (more epochs may be asked for) this one ends in the same bits as if it had never been interrupted.
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
-    validation; data of a wrong shape; pictures above 1 for a sigmoid to paint; another argument that will not do; a
-    checkpoint that is damaged, or of another fit (CheckpointError).
+    validation; data of a wrong shape; a batch larger than the data; pictures above 1 for a sigmoid to paint; another
+    argument that will not do; a checkpoint that is damaged, or of another fit (CheckpointError).
     """
+    if not isinstance(model, Model):
+        raise ValueError(f"fit trains a model such as models.VAE(encoder, decoder), got {model!r}")
     x, y, valid_x, valid_y = _parts(x, y, validation)
     if transform is None:
         _check_range(model, x)
@@ -65,9 +69,14 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
     optimizer = Adam(1e-3) if optimizer is None else optimizer
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"fit needs an optimizer such as optim.Adam(1e-3), got {optimizer!r}")
-    epochs = whole(epochs, "fit: epochs", least=0)
-    rng = streams(seed)
-    state = State(model, optimizer, epochs, count(len(x), batch_size, drop_last), math.prod(x.shape[1:]),
+    epochs, rng = whole(epochs, "fit: epochs", least=0), streams(seed)
+    if batch_size == BATCH_SIZE:
+        batch_size = min(BATCH_SIZE, max(len(x), 1))
+    steps = count(len(x), batch_size, drop_last)
+    if batch_size > len(x):
+        raise ValueError(f"batch_size {batch_size} is larger than the {len(x)} training pictures: take at most "
+                         f"{len(x)}")
+    state = State(model, optimizer, epochs, steps, math.prod(x.shape[1:]),
                   generators=rng._asdict(), callbacks=callbacks)
     if resume is not None or isinstance(callbacks[-1], Checkpoint):
         state.config = checkpoint.configuration(model, optimizer, (x, y), (valid_x, valid_y), transform,
@@ -118,7 +127,7 @@ def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
         if validation is None:
             validation = x.valid_x, x.valid_y
         x, y = x.train_x, x.train_y
-    if not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray) or x.ndim == 0:
         raise ValueError(f"fit: x must be pictures as an array, or a Dataset, got {type(x).__name__}")
     y = None if y is None else np.asarray(y)
     pair = isinstance(validation, tuple | list) and len(validation) == 2
@@ -141,9 +150,10 @@ def _hooks(callbacks: Iterable[Callback]) -> tuple[list[Callback], History]:
 
     Raises ValueError: something that is no callback, or two Checkpoints.
     """
-    hooks = [] if isinstance(callbacks, Callback) else list(callbacks)
+    given = isinstance(callbacks, Iterable)
+    hooks = list(callbacks) if given else []
     strangers = [c for c in hooks if isinstance(c, type) or not hasattr(c, "on_fit_begin")]
-    if isinstance(callbacks, Callback) or strangers:
+    if not given or strangers:
         raise ValueError("fit: callbacks is a list of objects whose classes inherit from npae.callbacks.Callback, got "
                          f"{strangers[0] if strangers else callbacks!r}")
     history = next((c for c in hooks if isinstance(c, History)), None)

@@ -232,7 +232,7 @@ def test_a_fit_is_stopped_after_the_epoch_and_callbacks_are_told_of_its_end():
 
 
 def test_patience_below_one_epoch_is_refused():
-    with pytest.raises(ValueError, match="patience of at least 1 epoch, got 0"):
+    with pytest.raises(ValueError, match="patience must be an integer of at least 1, got 0"):
         EarlyStopping(0)
 
 

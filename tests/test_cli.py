@@ -309,7 +309,7 @@ def test_data_says_what_is_there_and_draws_a_sheet(pictures, tmp_path, capsys):
     with Image.open(sheet) as picture:
         assert picture.width > 300
     assert main(["data", str(pictures), "--out", str(tmp_path / "sheet.jpg")]) == 2
-    assert "does not end in .png: choose another --out" in capsys.readouterr().err
+    assert "does not end in .png: choose another name" in capsys.readouterr().err
     assert main(["data", str(pictures), "--out", str(tmp_path / "no" / "sheet.png")]) == 2
     error = capsys.readouterr().err
     assert f"no folder {tmp_path / 'no'} for sheet.png: make it" in error
@@ -468,11 +468,15 @@ def test_pictures_of_a_size_that_the_net_cannot_take_are_refused(tmp_path, capsy
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_pictures_for_a_batch_are_refused_with_the_setting_to_change(pictures, tmp_path, capsys):
-    assert main(["train", "conv-ae", "--data", str(pictures), "--out", str(tmp_path / "run")]) == 2
-    words = "trains on whole batches of 64, and there are 55 training pictures: add --set batch_size=55, or less"
+def test_a_batch_of_more_pictures_than_there_are_is_refused_where_it_was_asked_for(pictures, tmp_path, capsys):
+    line = ["train", "conv-ae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main([*line, "--set", "batch_size=56"]) == 2
+    words = "batch_size=56 is more than the 55 training pictures: add --set batch_size=55, or less"
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+    assert main(line) == 0
+    assert "batch_size is 55, all training pictures" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["batch_size"] == 55
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 2), (ValueError("nan"), 2)])
@@ -505,7 +509,7 @@ def test_a_disk_that_is_full_in_the_end_costs_nothing_of_the_training(pictures, 
     assert main([*command, str(run)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in error
-    assert f"the last good checkpoint, of epoch 1, is kept: `npae train --resume {run}` goes on from there" in error
+    assert f"the last good checkpoint, of epoch 1, is kept: go on from there by `npae train --resume {run}`" in error
     monkeypatch.setattr(models.Model, "save", right)
     assert main(["train", "--resume", str(run)]) == main([*command, str(whole)]) == 0
     for name in ("model.npz", "metrics.json", "training.gif", "figures/manifold.png"):

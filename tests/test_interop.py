@@ -271,20 +271,28 @@ def test_what_safetensors_does_not_hold_is_refused_and_nothing_is_written(array,
     (b"", "is empty"), (b"\x80\x04N.", "no safetensors file"), (b"<html>", "no safetensors file"),
     (b"\xff" * 8 + b"{}", "no safetensors file"), ((2).to_bytes(8, "little") + b"{}" + b"more", "no safetensors file"),
     ((2).to_bytes(8, "little") + b"{}", "no description of a model of npae"),
-    (store.FORMAT.encode(), "no safetensors file")])
+    (b"npae store 1", "no safetensors file")])
 def test_what_is_no_model_of_npae_is_refused(data, message, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(data)
-    with pytest.raises(store.StoreError, match=message):
+    with pytest.raises(store.CheckpointError, match=message):
+        models.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "not JSON", '{"format": 1, "arrays": [], "meta": {}}',
+                                      '{"format": "npae safetensors 1", "arrays": {}, "meta": {"lr": 1e999}}'])
+def test_a_manifest_that_lies_with_the_right_digest_is_refused(manifest, tmp_path):
+    write_tensors(tmp_path / "x.safetensors", {}, {"npae": f"{interop.files._sha256(manifest.encode())} {manifest}"})
+    with pytest.raises(store.CheckpointError, match=r"x.safetensors is refused: its (manifest|JSON)"):
         models.load(tmp_path / "x.safetensors")
 
 
 def test_a_file_of_pytorch_says_how_to_go_on_and_one_of_another_version_its_own(tmp_path):
     write_tensors(tmp_path / "x.safetensors", STATE)
-    with pytest.raises(store.StoreError, match=r"has 10 tensors and no description .* interop\.from_pytorch"):
+    with pytest.raises(store.CheckpointError, match=r"has 10 tensors and no description .* interop\.from_pytorch"):
         models.load(tmp_path / "x.safetensors")
     manifest = json.dumps({"format": "npae safetensors 9", "arrays": {}, "meta": {}})
     write_tensors(tmp_path / "y.safetensors", {}, {"npae": f"{interop.files._sha256(manifest.encode())} {manifest}"})
-    with pytest.raises(store.StoreError, match="its format is 'npae safetensors 9'"):
+    with pytest.raises(store.CheckpointError, match="its format is 'npae safetensors 9'"):
         interop.read(tmp_path / "y.safetensors")
     with pytest.raises(FileNotFoundError):
         models.load(tmp_path / "none.safetensors")
@@ -295,7 +303,7 @@ def test_numbers_that_numpy_has_not_are_refused(dtype, tmp_path):
     size = 2 if dtype == "BF16" else 1
     header = json.dumps({"a": {"dtype": dtype, "shape": [1], "data_offsets": [0, size]}}).encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
-    with pytest.raises(store.StoreError, match="no safetensors file that NumPy can hold"):
+    with pytest.raises(store.CheckpointError, match="no safetensors file that NumPy can hold"):
         read_tensors(tmp_path / "x.safetensors")
 
 
@@ -308,7 +316,7 @@ def test_one_bit_of_a_weight_is_seen(place, tmp_path):
     data[-place] ^= 1
     path.write_bytes(data)
     assert len(read_tensors(path)) == 10
-    with pytest.raises(store.StoreError, match="its tensors and its manifest differ in"):
+    with pytest.raises(store.CheckpointError, match="its tensors and its manifest differ in"):
         models.load(path)
 
 
@@ -338,7 +346,7 @@ def test_no_mutant_of_a_model_file_gives_another_model(n, tmp_path):
         path.write_bytes(changed)
         try:
             back = models.load(path)
-        except store.StoreError:
+        except store.CheckpointError:
             refused += 1
         else:
             assert back.config() == net.config() and back.theta.tobytes() == net.theta.tobytes()

@@ -57,7 +57,7 @@ def test_float32_a_single_step_and_a_memory_of_nothing_are_refused():
         LBFGS().minimize(lambda t: (rosen(t), rosen_der(t)), np.zeros(2, np.float32), 5)
     with pytest.raises(ValueError, match=r"use train\.fit"):
         LBFGS().step(np.zeros(2), np.zeros(2))
-    with pytest.raises(ValueError, match="memory must be finite and at least 1, got 0"):
+    with pytest.raises(ValueError, match="memory must be an integer of at least 1, got 0"):
         LBFGS(memory=0)
     assert LBFGS().memory == 10
     assert LBFGS(5).config() == {"optimizer": "LBFGS", "lr": 1.0, "clip_norm": None, "memory": 5}

@@ -265,7 +265,7 @@ def test_a_dataset_brings_its_labels_and_its_validation_part():
 def test_without_an_optimizer_it_is_adam():
     by_default, adam = vae(), vae()
     train.fit(by_default, pictures(), epochs=1)
-    fit(adam, optimizer=Adam(1e-3), epochs=1, batch_size=64)
+    fit(adam, optimizer=Adam(1e-3), epochs=1, batch_size=20)
     np.testing.assert_array_equal(by_default.theta, adam.theta)
 
 
@@ -358,9 +358,9 @@ def test_data_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="x has 20 rows and y has 3"):
         fit(vae(), y=np.arange(3))
     with pytest.raises(ValueError, match="got int64: convert it first"):
-        fit(vae(), np.zeros((3, *SHAPE), np.int64))
+        fit(vae(), np.zeros((9, *SHAPE), np.int64))
     with pytest.raises(ValueError, match="VAE is float32, got pictures of float64"):
-        fit(vae(), np.zeros((3, *SHAPE)))
+        fit(vae(), np.zeros((9, *SHAPE)))
     with pytest.raises(ValueError, match="drop_last leaves no batch of 20 rows"):
         fit(vae(), batch_size=21, drop_last=True)
 

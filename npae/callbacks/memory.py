@@ -11,6 +11,7 @@ import numpy as np
 
 from npae import store
 from npae.callbacks.base import Callback, State
+from npae.kernels.geometry import whole
 
 
 class History(Callback):
@@ -106,13 +107,12 @@ class ModelCheckpoint(Callback):
 class EarlyStopping(Callback):
     """Ends the training when a column has not become lower for `patience` epochs.
 
-    Raises ValueError: patience below 1. Without the column (no validation) it does nothing.
+    Raises ValueError: a patience that is no whole number of at least 1.
+    Without the column (no validation) it does nothing.
     """
 
     def __init__(self, patience: int, *, monitor: str = "val_loss"):
-        if patience < 1:
-            raise ValueError(f"EarlyStopping needs a patience of at least 1 epoch, got {patience}")
-        self.patience, self.monitor = patience, monitor
+        self.patience, self.monitor = whole(patience, "EarlyStopping: patience"), monitor
         self.best, self.waited = math.inf, 0
 
     def on_fit_begin(self, state: State) -> None:

@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from npae import store
 from npae.callbacks import Callback, State
-from npae.checkpoint.file import save
+from npae.checkpoint.file import place, save
+from npae.checks import real
 from npae.optim import LBFGS
 
 
@@ -35,13 +38,14 @@ class Checkpoint(Callback):
     fit: State
 
     def __init__(self, path: str | Path, *, seconds: float = 30.0, again: str | None = None):
-        if not seconds >= 0:
+        if not real(seconds) >= 0:
             raise ValueError(f"Checkpoint: seconds must be at least 0, got {seconds}")
         self.path, self.seconds = Path(path), seconds
         self.again = again or f"train.fit(..., resume={str(path)!r})"
         self.asked: int | None = None  # the signal that asks the fit to stop
         self.handlers: dict[int, Any] = {}  # those that stood before
         self.saved = 0.0  # when, on the clock that never goes back
+        self.kept = False  # the file is of this training
         self.over = False  # nothing of the training is left to be saved
 
     def on_fit_begin(self, state: State) -> None:
@@ -52,6 +56,7 @@ class Checkpoint(Callback):
             raise ValueError(f"there is no folder {self.path.parent} for {self.path.name}: make it, or choose another")
         store.remove_orphans(self.path.parent)
         self.fit, self.asked, self.saved = state, None, time.monotonic()
+        self.kept = not state.fresh and self.path.exists()
         self.over = state.epoch >= state.epochs or state.stop is not None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,8 +84,11 @@ class Checkpoint(Callback):
             self._stop(state)
 
     def on_fit_broken(self, state: State) -> None:
-        """Give the signals back."""
+        """Give the signals back, and say with the exception what is kept."""
         self._let_go()
+        error = sys.exception()
+        if self.kept and error is not None:
+            say_what_is_kept(error, self.path, self.again)
 
     def _told(self, number: int, frame: FrameType | None) -> None:
         """A signal has come: the next one finds the handlers that stood before."""
@@ -106,4 +114,12 @@ class Checkpoint(Callback):
 
     def _save(self, state: State) -> None:
         save(self.path, state)
-        self.saved = time.monotonic()
+        self.saved, self.kept = time.monotonic(), True
+
+
+def say_what_is_kept(error: BaseException, path: Path, again: str) -> None:
+    """Add to an exception where its training can go on; Interrupted says that itself."""
+    with suppress(OSError, ValueError):  # no checkpoint there, or one that is damaged
+        note = f"the last good checkpoint, of {place(path)}, is kept: go on from there by {again}"
+        if not isinstance(error, Interrupted) and note not in getattr(error, "__notes__", ()):
+            error.add_note(note)

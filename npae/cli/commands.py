@@ -116,8 +116,12 @@ def do_list(args: argparse.Namespace) -> int:
 
 def do_gradcheck(args: argparse.Namespace) -> int:
     import npae.lab.gradients as gradients
-    from npae import store
+    from npae import figures, store
 
+    for path in filter(None, (args.json, args.markdown, args.plot)):
+        store.check_target(path)
+    if args.plot is not None:
+        figures.check_png(args.plot)
     start, found = time.perf_counter(), {}
     args.target = gradients.called(args.target)
     if args.target == "all" and args.method == "richardson" and not args.fast:
@@ -159,6 +163,8 @@ def do_grade(args: argparse.Namespace) -> int:
     from npae import store
     from npae.lab import grade, gradebook
 
+    for path in filter(None, (args.json, args.csv)):
+        store.check_target(path)
     grades = grade.grade(args.paths, seconds=args.seconds)
     if any(os.path.isdir(path) for path in args.paths):
         print(gradebook.table(grades))

@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npae.canvas import enlargement, page, render, show, styled, tile
-from npae.store import atomic
+from npae.store import atomic, check_target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GIF_BYTES = 1_000_000
+
+
+def check_png(path: str | Path) -> Path:
+    """The path of a picture, looked at before hours of work go into it.
+
+    Raises ValueError: it does not end in .png. OSError: it is a folder, or its folder is not there.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"the picture is a PNG, and {path} does not end in .png: choose another name")
+    check_target(path)
+    return Path(path)
 
 
 @styled

@@ -31,24 +31,17 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], meta: dict[str, An
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the meta of a file that `write` wrote; every digest is compared.
 
-    Raises: StoreError for anything else; OSError where the file cannot be opened.
+    Raises: CheckpointError for anything else; OSError where the file cannot be opened.
     """
     arrays, metadata = _read(path)
     if "npae" not in metadata:
-        raise store.StoreError(f"{path} has {len(arrays)} tensors and no description of a model of npae: build the "
-                               "model, and fill it by interop.from_pytorch(model, interop.read_tensors(path), names)")
-    digest, _, text = metadata["npae"].partition(" ")
-    if digest != _sha256(text.encode()):
-        raise store.StoreError(f"{path} is refused: its manifest has SHA-256 {_sha256(text.encode())}, it says "
-                               f"{digest[:64]}")
-    manifest = json.loads(text)
-    if manifest["format"] != FORMAT:
-        raise store.StoreError(f"{path} is refused: its format is {manifest['format']!r}, this npae reads {FORMAT!r}")
-    found = {name: _entry(array) for name, array in arrays.items()}
-    if found != manifest["arrays"]:
-        names = sorted(set(found) ^ set(manifest["arrays"])) or [n for n in found if found[n] != manifest["arrays"][n]]
-        raise store.StoreError(f"{path} is refused: its tensors and its manifest differ in {names[:3]}")
-    return arrays, manifest["meta"]
+        raise store.CheckpointError(f"{path} has {len(arrays)} tensors and no description of a model of npae: build "
+                                    "the model, and fill it by interop.from_pytorch(model, interop.read_tensors(path), "
+                                    "names)")
+    try:
+        return arrays, _described(arrays, metadata["npae"])
+    except store.StoreError as error:
+        raise store.CheckpointError(f"{path} is refused: {error}") from None
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray],
@@ -70,8 +63,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray],
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a safetensors file by name: of PyTorch's `save_file(model.state_dict(), path)`, say.
 
-    Raises: StoreError for what is no whole safetensors file, or holds what NumPy has not (bfloat16); OSError where it
-    cannot be opened; ValueError where the library is not installed.
+    Raises: CheckpointError for what is no whole safetensors file, or holds what NumPy has not (bfloat16); OSError where
+    it cannot be opened; ValueError where the library is not installed.
     """
     return _read(path)[0]
 
@@ -80,13 +73,31 @@ def _read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     library = _library()
     with open(path, "rb") as file:  # the library's own error of a file that cannot be opened has no path
         if not file.read(1):
-            raise store.StoreError(f"{path} is empty, no safetensors file")
+            raise store.CheckpointError(f"{path} is empty, no safetensors file")
     try:
         with library.safe_open(path, framework="numpy") as opened:
             names = opened.keys()  # a list: what is opened is no dict
             return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
     except (library.SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise store.StoreError(f"{path} is no safetensors file that NumPy can hold: {error}") from None
+        raise store.CheckpointError(f"{path} is no safetensors file that NumPy can hold: {error}") from None
+
+
+def _described(arrays: Mapping[str, np.ndarray], text: str) -> dict[str, Any]:
+    """The meta, if the manifest is whole and says of the arrays what they are."""
+    digest, _, text = text.partition(" ")
+    if digest != _sha256(text.encode()):
+        raise store.StoreError(f"its manifest has SHA-256 {_sha256(text.encode())}, it says {digest[:64]}")
+    manifest = store.from_json(text.encode())
+    if not (isinstance(manifest, dict) and set(manifest) == {"format", "arrays", "meta"}
+            and isinstance(manifest["arrays"], dict) and isinstance(manifest["meta"], dict)):
+        raise store.StoreError("its manifest has no format, arrays and meta")
+    if manifest["format"] != FORMAT:
+        raise store.StoreError(f"its format is {manifest['format']!r}, this npae reads {FORMAT!r}")
+    found = {name: _entry(array) for name, array in arrays.items()}
+    if found != manifest["arrays"]:
+        names = sorted(set(found) ^ set(manifest["arrays"])) or [n for n in found if found[n] != manifest["arrays"][n]]
+        raise store.StoreError(f"its tensors and its manifest differ in {names[:3]}")
+    return manifest["meta"]
 
 
 def _row(array: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) ->
     Of a layer with several cases the first is drawn. Gives the files: FILE, and FILE-taylor beside it.
     Raises ValueError: all at once, or a name that is not known.
     """
-    from npae.figures.gradients import taylor_plot, v_curves
+    from npae import figures
 
     point: points.Point
     target = called(target)
@@ -62,16 +62,16 @@ def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) ->
         raise ValueError(f"a plot is of one target, got {target!r}: name a layer, loss, penalty, model or recipe")
     else:
         name, point = next(points.points(target, reference))
-    path = Path(path)
+    path = figures.check_png(path)
     files = [path]
     with own.heard():  # a layer of one's own may print
         curves = dataclasses.replace(point.v_curve(), name=name)
-    v_curves(curves, title=f"{name}: how wrong is a difference?").savefig(path)
+    figures.save(figures.v_curves(curves, title=f"{name}: how wrong is a difference?"), path)
     if isinstance(point, points.Target):
         files.append(path.with_stem(f"{path.stem}-taylor"))
         with own.heard():
             remainders = point.taylor()
-        taylor_plot(remainders, title=f"{name}: what its gradient leaves of φ").savefig(files[-1])
+        figures.save(figures.taylor_plot(remainders, title=f"{name}: what its gradient leaves of φ"), files[-1])
     return files
 
 

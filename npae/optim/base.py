@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from npae import kernels as _kernels
+from npae.checks import real
 from npae.copying import deep_copy
 from npae.kernels.workspace import aligned
 from npae.optim.schedules import Schedule, rate_config
@@ -45,12 +46,12 @@ class Optimizer:
     def __init__(self, lr: float | Schedule, *, clip_norm: float | None = None,
                  kernels: ModuleType | None = None) -> None:
         self.lr = lr
-        self.clip_norm = None if clip_norm is None else in_range("clip_norm", clip_norm, clip_norm > 0, "above 0")
+        self.clip_norm = None if clip_norm is None else in_range("clip_norm", clip_norm, real(clip_norm) > 0, "above 0")
         self.kernels = kernels
         self.steps = 0
         self.moments: dict[str, np.ndarray] = {}
         if not callable(lr):
-            in_range("lr", lr, lr >= 0, "at least 0")
+            in_range("lr", lr, real(lr) >= 0, "at least 0")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """On the same kernels."""
@@ -68,7 +69,7 @@ class Optimizer:
         """
         self._check(theta, grad)
         lr = self.learning_rate()
-        in_range("lr", lr, lr >= 0, "at least 0")
+        in_range("lr", lr, real(lr) >= 0, "at least 0")
         K = _kernels.resolve(self.kernels)
         if self.clip_norm is not None:
             clip_global_norm(grad, self.clip_norm, K)
@@ -96,7 +97,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__} has the rate {self.lr!r}, and the state {state['lr']!r}: "
                              "restore into an optimizer with a schedule where there was one")
         if not callable(self.lr):
-            self.lr = in_range("lr", state["lr"], state["lr"] >= 0, "at least 0")
+            self.lr = in_range("lr", state["lr"], real(state["lr"]) >= 0, "at least 0")
         self.steps = int(state["steps"])
         self.moments = {name: _aligned_copy(state[name]) for name in self.moment_names if name in state}
 
@@ -122,7 +123,7 @@ class Optimizer:
         raise NotImplementedError
 
 
-def in_range(name: str, value: float, ok: bool, range_: str) -> float:
+def in_range(name: str, value: Any, ok: bool, range_: str) -> float:
     """The number itself, if `ok` and finite; ValueError with the range in words otherwise."""
     if not ok or not math.isfinite(value):
         raise ValueError(f"{name} must be finite and {range_}, got {value}")

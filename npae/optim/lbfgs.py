@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from npae.optim.base import Optimizer, in_range, kind
+from npae.kernels.geometry import whole
+from npae.optim.base import Optimizer, kind
 
 
 class LBFGS(Optimizer):
@@ -17,7 +18,7 @@ class LBFGS(Optimizer):
 
     def __init__(self, memory: int = 10) -> None:
         super().__init__(1.0)
-        self.memory = int(in_range("memory", memory, memory >= 1, "at least 1"))
+        self.memory = whole(memory, "memory")
 
     def step(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """There is no step on one gradient.

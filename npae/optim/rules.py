@@ -3,6 +3,7 @@ from types import ModuleType
 
 import numpy as np
 
+from npae.checks import real
 from npae.optim.base import Optimizer, in_range
 from npae.optim.schedules import Schedule
 
@@ -32,7 +33,7 @@ class Momentum(Optimizer):
     def __init__(self, lr: float | Schedule, momentum: float = 0.9, *, clip_norm: float | None = None,
                  kernels: ModuleType | None = None) -> None:
         super().__init__(lr, clip_norm=clip_norm, kernels=kernels)
-        self.momentum = in_range("momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
+        self.momentum = in_range("momentum", momentum, 0 <= real(momentum) < 1, "in [0, 1)")
 
     def _update(self, K: ModuleType, theta: np.ndarray, grad: np.ndarray, lr: float) -> None:
         K.momentum_step(theta, grad, self.moments["velocity"], lr, self.momentum)
@@ -49,8 +50,8 @@ class RMSprop(Optimizer):
     def __init__(self, lr: float | Schedule = 1e-3, rho: float = 0.9, eps: float = 1e-7, *,
                  clip_norm: float | None = None, kernels: ModuleType | None = None) -> None:
         super().__init__(lr, clip_norm=clip_norm, kernels=kernels)
-        self.rho = in_range("rho", rho, 0 <= rho < 1, "in [0, 1)")
-        self.eps = in_range("eps", eps, eps > 0, "above 0")
+        self.rho = in_range("rho", rho, 0 <= real(rho) < 1, "in [0, 1)")
+        self.eps = in_range("eps", eps, real(eps) > 0, "above 0")
 
     def _update(self, K: ModuleType, theta: np.ndarray, grad: np.ndarray, lr: float) -> None:
         K.rmsprop_step(theta, grad, self.moments["v"], lr, self.rho, self.eps)
@@ -68,9 +69,9 @@ class Adam(Optimizer):
     def __init__(self, lr: float | Schedule = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, *,
                  clip_norm: float | None = None, kernels: ModuleType | None = None) -> None:
         super().__init__(lr, clip_norm=clip_norm, kernels=kernels)
-        self.beta1 = in_range("beta1", beta1, 0 <= beta1 < 1, "in [0, 1)")
-        self.beta2 = in_range("beta2", beta2, 0 <= beta2 < 1, "in [0, 1)")
-        self.eps = in_range("eps", eps, eps > 0, "above 0")
+        self.beta1 = in_range("beta1", beta1, 0 <= real(beta1) < 1, "in [0, 1)")
+        self.beta2 = in_range("beta2", beta2, 0 <= real(beta2) < 1, "in [0, 1)")
+        self.eps = in_range("eps", eps, real(eps) > 0, "above 0")
 
     def _update(self, K: ModuleType, theta: np.ndarray, grad: np.ndarray, lr: float, decay: float = 0.0) -> None:
         K.adam_step(theta, grad, self.moments["m"], self.moments["v"], lr, self.beta1, self.beta2, self.eps,
@@ -87,7 +88,7 @@ class AdamW(Adam):
     def __init__(self, lr: float | Schedule = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
                  decay: float = 1e-2, *, clip_norm: float | None = None, kernels: ModuleType | None = None) -> None:
         super().__init__(lr, beta1, beta2, eps, clip_norm=clip_norm, kernels=kernels)
-        self.decay = in_range("decay", decay, decay >= 0, "at least 0")
+        self.decay = in_range("decay", decay, real(decay) >= 0, "at least 0")
 
     def _update(self, K: ModuleType, theta: np.ndarray, grad: np.ndarray, lr: float, decay: float = 0.0) -> None:
         super()._update(K, theta, grad, lr, self.decay)

@@ -3,6 +3,8 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+from npae.kernels.geometry import whole
+
 Schedule = Callable[[int], float]
 
 
@@ -13,6 +15,9 @@ class ExponentialDecay:
     lr: float
     rate: float
     steps: int
+
+    def __post_init__(self) -> None:
+        whole(self.steps, "ExponentialDecay: steps")
 
     def __call__(self, step: int) -> float:
         return self.lr * self.rate ** (step / self.steps)
@@ -30,6 +35,9 @@ class StepDecay:
     factor: float
     every: int
 
+    def __post_init__(self) -> None:
+        whole(self.every, "StepDecay: every")
+
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** (step // self.every)
 
@@ -44,6 +52,9 @@ class CosineDecay:
     lr: float
     steps: int
     end: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole(self.steps, "CosineDecay: steps")
 
     def __call__(self, step: int) -> float:
         return self.end + (self.lr - self.end) * (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
@@ -61,6 +72,9 @@ class LinearWarmup:
 
     steps: int
     then: float | Schedule
+
+    def __post_init__(self) -> None:
+        whole(self.steps, "LinearWarmup: steps")
 
     def __call__(self, step: int) -> float:
         after = max(step - self.steps, 0)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from npae import checkpoint, models, recipes, store
+from npae import checkpoint, models, recipes, store, train
 from npae import data as _data
 from npae.models import Model
 from npae.store import CheckpointError
@@ -29,7 +29,21 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
                          (f"go on by `npae train --resume {folder}`" if unfinished else
                           "make one with `npae train RECIPE --out DIR`"))
     config = read_config(folder)
-    return models.load(folder / MODEL), load_data(config), config
+    model, dataset = models.load(folder / MODEL), load_data(config)
+    _refuse_strangers(folder, model, dataset, config)
+    return model, dataset, config
+
+
+def _refuse_strangers(folder: Path, model: Model, dataset: _data.Dataset, config: Config) -> None:
+    """Raises ValueError: a model that the recipe does not make, or one for pictures of another size."""
+    made = recipes.get(config["recipe"]).build(config["settings"], dataset, train.streams(0).init)
+    if type(model) is not type(made):
+        raise ValueError(f"{folder / MODEL} holds a model of the kind {type(model).__name__}, and {config['recipe']} "
+                         f"makes {type(made).__name__}: it belongs to another run")
+    sizes = [" x ".join(map(str, m.encoder.input_shape or ())) for m in (model, made)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"{folder / MODEL} is for pictures of {sizes[0]}, and {dataset.name} needs {sizes[1]}: the "
+                         "data are not those of the run")
 
 
 def read_config(folder: Path) -> Config:
@@ -139,7 +153,5 @@ def _say_what_is_kept(folder: Path, error: BaseException) -> None:
     path = folder / CHECKPOINT
     if isinstance(error, CheckpointError) and path.exists():
         error.add_note(f"to begin this run anew, remove {path.name} and give the command again")
-    elif path.exists() and not isinstance(error, checkpoint.Interrupted):  # which says it itself
-        with suppress(OSError, ValueError):
-            error.add_note(f"the last good checkpoint, of {checkpoint.place(path)}, is kept: "
-                           f"`npae train --resume {folder}` goes on from there")
+    elif path.exists():
+        checkpoint.say_what_is_kept(error, path, f"`npae train --resume {folder}`")

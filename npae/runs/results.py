@@ -98,8 +98,7 @@ def sheet(name: str, data_dir: str | None, path: str | Path) -> Path:
 
     Raises ValueError: a path that does not end in .png.
     """
-    if Path(path).suffix.lower() != ".png":
-        raise ValueError(f"the sheet is a PNG, and {path} does not end in .png: choose another --out")
+    figures.check_png(path)
     dataset = _data.load(name, data_dir)
     title = f"Training pictures of {dataset.name}"
     return figures.save(figures.sheet(dataset.train_x, dataset.train_y, title=title), path)

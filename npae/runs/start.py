@@ -44,6 +44,9 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     remark = recipe.adapt(settings, dataset)
     dataset = dataset.first(settings["pictures"])
     settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
+    if "batch_size" not in given and settings["batch_size"] > len(dataset.train_x):
+        settings["batch_size"] = len(dataset.train_x)
+        remark = " ".join(filter(None, (remark, f"batch_size is {len(dataset.train_x)}, all training pictures")))
     model = recipe.build(settings, dataset, train.streams(seed).init)
     _refuse_what_does_not_fit(recipe, settings, given, dataset)
     folder, made = new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
@@ -104,7 +107,7 @@ def _carry_out(model: Model, dataset: _data.Dataset, config: Config, folder: Pat
 
 def _refuse_what_does_not_fit(recipe: recipes.Recipe, settings: Config, given: Mapping[str, str],
                               dataset: _data.Dataset) -> None:
-    """Raises ValueError: pictures that cannot be drawn, a patience without a validation loss, too few pictures."""
+    """Raises ValueError: pictures that cannot be drawn, settings without a use beside the others, too few pictures."""
     n, batch_size = len(dataset.train_x), settings["batch_size"]
     if dataset.shape[2] not in (1, 3):
         raise ValueError(f"the pictures of {dataset.name} have {dataset.shape[2]} channels, and a run draws grey (1) "
@@ -112,9 +115,13 @@ def _refuse_what_does_not_fit(recipe: recipes.Recipe, settings: Config, given: M
     if "patience" in given and settings["patience"] and not settings["validation"]:
         raise ValueError(f"patience={settings['patience']} waits for a better validation loss, and validation=0 sets "
                          "no pictures aside: leave one of the two out")
-    if recipe.drop_last and n < batch_size:
-        raise ValueError(f"{recipe.name} trains on whole batches of {batch_size}, and there are {n} training pictures: "
-                         f"add --set batch_size={n}, or less")
+    if settings["optimizer"] == "lbfgs":
+        for key, why in {"lr": "searches its own steps", "batch_size": "sees all pictures at once"}.items():
+            if key in given:
+                raise ValueError(f"{key}={given[key]} does not go with optimizer=lbfgs, which {why}: leave it out")
+    elif n < batch_size:
+        raise ValueError(f"batch_size={batch_size} is more than the {n} training pictures: add --set batch_size={n}, "
+                         "or less")
 
 
 def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int, folder: Path,

@@ -41,7 +41,8 @@ def check_json(obj: Any, where: str) -> None:
 def from_json(data: bytes) -> Any:
     """What JSON bytes say; StoreError where they are not strictly JSON."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_no_doubles, parse_constant=_no_constant)
+        return json.loads(data.decode(), object_pairs_hook=_no_doubles, parse_constant=_no_constant,
+                          parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"its JSON is not readable: {error}") from None
 
@@ -54,3 +55,10 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:40]} is more than a float holds")
+    return number

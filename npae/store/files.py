@@ -18,14 +18,11 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     Order: write, fsync the file, replace, fsync the folder. When anything fails, `path` is what it was and the
     temporary file is gone. A symbolic link stays, and what it points to is replaced.
     """
-    target = Path(os.path.realpath(path))
+    target = check_target(path)
     # short, because a folder's longest name is 255 characters; the pid lets `remove_orphans` see whose it is
     temporary = target.with_name(f".npae-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
         file = open(temporary, "x+b")  # noqa: SIM115
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no folder {target.parent} for {target.name}: make it, or write to another "
-                                "place") from None
     except OSError as error:
         error.filename = str(target)  # what the caller asked for
         raise
@@ -42,6 +39,20 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
             error.filename = str(target)
         raise
     sync_folder(target.parent)
+
+
+def check_target(path: str | Path) -> Path:
+    """The place that a file of this name has or would have, links followed; asked before hours of work go into it.
+
+    Raises: FileNotFoundError where its folder is not there; IsADirectoryError where a folder has that name.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} for {target.name}: make it, or write to another "
+                                "place")
+    if target.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    return target
 
 
 def sync_folder(path: str | Path) -> None:

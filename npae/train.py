@@ -53,7 +53,8 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
 
     x: uint8 pictures or floats in [0, 1] (N, H, W, C), or a Dataset; batch_size: pictures a step (the default: at
     most all); validation: pictures, or (pictures, labels), for the val_... columns; transform(x, rng): what is done to
-    each batch (binarisation); drop_last: leave the last, short batch out. Terms are means over the epoch's pictures, in the model's units.
+    each batch (binarisation); drop_last: leave the last, short batch out.
+    Terms are means over the epoch's pictures, in the model's units.
     resume: what a `checkpoint.Checkpoint` among the callbacks of an interrupted fit has written; with the arguments of
     that fit (more epochs may be asked for) this one ends in the same bits as if it had never been interrupted.
     Raises ValueError: a loss that is not finite, of a batch (theta is left as it was before that step) or of the
@@ -174,7 +175,11 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         _check_finite(terms["loss"], f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}", model, x,
                       y, terms)
         model.backward()
-        state.optimizer.step(model.theta, model.grad)
+        try:
+            state.optimizer.step(model.theta, model.grad)
+        except ValueError as error:
+            error.add_note(f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}")
+            raise
         for name, value in terms.items():
             state.sums[name] = state.sums.get(name, 0.0) + value * len(x)
         state.step += 1

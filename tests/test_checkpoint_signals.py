@@ -257,8 +257,8 @@ def test_a_run_that_was_interrupted_while_it_was_measured_is_finished_by_resume(
         patch.setattr("npae.runs.start.measure", measure)
         assert main(command(bars, tmp_path / "run")) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"npae: interrupted; the last good checkpoint, of epoch 3, is kept: `npae train --resume {tmp_path / 'run'}` "
-        "goes on from there")
+        f"npae: interrupted; the last good checkpoint, of epoch 3, is kept: go on from there by `npae train --resume "
+        f"{tmp_path / 'run'}`")
     assert main(["train", "--resume", str(tmp_path / "run")]) == main(command(bars, tmp_path / "whole")) == 0
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
 
@@ -278,7 +278,7 @@ def test_what_is_not_a_number_is_told_with_the_step_and_the_last_good_checkpoint
         assert main(command(bars, tmp_path / "run", "--save-every", "0")) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "npae: encoder.0.W is not finite after batch 2 of epoch 2, and is not saved; the checkpoint before" in error
-    assert f"last good checkpoint, of epoch 2, batch 1, is kept: `npae train --resume {tmp_path / 'run'}` goes" in error
+    assert f"last good checkpoint, of epoch 2, batch 1, is kept: go on from there by `npae train --resume {tmp_path / 'run'}`" in error
     assert main(["train", "--resume", str(tmp_path / "run")]) == main(command(bars, tmp_path / "whole")) == 0
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
 

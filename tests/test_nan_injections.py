@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from npae import losses, models, train
+from npae import checkpoint, losses, models, store, train
 from npae.callbacks import Callback, ModelCheckpoint
+from npae.checkpoint import Checkpoint
 from npae.kernels import fast, reference
 from npae.layers import Conv2d, Dense, Flatten, Reshape, Sequential, Sigmoid
 from npae.models import vae as vae_module
@@ -122,12 +123,30 @@ def test_not_a_number_is_found_within_one_step_and_its_place_named(place, kernel
     assert best.theta is None or np.isfinite(best.theta).all()
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_the_last_good_checkpoint_is_named_and_is_good(place, tmp_path, monkeypatch):
+    """One is written after every step, so the one before what is spoilt is there."""
+    act = PLACES[place][0]
+    x, path = X.copy(), tmp_path / "c.npz"
+    hook = After(lambda state: act(state, monkeypatch, x))
+    monkeypatch.setattr(train, "streams", unshuffled(train.streams))
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"not finite|must be finite|the loss is nan") as caught:
+        train.fit(model(reference), x, optimizer=Adam(1e-3, kernels=reference), epochs=2, batch_size=4,
+                  callbacks=[hook, Checkpoint(path, seconds=0)])
+    *others, kept = caught.value.__notes__
+    assert kept == (f"the last good checkpoint, of {checkpoint.place(path)}, is kept: go on from there by "
+                    f"train.fit(..., resume={str(path)!r})")
+    assert checkpoint.place(path) in ("epoch 1, batch 3", "epoch 1, batch 4")
+    assert "batch" in "".join([str(caught.value), *others])
+    assert all(np.isfinite(array).all() for array in store.read(path)[0].values())
+
+
 def unshuffled(streams):
     """The pictures of each batch as they stand, so that it is known when the spoilt one comes."""
     def of(seed):
         class Order:
             class bit_generator:
-                random_raw = staticmethod(np.arange)
+                random_raw, state = staticmethod(np.arange), {}
 
         return streams(seed)._replace(order=Order)
 

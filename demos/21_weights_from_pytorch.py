@@ -12,7 +12,7 @@ from npae import evaluate, figures, interop, models, optim, train
 from npae.data.batches import to_float
 from npae.layers import Conv2d, ConvTranspose2d, Dense, Flatten, Reshape, Sequential
 
-digits, short, pictures = lesson.begin("13_weights_from_pytorch.py", __doc__)
+digits, short, pictures = lesson.begin("21_weights_from_pytorch.py", __doc__)
 digits = digits.first(1500 if short else 6000)
 epochs = 6 if short else 10
 seed = 0

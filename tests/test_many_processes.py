@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from npae.kernels import fast_parallel
-
 ROOT = Path(__file__).resolve().parent.parent
 MINUTES = 900  # seconds: a process may be slow, and none may hang
-NOT_YET = pytest.mark.xfail(not hasattr(fast_parallel, "POOL"), strict=True, reason="the loop has one user at a time")
 
 WORK = """
 import hashlib, json, os, sys, threading
@@ -100,20 +97,20 @@ def alone():
 
 
 # the layer omp ends children that use it after a fork, workqueue threads that meet in it
-@pytest.mark.parametrize("layer", ["omp", pytest.param("workqueue", marks=NOT_YET)])
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_four_threads_learn_what_one_alone_learns(layer, alone):
     assert said(start("threads()", NUMBA_THREADING_LAYER=layer)) == alone
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("n", [4, pytest.param(20, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("layer", [pytest.param("omp", marks=NOT_YET), "workqueue"])
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_children_of_a_fork_learn_what_their_parent_learns(layer, n):
     assert said(start(f"forks({n})", NUMBA_THREADING_LAYER=layer)) == n
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("layer", [pytest.param("omp", marks=NOT_YET), "workqueue"])
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_a_child_of_a_busy_process_learns_too(layer):
     assert said(start("fork_amid_threads()", NUMBA_THREADING_LAYER=layer)) == 4
 

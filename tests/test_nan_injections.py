@@ -130,7 +130,8 @@ def test_the_last_good_checkpoint_is_named_and_is_good(place, tmp_path, monkeypa
     x, path = X.copy(), tmp_path / "c.npz"
     hook = After(lambda state: act(state, monkeypatch, x))
     monkeypatch.setattr(train, "streams", unshuffled(train.streams))
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"not finite|must be finite|the loss is nan") as caught:
+    words = r"not finite|must be finite|the loss is nan"
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=words) as caught:
         train.fit(model(reference), x, optimizer=Adam(1e-3, kernels=reference), epochs=2, batch_size=4,
                   callbacks=[hook, Checkpoint(path, seconds=0)])
     *others, kept = caught.value.__notes__

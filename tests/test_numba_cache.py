@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numba import cfunc, config, njit, types
 
-from npae.kernels import fast_parallel, kept
+from npae.kernels import kept
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = """
@@ -21,7 +21,6 @@ def kernel(x, y):
     for i in range(x.size):
         y[i] += 2 * x[i] + 1
 """
-NOT_YET = pytest.mark.xfail(not hasattr(fast_parallel, "kept"), strict=True, reason="fast_parallel does not seal them")
 
 
 @pytest.fixture
@@ -246,7 +245,6 @@ def spoil(place, i):
         (cut if i == 0 else one_bit if i == 1 else draw.choice(DAMAGES))(path, draw)
 
 
-@NOT_YET
 @pytest.mark.slow
 @pytest.mark.parametrize("i", range(5))
 def test_a_damaged_cache_of_all_kernels_heals(i, warm):
@@ -257,7 +255,6 @@ def test_a_damaged_cache_of_all_kernels_heals(i, warm):
     assert step(NUMBA_CACHE_DIR=str(place)) == wanted
 
 
-@NOT_YET
 @pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_one_warning_and_the_same_numbers(warm):
     found = step(NUMBA_CACHE_DIR="/proc/npae")

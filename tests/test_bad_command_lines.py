@@ -221,7 +221,7 @@ RUNS = [
     ("reconstruct run p.png --out nowhere/q.png", "nowhere for q.png: make it"),
     ("explore run --html folder", "the explorer is a web page, and folder does not end in .html"),
     ("eval other-model", "model.npz holds a model of the kind ConditionalVAE, and ae makes Autoencoder: it belongs"),
-    ("eval other-data", "model.npz is for pictures of 8 x 8 x 1, and odd needs 7 x 8 x 1: the data are not those"),
+    ("eval other-data", "model.npz is for pictures of 8 x 8 x 1, and odd has 7 x 8 x 1: the data are not those"),
 ]
 GOOD = {"settings": SETTINGS, "options": OPTIONS, "data": DATA, "runs": RUNS}
 LINES = [pytest.param(*row, id=f"{name}: {row[0]}") for name, rows in GOOD.items() for row in rows]

@@ -112,7 +112,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def save(folder, model, recipe="conv-ae", **settings):
+def save(folder, model, recipe="ae", **settings):
     settings = {**RECIPES[recipe].resolve({})[0], "validation": 0, **settings}
     store.write_json(folder / "config.json", {"recipe": recipe, "data": str(folder / "dark.npz"), "data_dir": None,
                                               "seed": 0, "settings": settings})
@@ -130,9 +130,9 @@ def test_code_and_error_are_said_and_the_two_pictures_drawn(run, tmp_path, capsy
     h, x_hat = model.encode(x), model.reconstruct(x)
     error = np.square(x.astype(float) - x_hat).mean()
     code = ", ".join(f"{value:.3g}" for value in h[0])
-    assert sentence == (f"conv-ae makes of it 3 numbers ({code}) and paints it again with an error of {error:.5f} "
+    assert sentence == (f"ae makes of it 3 numbers ({code}) and paints it again with an error of {error:.5f} "
                         f"squared grey levels per pixel ({30 * error:.2f} per image): {out}")
-    expected = figures.pair(x[0], x_hat[0], title="mine.png, painted by conv-ae",
+    expected = figures.pair(x[0], x_hat[0], title="mine.png, painted by ae",
                             note="Through 3 numbers; grey levels from 0 to 1")
     assert out.read_bytes() == figures.save(expected, tmp_path / "expected.png").read_bytes()
 

@@ -17,6 +17,7 @@ LEARNERS = ("lab/own.py", "lab/stages.py")
 ALLOWED = {  # (file, name): what becomes code there
     ("lab/planting.py", "import_module"): "npae's own modules, by the names in the zoo",
     ("lab/planting.py", "compile"): "npae's own source with a line of the zoo in it",
+    ("kernels/kept.py", "pickle"): "compiled kernels, which are code, where the SHA-256 of all of it fits",
     ("lab/interpreted.py", "import_module"): "npae's kernels, by the names in the file",
     ("lab/interpreted.py", "compile"): "npae's kernels as Python reads them",
 }

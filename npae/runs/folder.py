@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,15 +36,18 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
 
 
 def _refuse_strangers(folder: Path, model: Model, dataset: _data.Dataset, config: Config) -> None:
-    """Raises ValueError: a model that the recipe does not make, or one for pictures of another size."""
+    """Raises ValueError: a model for pictures of another size, or one that the recipe does not make."""
+    takes, has = model.encoder.input_shape, dataset.shape
+    if model.classes:  # the label stands behind the pixels
+        has = (math.prod(has) + model.classes,)
+    if takes not in (None, has):
+        sizes = [" x ".join(map(str, shape)) for shape in (takes, has)]
+        raise ValueError(f"{folder / MODEL} is for pictures of {sizes[0]}, and {dataset.name} has {sizes[1]}: the data "
+                         "are not those of the run")
     made = recipes.get(config["recipe"]).build(config["settings"], dataset, train.streams(0).init)
     if type(model) is not type(made):
         raise ValueError(f"{folder / MODEL} holds a model of the kind {type(model).__name__}, and {config['recipe']} "
                          f"makes {type(made).__name__}: it belongs to another run")
-    sizes = [" x ".join(map(str, m.encoder.input_shape or ())) for m in (model, made)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"{folder / MODEL} is for pictures of {sizes[0]}, and {dataset.name} needs {sizes[1]}: the "
-                         "data are not those of the run")
 
 
 def read_config(folder: Path) -> Config:

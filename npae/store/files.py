@@ -35,7 +35,7 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # a write that fails does not know where
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a write does not know where
             error.filename = str(target)
         raise
     sync_folder(target.parent)

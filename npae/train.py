@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,11 +175,8 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         _check_finite(terms["loss"], f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}", model, x,
                       y, terms)
         model.backward()
-        try:
+        with _telling_where(state):
             state.optimizer.step(model.theta, model.grad)
-        except ValueError as error:
-            error.add_note(f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}")
-            raise
         for name, value in terms.items():
             state.sums[name] = state.sums.get(name, 0.0) + value * len(x)
         state.step += 1
@@ -188,6 +185,18 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         state.terms = {name: value / state.images for name, value in state.sums.items()}
         for c in callbacks:
             c.on_batch_end(state)
+
+
+@contextmanager
+def _telling_where(state: State) -> Iterator[None]:
+    """Add to what an optimizer refuses in which batch that was, and which gradient is not finite."""
+    try:
+        yield
+    except ValueError as error:
+        bad = [p.name for p in state.model.params if not np.isfinite(p.grad).all()]
+        error.add_note(f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}"
+                       + (f", where the gradient of {bad[-1]} is not finite" if bad else ""))
+        raise
 
 
 def _validate(state: State, x: np.ndarray, y: np.ndarray | None, seed: int, transform: Transform | None) -> None:

@@ -123,6 +123,16 @@ def test_not_a_number_is_found_within_one_step_and_its_place_named(place, kernel
     assert best.theta is None or np.isfinite(best.theta).all()
 
 
+def test_a_gradient_that_cannot_be_clipped_is_told_with_its_layer_and_its_step(monkeypatch):
+    monkeypatch.setattr(train, "streams", unshuffled(train.streams))
+    hook = After(lambda state: gradient(state, monkeypatch, X))
+    words = r"gradient's norm is nan .*\n.*in epoch 1, batch 5 of 6, where the gradient of decoder\.1\.b is not finite"
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=words):
+        train.fit(model(reference), X, optimizer=SGD(0.1, clip_norm=1, kernels=reference), epochs=1, batch_size=4,
+                  callbacks=[hook])
+    assert hook.steps == STEP and np.isfinite(hook.theta).all()
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_the_last_good_checkpoint_is_named_and_is_good(place, tmp_path, monkeypatch):
     """One is written after every step, so the one before what is spoilt is there."""

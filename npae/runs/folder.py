@@ -37,7 +37,8 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
 
 def _refuse_strangers(folder: Path, model: Model, dataset: _data.Dataset, config: Config) -> None:
     """Raises ValueError: a model for pictures of another size, or one that the recipe does not make."""
-    takes, has = model.encoder.input_shape, dataset.shape
+    takes: tuple[int, ...] | None = model.encoder.input_shape
+    has: tuple[int, ...] = dataset.shape
     if model.classes:  # the label stands behind the pixels
         has = (math.prod(has) + model.classes,)
     if takes not in (None, has):

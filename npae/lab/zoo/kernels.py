@@ -96,6 +96,6 @@ BUGS: tuple[Bug, ...] = (
 
 NOT_HERE: dict[str, str] = {
     "int32_index_overflow": "it takes an array of 2^31 numbers, 8 GB in float32; winner_in_int8 is its twin",
-    "called_from_two_threads": "what happens then is up to the machine's threading layer, and may end the process: no "
-                               "line of a report comes back from it",
+    "called_from_two_threads": "the loop has one user at a time, a second thread computes without it: a bug there ends "
+                               "the process, and no line of a report comes back from it",
 }

@@ -8,7 +8,8 @@ from npae.lab.planting import Bug, Edit
 TRAIN, BATCHES, CALLBACKS = "npae.train:", "npae.data.batches:", "npae.callbacks:"
 FILE = "npae.checkpoint.file:"
 TERMS = "npae.evaluate.reconstruction:loss_terms"
-STEP = "        state.optimizer.step(model.theta, model.grad)\n"
+STEP = ("        with _telling_where(state):\n"
+        "            state.optimizer.step(model.theta, model.grad)\n")
 FIXED = "streams(seed).validation"
 ORDER = "permutation(len(x), rng.order)"
 GREYS = "np.divide(x, 255, dtype=dtype)"
@@ -85,7 +86,7 @@ DATA: tuple[Bug, ...] = (
          BATCHES + "count", ("n // batch_size if drop_last else -(-n // batch_size)", "-(-n // batch_size)"),
          "the short batch comes all the same"),
     _bug("batches", "transform_draws_from_the_order", "Binarisation draws from the generator of the order.",
-         BATCHES + "_walk", ("transform(x_batch, noise)", "transform(x_batch, order)"), "noise changes the order"),
+         BATCHES + "_walk", ("transform, noise)", "transform, order)"), "noise changes the order"),
     _bug("binarisation", "threshold_at_0", "Every pixel that is not black becomes white.",
          BATCHES + "binarize_threshold", ("np.ceil(x - 0.5)", "np.ceil(x)"), "the threshold is 0", "R"),
     _bug("binarisation", "threshold_inverted", "Dark pixels become 1.",

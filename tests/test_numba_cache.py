@@ -7,13 +7,16 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numba import cfunc, config, njit, types
+from numba.core import dispatcher
 
-from npae.kernels import kept
+from npae.kernels import fast_parallel, kept
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNEL = """
@@ -174,6 +177,52 @@ def test_callbacks_of_c_are_kept_in_sealed_files_too_and_others_are_numbas_own(f
     assert not isinstance(njit(cache=True)(module)._cache, kept.KernelCache)
 
 
+def test_threads_that_compile_at_once_do_not_undo_each_others_settings():
+    """Else one of them would read the other's sealed file as Numba's own, or leave its folder behind in the setting."""
+    users, at_once, inside = config.CACHE_DIR, threading.Barrier(4), []
+
+    def compiles(i):
+        at_once.wait()
+        for _ in range(3):
+            with fast_parallel._cached():
+                time.sleep(0.001 * i)
+                inside.append((dispatcher.FunctionCache, config.CACHE_DIR))
+
+    threads = [threading.Thread(target=compiles, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside == [(kept.KernelCache, str(fast_parallel.CACHE))] * 12
+    assert users == config.CACHE_DIR and dispatcher.FunctionCache is not kept.KernelCache
+
+
+AMID_COMPILING = """
+import os, threading
+from npae.kernels import fast_parallel
+holds, done = threading.Event(), threading.Event()
+def compiles():
+    with fast_parallel._cached():
+        holds.set()
+        done.wait(0.3)
+thread = threading.Thread(target=compiles)
+thread.start()
+holds.wait()
+if os.fork() == 0:
+    with fast_parallel._cached():
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_of_a_fork_does_not_wait_for_a_thread_that_was_compiling():
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", AMID_COMPILING],
+                          capture_output=True, text=True, check=True, cwd=ROOT, timeout=300)
+    assert done.stdout.split() == ["7"]
+
+
 def test_where_kernels_are_kept_is_the_first_place_that_can_be_written(tmp_path):
     (tmp_path / "file").touch()
     assert kept.writable([tmp_path / "a", tmp_path / "b"], "k") == tmp_path / "a" / "k"
@@ -183,7 +232,7 @@ def test_where_kernels_are_kept_is_the_first_place_that_can_be_written(tmp_path)
 NOWHERE = """
 import os, warnings
 from pathlib import Path
-from npae.kernels import kept
+from npae.kernels import fast_parallel, kept
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     own = kept.writable([Path("/proc/npae"), Path("/dev/null/a")], "k")

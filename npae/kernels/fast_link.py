@@ -17,11 +17,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj, numpy_support
 
-from npae.kernels.fast_parallel import WORD, by_address, inner
+from npae.kernels.fast_parallel import ALONE, WORD, by_address, inner
 
 LINKED: dict[str, Linked] = {}
-_ready: set[np.dtype] = set()
-_alive: list[Any] = []  # compiled code that others call by its address, of a second thread that came at once too
+_ready: dict[np.dtype, list[Any]] = {}  # keeps the compiled code alive
 
 
 class Linked:
@@ -140,10 +139,11 @@ def _door(name: str) -> Callable[[int, float], None]:
 def ready(dtype: Any) -> None:
     """Compile every linked function for a dtype (or take it from the cache) and make it known by its name."""
     dtype = np.dtype(dtype)
-    if dtype not in _ready:
-        kind = numpy_support.from_dtype(dtype)
-        for name in LINKED:  # in the order in which they were made, as one may call those before it
-            compiled = by_address(types.void(types.int64, kind))(_door(name))
-            _alive.append(compiled)
-            llvmlite.binding.add_symbol(_symbol(name, kind), compiled.address)
-        _ready.add(dtype)
+    if dtype in _ready:
+        return
+    with ALONE:
+        kind, compiled = numpy_support.from_dtype(dtype), []
+        for name in LINKED if dtype not in _ready else ():  # in their order, as one may call those before it
+            compiled.append(by_address(types.void(types.int64, kind))(_door(name)))
+            llvmlite.binding.add_symbol(_symbol(name, kind), compiled[-1].address)
+        _ready.setdefault(dtype, compiled)

@@ -20,6 +20,7 @@ import ctypes
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ import numpy as np
 from llvmlite import ir
 from numba import cfunc, config, njit, prange, types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from npae.cache import cache_dir
@@ -67,15 +69,34 @@ def _cache_folder() -> Path:
 CACHE = _cache_folder()
 
 
+ALONE = threading.RLock()
+
+
 @contextmanager
 def _cached():
-    """Functions that are decorated inside are kept in CACHE, in sealed files."""
-    users, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)
-    try:
-        with kept.sealed():
-            yield
-    finally:
-        config.CACHE_DIR = users
+    """Functions that are decorated inside are kept in CACHE, in sealed files; by one thread at a time, since Numba has
+    but one setting of each kind."""
+    with ALONE:
+        users, config.CACHE_DIR = config.CACHE_DIR, str(CACHE)
+        try:
+            with kept.sealed():
+                yield
+        finally:
+            config.CACHE_DIR = users
+
+
+def _nobody_compiles() -> None:
+    ALONE.acquire()
+    global_compiler_lock.acquire()
+
+
+def _all_may_compile() -> None:
+    global_compiler_lock.release()
+    ALONE.release()
+
+
+if hasattr(os, "register_at_fork"):  # or a child would wait for a thread that it does not have
+    os.register_at_fork(before=_nobody_compiles, after_in_parent=_all_may_compile, after_in_child=_all_may_compile)
 
 
 def door(function):

@@ -318,6 +318,11 @@ def test_arrays_and_numbers_of_numpy_come_back_as_they_were():
         tree.encode({"$array": "theta"}, "memory", {})
 
 
+def test_two_arrays_of_one_path_are_refused_when_they_are_saved_and_not_when_they_are_read():
+    with pytest.raises(store.StoreError, match="two arrays have the path memory.a.0: use keys without dots"):
+        tree.encode({"a.0": np.zeros(1), "a": [np.ones(1)]}, "memory", {})
+
+
 def test_a_memory_that_no_file_can_hold_ends_the_fit_with_a_sentence(tmp_path):
     class Odd(Callback):
         def state(self):

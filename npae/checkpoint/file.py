@@ -190,7 +190,8 @@ def _take_over(state: State, training: dict[str, Any]) -> None:
         if vector.shape != state.model.theta.shape or vector.dtype != state.model.theta.dtype:
             raise CheckpointError(f"it has a vector of {vector.dtype} {vector.shape}, and the model's theta is "
                                   f"{state.model.theta.dtype} {state.model.theta.shape}")
-    if not 0 <= epoch <= state.epochs or not 0 <= step <= state.steps * (order is not None):
+    begun = epoch + (order is not None)  # an epoch that is begun is one of those that the fit asks for
+    if epoch < 0 or begun > state.epochs or not 0 <= step <= state.steps * (order is not None):
         raise CheckpointError(f"it stands in batch {step} after {epoch} epochs, and the fit has {state.steps} batches "
                               f"and {state.epochs} epochs: ask for more epochs")
     if order is not None and not np.array_equal(np.sort(order), np.arange(len(order))):

@@ -1,6 +1,7 @@
 """A training that was interrupted and goes on is, to the bit, the one that was not; nothing else is gone on with."""
 import json
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -51,6 +52,23 @@ def test_more_epochs_may_be_asked_for(tmp_path):
     assert Fit(folder=tmp_path).run(resume=tmp_path / "c.npz").all() == Fit().run().all()
     with pytest.raises(CheckpointError, match="stands in batch 0 after 5 epochs, and the fit has 3 batches and 2 ep"):
         short.run(resume=tmp_path / "c.npz")
+
+
+def test_fewer_epochs_than_the_one_in_which_it_stands_are_refused(tmp_path):
+    Fit(folder=tmp_path).killed_after(5)  # in the second epoch
+    short = Fit()
+    short.epochs = 1
+    theta = short.model.theta.copy()
+    with pytest.raises(CheckpointError, match="stands in batch 1 after 1 epochs, and the fit has 3 batches and 1 ep"):
+        short.run(resume=tmp_path / "c.npz")
+    np.testing.assert_array_equal(short.model.theta, theta)
+
+
+@pytest.mark.parametrize("path", [True, 1, 2.5, ["c.npz"], b"c.npz"])
+def test_what_is_no_path_is_not_opened(path):
+    with pytest.raises(ValueError, match="resume is the path of a checkpoint, such as 'c.npz', got "):
+        Fit().run(resume=path)
+    os.fstat(1)  # open(True) would have closed it
 
 
 def test_a_training_that_had_ended_early_does_not_go_on(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import textwrap
 import warnings
@@ -55,8 +56,10 @@ def restore(state: State, path: str | Path) -> None:
 
     What cannot be the same bits here (another NumPy, another processor) is said in a RuntimeWarning.
     Raises CheckpointError: a file that is damaged, or that belongs to another fit; theta is as it was then. OSError
-    where it cannot be opened.
+    where it cannot be opened. ValueError: no path.
     """
+    if not isinstance(path, str | os.PathLike):  # open(True) would take, and close, standard output
+        raise ValueError(f"resume is the path of a checkpoint, such as 'c.npz', got {path!r}")
     arrays, meta = _read(path)
     _refuse_another_fit(path, meta, state.config)
     try:

@@ -66,7 +66,7 @@ def test_fewer_epochs_than_the_one_in_which_it_stands_are_refused(tmp_path):
 
 @pytest.mark.parametrize("path", [True, 1, 2.5, ["c.npz"], b"c.npz"])
 def test_what_is_no_path_is_not_opened(path):
-    with pytest.raises(ValueError, match="resume is the path of a checkpoint, such as 'c.npz', got "):
+    with pytest.raises(ValueError, match=r"resume is the path of a checkpoint, such as 'c\.npz', got "):
         Fit().run(resume=path)
     os.fstat(1)  # open(True) would have closed it
 
@@ -337,7 +337,7 @@ def test_arrays_and_numbers_of_numpy_come_back_as_they_were():
 
 
 def test_two_arrays_of_one_path_are_refused_when_they_are_saved_and_not_when_they_are_read():
-    with pytest.raises(store.StoreError, match="two arrays have the path memory.a.0: use keys without dots"):
+    with pytest.raises(store.StoreError, match=r"two arrays have the path memory\.a\.0: use keys without dots"):
         tree.encode({"a.0": np.zeros(1), "a": [np.ones(1)]}, "memory", {})
 
 

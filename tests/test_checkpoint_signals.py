@@ -5,6 +5,7 @@
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -225,7 +226,7 @@ def assert_equal_runs(a, b):
 def test_npae_train_stops_with_the_status_of_the_signal_and_says_how_to_go_on(number, bars, tmp_path, capsys,
                                                                              monkeypatch):
     monkeypatch.setattr("npae.runs.start.draw", draw_one)
-    run, whole, calls = tmp_path / "run", tmp_path / "whole", []
+    run, whole, calls = tmp_path / "Jana's run", tmp_path / "whole", []
     right = Checkpoint.on_batch_end
 
     def on_batch_end(self, state):
@@ -238,17 +239,23 @@ def test_npae_train_stops_with_the_status_of_the_signal_and_says_how_to_go_on(nu
         patch.setattr(Checkpoint, "on_batch_end", on_batch_end)
         assert main(command(bars, run)) == 128 + number
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error == (f"npae: stopped by {number.name} in epoch 2, after batch 2 of 4, and saved: go on by `npae train "
-                     f"--resume {run}`")
+    sentence, go_on, _ = error.split("`")
+    assert sentence == f"npae: stopped by {number.name} in epoch 2, after batch 2 of 4, and saved: go on by "
+    assert shlex.split(go_on) == ["npae", "train", "--resume", str(run)]  # as a shell takes it
     assert {path.name for path in run.iterdir()} == {"config.json", "checkpoint.npz"}
     assert main(["eval", str(run)]) == 2
-    assert f"is no finished run: it should hold config.json and model.npz; go on by `npae train --resume {run}`" in (
+    assert f"is no finished run: it should hold config.json and model.npz; go on by `{go_on}`" in (
         capsys.readouterr().err)
-    assert main(["train", "--resume", str(run)]) == main(command(bars, whole)) == 0
+    assert main(command(bars, run)) == 2
+    assert f"{run} is a run that was interrupted: go on by `{go_on}`, or choose another --out" in (
+        capsys.readouterr().err)
+    assert {path.name for path in run.iterdir()} == {"config.json", "checkpoint.npz"}
+    assert main(shlex.split(go_on)[1:]) == main(command(bars, whole)) == 0
     assert "bernoulli-vae: going on after epoch 2, batch 2" in capsys.readouterr().out
     assert_equal_runs(run, whole)
     assert main(["train", "--resume", str(run)]) == 2
-    assert f"{run} is finished, there is nothing to go on with: `npae eval {run}` measures" in capsys.readouterr().err
+    assert f"{run} is finished, there is nothing to go on with: `npae eval {shlex.quote(str(run))}` measures" in (
+        capsys.readouterr().err)
     assert_equal_runs(run, whole)
 
 

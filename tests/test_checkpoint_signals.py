@@ -171,6 +171,39 @@ def test_who_ignores_a_signal_goes_on_ignoring_it(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_is_ended_by_sigterm_and_saves_nothing(tmp_path):
+    """As the workers of a multiprocessing.Pool that a callback opens: the pool would wait for them for ever."""
+    class Forks(Callback):
+        def on_epoch_end(self, state):
+            ready, tell = os.pipe()
+            child = os.fork()
+            if child == 0:
+                state.at_rest = True  # the worst moment: the one that trains would save at once
+                os.write(tell, b"!")
+                while True:
+                    time.sleep(0.01)
+            os.read(ready, 1)  # what comes before Python runs again after a fork is forgotten
+            os.close(ready)
+            os.close(tell)
+            os.kill(child, signal.SIGTERM)
+            for _ in range(6_000):
+                if (ended := os.waitpid(child, os.WNOHANG))[0]:
+                    break
+                time.sleep(0.01)
+            else:
+                os.kill(child, signal.SIGKILL)
+                ended = os.waitpid(child, 0)
+            self.statuses = [*getattr(self, "statuses", []), os.waitstatus_to_exitcode(ended[1])]
+
+    fit, forks = Fit(folder=tmp_path, seconds=1e6), Forks()
+    fit.memories.append(forks)
+    fit.epochs = 2
+    fit.run()
+    assert forks.statuses == [-signal.SIGTERM] * 2
+    assert checkpoint.place(tmp_path / "c.npz") == "epoch 2"
+
+
 def test_a_fit_in_another_thread_is_saved_and_listens_to_nothing(tmp_path):
     done = []
     thread = threading.Thread(target=lambda: done.append(Fit(folder=tmp_path).run()))

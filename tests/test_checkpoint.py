@@ -144,6 +144,13 @@ def test_what_a_dead_process_left_half_written_goes_when_the_next_fit_begins(tmp
     assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
 
 
+def test_what_another_training_has_left_is_not_said_to_be_kept_of_this_one(tmp_path):
+    Fit(folder=tmp_path).run()
+    with pytest.raises(Killed) as caught:
+        Fit(folder=tmp_path, seconds=1e6).run(Kill(2))
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_a_checkpoint_is_told_last(tmp_path):
     told = []
     saver, watch = Checkpoint(tmp_path / "c.npz", seconds=0), Callback()
@@ -242,6 +249,8 @@ def test_other_pictures_and_another_model_are_refused(tmp_path):
     one[19, 3, 3] ^= 1
     with pytest.raises(CheckpointError, match="its data is "):
         train.fit(vae(), one, transform=binarize_sample, validation=pictures(6, 1), **settings)
+    for same_bytes in (pictures().reshape(20, 2, 8, 1), pictures().view(np.int8)):
+        assert checkpoint.file._sha256([same_bytes]) != checkpoint.file._sha256([pictures()])
     with pytest.raises(FileNotFoundError):
         Fit().run(resume=tmp_path / "nothing.npz")
     vae().save(tmp_path / "model.npz")

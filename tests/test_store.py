@@ -223,6 +223,7 @@ def test_a_doubled_member_is_refused(path):
 
 
 @pytest.mark.parametrize("text", ['{"format": "npae store 1", "arrays": {}, "meta": {"a": NaN}}', "[" * 100_000, "{",
+                                  '{"format": "npae store 1", "arrays": {}, "meta": {"a": 1e999}}',
                                   '{"format": "npae store 1", "arrays": {}, "meta": {}, "meta": {"a": 1}}', "[]", "3"])
 def test_a_manifest_that_is_not_strict_json_is_refused(path, text):
     with zipfile.ZipFile(path, "w") as archive:
@@ -368,7 +369,8 @@ def test_the_order_is_write_fsync_replace_fsync_of_the_folder(path, monkeypatch)
     real_fsync, real_replace = os.fsync, os.replace
 
     def fsync(fd):
-        calls.append("fsync folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "fsync file")
+        folder = os.path.isdir(f"/proc/self/fd/{fd}")
+        calls.append("fsync folder" if folder else f"fsync file of {os.fstat(fd).st_size}")
         real_fsync(fd)
 
     def replace(a, b):
@@ -382,7 +384,8 @@ def test_the_order_is_write_fsync_replace_fsync_of_the_folder(path, monkeypatch)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     store.write(path, ARRAYS, META)
-    assert calls == ["fsync file", "replace", "fsync folder"]
+    # all of its bytes: nothing waits in a buffer
+    assert calls == [f"fsync file of {path.stat().st_size}", "replace", "fsync folder"]
 
 
 def test_a_full_disk_at_any_size_leaves_the_old_file(path):
@@ -446,6 +449,16 @@ def test_orphans_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert not orphan.exists() and len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_process_that_may_not_be_asked_lives(tmp_path, monkeypatch):
+    """One of another user."""
+    def kill(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    (tmp_path / ".npae-17-00.tmp").touch()
+    assert store.remove_orphans(tmp_path) == [] and len(list(tmp_path.iterdir())) == 1
+
+
 def test_an_interrupt_within_the_block_leaves_the_old_file(tmp_path):
     store.write_text(tmp_path / "x", "old")
     with pytest.raises(KeyboardInterrupt), store.atomic(tmp_path / "x") as file:
@@ -479,7 +492,8 @@ def test_json_comes_back(tmp_path):
     assert (tmp_path / "x.json").read_text().endswith("}\n")
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"a": 1, "a": 2}', "NaN", '{"a": Infinity}', "\xff", "[" * 100_000, "1 2"])
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1, "a": 2}', "NaN", "1e999", '{"a": Infinity}', "\xff",
+                                  "[" * 100_000, "1 2"])
 def test_json_that_is_not_strict_is_refused_with_the_path(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(StoreError, match=r"x\.json is refused"):

@@ -369,8 +369,7 @@ def test_the_order_is_write_fsync_replace_fsync_of_the_folder(path, monkeypatch)
     real_fsync, real_replace = os.fsync, os.replace
 
     def fsync(fd):
-        folder = os.path.isdir(f"/proc/self/fd/{fd}")
-        calls.append("fsync folder" if folder else f"fsync file of {os.fstat(fd).st_size}")
+        calls.append("fsync folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "fsync file")
         real_fsync(fd)
 
     def replace(a, b):
@@ -384,8 +383,14 @@ def test_the_order_is_write_fsync_replace_fsync_of_the_folder(path, monkeypatch)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     store.write(path, ARRAYS, META)
-    # all of its bytes: nothing waits in a buffer
-    assert calls == [f"fsync file of {path.stat().st_size}", "replace", "fsync folder"]
+    assert calls == ["fsync file", "replace", "fsync folder"]
+
+
+def test_nothing_waits_in_a_buffer_when_a_file_is_put_on_the_disk(tmp_path, monkeypatch):
+    sizes, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (sizes.append(os.fstat(fd).st_size), real(fd)))
+    store.write_text(tmp_path / "x.txt", "text")
+    assert sizes[0] == 4
 
 
 def test_a_full_disk_at_any_size_leaves_the_old_file(path):

@@ -85,11 +85,15 @@ def place(path: str | Path) -> str:
 
 def configuration(model: Model, optimizer: Optimizer, data: Sequence[np.ndarray | None],
                   validation: Sequence[np.ndarray | None], transform: Any, **settings: Any) -> dict[str, Any]:
-    """What two fits must share for one to go on where the other was: as JSON; of the data their SHA-256."""
-    config = {"model": model.config(), "parameters": [[p.name, p.value.shape] for p in model.params],
+    """What two fits must share for one to go on where the other was: as JSON; of the data their SHA-256.
+
+    The data come first, since a model may have their mean: what is told is the first difference.
+    """
+    config = {"data": _sha256(data), "validation": _sha256(validation),
+              "model": model.config(), "parameters": [[p.name, p.value.shape] for p in model.params],
               "dtype": str(model.theta.dtype), "optimizer": optimizer.config(),
               "transform": getattr(transform, "__qualname__", None if transform is None else type(transform).__name__),
-              "data": _sha256(data), "validation": _sha256(validation), **settings}
+              **settings}
     store.check_json(config, "the configuration of the fit")
     return json.loads(json.dumps(config))
 

@@ -81,7 +81,7 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
                   generators=rng._asdict(), callbacks=callbacks)
     if resume is not None or isinstance(callbacks[-1], Checkpoint):
         state.config = checkpoint.configuration(model, optimizer, (x, y), (valid_x, valid_y), transform,
-                                                batch_size=batch_size, seed=seed, drop_last=drop_last)
+                                                batch_size=int(batch_size), seed=int(seed), drop_last=bool(drop_last))
     if resume is not None:
         checkpoint.restore(state, resume)
 
@@ -136,7 +136,7 @@ def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
     if valid_x is not None and not isinstance(valid_x, np.ndarray):
         raise ValueError("fit: validation must be pictures, or (pictures, labels), as arrays, got "
                          f"{type(valid_x).__name__}: of a Dataset take dataset.test_x, or dataset.with_validation()")
-    return x, y, valid_x, valid_y
+    return x, y, valid_x, None if valid_y is None else np.asarray(valid_y)
 
 
 def _check_range(model: Model, x: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from npae.callbacks import Callback, State
 from npae.checkpoint import Checkpoint, CheckpointError, tree
 from npae.data.batches import binarize_sample
 from npae.kernels import reference
+from npae.layers import Dense, Reshape, Sequential
 
 MAKERS = {"SGD": lambda: optim.SGD(0.1, kernels=reference), "Momentum": lambda: optim.Momentum(0.01, kernels=reference),
           "RMSprop": lambda: optim.RMSprop(kernels=reference), "Adam": adam,
@@ -256,6 +257,27 @@ def test_other_pictures_and_another_model_are_refused(tmp_path):
     vae().save(tmp_path / "model.npz")
     with pytest.raises(CheckpointError, match=r"model.npz is no checkpoint: it should have kind, versions"):
         Fit().run(resume=tmp_path / "model.npz")
+
+
+def test_of_all_that_is_different_the_data_are_told_first(tmp_path):
+    """A model may have been built by their mean."""
+    Fit(folder=tmp_path).killed_after(5)
+    with pytest.raises(CheckpointError, match="its data is "):
+        train.fit(vae(noise=0.2), pictures(seed=1), seed=4, resume=tmp_path / "c.npz")
+
+
+def test_labels_in_a_list_and_numbers_of_numpy_are_saved_like_any_others(tmp_path):
+    def fit(**more):
+        rng = np.random.default_rng(1)
+        encoder = Sequential([Dense(18, 4, rng=rng, kernels=reference)])
+        decoder = Sequential([Dense(4, 16, rng=rng, kernels=reference), Reshape(SHAPE)])
+        model = models.ConditionalVAE(encoder, decoder, classes=2, likelihood=losses.Bernoulli(kernels=reference))
+        train.fit(model, pictures(4), [0, 1, 1, 0], validation=(pictures(2), [0, 1]), batch_size=np.int32(2),
+                  seed=np.int64(1), drop_last=np.bool_(True), epochs=2, optimizer=adam(), **more)
+        return model.theta
+
+    whole = fit(callbacks=[Checkpoint(tmp_path / "c.npz")])
+    np.testing.assert_array_equal(fit(resume=tmp_path / "c.npz"), whole)
 
 
 def rewritten(path, change):

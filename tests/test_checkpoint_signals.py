@@ -292,6 +292,21 @@ def test_npae_train_stops_with_the_status_of_the_signal_and_says_how_to_go_on(nu
     assert_equal_runs(run, whole)
 
 
+def test_data_that_have_been_moved_are_found_where_config_json_says(one_figure, bars, tmp_path, capsys):
+    run, there, moved = tmp_path / "run", tmp_path / "there.npz", tmp_path / "moved.npz"
+    there.write_bytes(bars.read_bytes())
+    assert main(command(there, run)) == 0
+    there.rename(moved)
+    (run / "history.csv").unlink()  # so that it is not finished
+    for words in (["eval", str(run)], ["train", "--resume", str(run)]):
+        assert main(words) == 2
+        assert (f"; if the data of the run have been moved, write their new place into {run / 'config.json'}"
+                in capsys.readouterr().err)
+    config = store.read_json(run / "config.json")
+    store.write_json(run / "config.json", {**config, "data": str(moved)})
+    assert main(["train", "--resume", str(run)]) == 0
+
+
 def test_a_run_that_was_interrupted_while_it_was_measured_is_finished_by_resume(one_figure, bars, tmp_path, capsys,
                                                                                monkeypatch):
     def measure(*args, **settings):

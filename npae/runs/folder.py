@@ -31,7 +31,7 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
                          (f"go on by {resuming(folder)}" if unfinished else
                           "make one with `npae train RECIPE --out DIR`"))
     config = read_config(folder)
-    model, dataset = models.load(folder / MODEL), load_data(config)
+    model, dataset = models.load(folder / MODEL), load_data(config, folder)
     _refuse_strangers(folder, model, dataset, config)
     return model, dataset, config
 
@@ -75,11 +75,15 @@ def read_config(folder: Path) -> Config:
     return config
 
 
-def load_data(config: Config) -> _data.Dataset:
+def load_data(config: Config, folder: Path) -> _data.Dataset:
     """The data set as a run uses it: validation split off, then the first pictures of the rest."""
     settings = config["settings"]
-    return _data.load(config["data"], config["data_dir"]).with_validation(settings["validation"]).first(
-        settings["pictures"])
+    try:
+        dataset = _data.load(config["data"], config["data_dir"])
+    except (ValueError, OSError) as error:
+        error.add_note(f"if the data of the run have been moved, write their new place into {folder / CONFIG}")
+        raise
+    return dataset.with_validation(settings["validation"]).first(settings["pictures"])
 
 
 def history(folder: str | Path) -> list[dict[str, float]]:

@@ -85,7 +85,7 @@ def resume(folder: str | Path, *, data_dir: str | None = None, save_every: float
                              f"`npae figures {name}` draws it")
         print(f"{config['recipe']}: going on after {checkpoint.place(folder / CHECKPOINT)}" if there else
               f"{config['recipe']}: there is no checkpoint in {folder}, so it begins anew")
-        dataset = load_data(config)
+        dataset = load_data(config, folder)
         model = recipes.get(config["recipe"]).build(config["settings"], dataset, train.streams(config["seed"]).init)
         return _carry_out(model, dataset, config, folder, save_every, folder / CHECKPOINT if there else None)
 

@@ -214,6 +214,17 @@ def test_a_compression_bomb_is_refused_before_it_is_unpacked(path):
         store.read(path)
 
 
+def test_compressed_members_are_refused_however_long_the_file_is(path):
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    path.write_bytes(bytes(100_000) + path.read_bytes())
+    with pytest.raises(StoreError, match="it has compressed members, and none is written so"):
+        store.read(path)
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_doubled_member_is_refused(path):
     with zipfile.ZipFile(path, "a") as archive:

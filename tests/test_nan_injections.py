@@ -214,3 +214,9 @@ def test_where_all_is_finite_or_the_search_fails_there_is_no_culprit():
     net = model(reference)
     assert culprit(net, X[:2]) == "" == culprit(net, X[:2], None, {"loss": math.nan, "recon": 1.0})
     assert culprit(net, X[:2, :3]) == "" == culprit(None, X[:2])  # and no other error in its place
+
+
+def test_pictures_come_before_the_parameters_that_they_have_broken_and_the_first_one_is_named():
+    net, x = model(reference), X[:4].copy()
+    x[1, 0, 0, 0] = x[3, 0, 0, 0] = net.theta[0] = math.inf
+    assert culprit(net, x).endswith("not finite in 2 of 64 numbers, first in picture 1 of 0 to 3")

@@ -81,13 +81,14 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
                   generators=rng._asdict(), callbacks=callbacks)
     if resume is not None or isinstance(callbacks[-1], Checkpoint):
         state.config = checkpoint.configuration(model, optimizer, (x, y), (valid_x, valid_y), transform,
-                                                batch_size=batch_size, seed=seed, drop_last=drop_last)
+                                                batch_size=int(batch_size), seed=int(seed), drop_last=bool(drop_last))
     if resume is not None:
         checkpoint.restore(state, resume)
 
     def epoch_end() -> None:
         if not np.isfinite(model.theta).all():  # by the epoch's last step, which no loss has looked at
             _check_finite(math.nan, f"after epoch {state.epoch + 1}", model, x[:1])
+        _check_moments(state)
         if valid_x is not None:
             _validate(state, valid_x, valid_y, seed, transform)
         state.epoch, state.order = state.epoch + 1, None
@@ -136,7 +137,7 @@ def _parts(x: Any, y: Any, validation: Any) -> tuple[np.ndarray, Any, Any, Any]:
     if valid_x is not None and not isinstance(valid_x, np.ndarray):
         raise ValueError("fit: validation must be pictures, or (pictures, labels), as arrays, got "
                          f"{type(valid_x).__name__}: of a Dataset take dataset.test_x, or dataset.with_validation()")
-    return x, y, valid_x, valid_y
+    return x, y, valid_x, None if valid_y is None else np.asarray(valid_y)
 
 
 def _check_range(model: Model, x: np.ndarray) -> None:
@@ -232,6 +233,16 @@ def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: L
         return state.stop is not None
 
     optimizer.minimize(f, model.theta, state.epochs, after)
+
+
+def _check_moments(state: State) -> None:
+    """Raises ValueError: a moment that has overflowed. It holds numbers of theta where they are, and no loss shows it.
+    """
+    for name, moment in state.optimizer.moments.items():
+        if bad := int((~np.isfinite(moment)).sum()):
+            raise ValueError(f"{type(state.optimizer).__name__}'s {name} is not finite in {bad} of {moment.size} "
+                             f"numbers after epoch {state.epoch + 1}: clip the gradient (clip_norm), or use a smaller "
+                             "learning rate")
 
 
 def _check_finite(loss: float, where: str, model: Model, x: np.ndarray, y: np.ndarray | None = None,

@@ -16,7 +16,7 @@ from PIL import Image
 from npae import evaluate, figures, losses, models, train
 from npae.callbacks import Animation, Callback, EarlyStopping, History, ModelCheckpoint, ProgressBar, State, progress
 from npae.kernels import fast_conv, reference
-from npae.layers import Dense, Flatten, Reshape, Sequential
+from npae.layers import Conv2d, Dense, Flatten, Reshape, Sequential
 from npae.optim import Adam
 
 SHAPE = (4, 4, 1)
@@ -256,7 +256,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    monkeypatch.setattr(progress, "compiled_before", lambda: True)
+    monkeypatch.setattr(progress, "compiled_before", lambda convolutions: True)
 
 
 def test_where_there_is_no_terminal_each_epoch_is_a_plain_line(compiled):
@@ -348,7 +348,7 @@ def test_a_bar_makes_room_for_the_message_of_an_exception(compiled):
 
 def test_compiling_is_said_when_there_are_no_compiled_kernels_yet(monkeypatch):
     for before in (True, False):
-        monkeypatch.setattr(progress, "compiled_before", lambda before=before: before)
+        monkeypatch.setattr(progress, "compiled_before", lambda convolutions, before=before: before)
         out = io.StringIO()
         fit(vae(), ProgressBar(out), epochs=1)
         assert out.getvalue().startswith("compiling the kernels for this machine (once") != before
@@ -360,8 +360,19 @@ def test_compiled_kernels_are_found_in_numbas_cache(monkeypatch, tmp_path):
     stand_in = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)))
     monkeypatch.setattr(fast_conv, "_conv_forward", stand_in)
     assert not progress.compiled_before()
+    (tmp_path / "fast_dense._forward-90.py311.nbi").touch()
+    assert progress.compiled_before(convolutions=False) and not progress.compiled_before()
     (tmp_path / "fast_conv._conv_forward-179.py311.nbi").touch()
     assert progress.compiled_before()
+
+
+def test_a_model_without_convolutions_asks_for_the_kernels_of_dense_layers_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(progress, "compiled_before", lambda convolutions: asked.append(convolutions) or True)
+    for layers in ([Flatten(), Dense(16, 2)], [Conv2d(1, 1, 3), Flatten(), Dense(16, 2)]):
+        model = models.Autoencoder(Sequential(layers), Sequential([Dense(2, 16), Reshape(SHAPE)]))
+        ProgressBar(io.StringIO()).on_fit_begin(State(model, Adam(), 1, 1, 16))
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

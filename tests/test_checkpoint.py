@@ -1,6 +1,7 @@
 """A training that was interrupted and goes on is, to the bit, the one that was not; nothing else is gone on with."""
 import json
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from npae.callbacks import Callback, State
 from npae.checkpoint import Checkpoint, CheckpointError, tree
 from npae.data.batches import binarize_sample
 from npae.kernels import reference
+from npae.layers import Dense, Reshape, Sequential
 
 MAKERS = {"SGD": lambda: optim.SGD(0.1, kernels=reference), "Momentum": lambda: optim.Momentum(0.01, kernels=reference),
           "RMSprop": lambda: optim.RMSprop(kernels=reference), "Adam": adam,
@@ -51,6 +53,23 @@ def test_more_epochs_may_be_asked_for(tmp_path):
     assert Fit(folder=tmp_path).run(resume=tmp_path / "c.npz").all() == Fit().run().all()
     with pytest.raises(CheckpointError, match="stands in batch 0 after 5 epochs, and the fit has 3 batches and 2 ep"):
         short.run(resume=tmp_path / "c.npz")
+
+
+def test_fewer_epochs_than_the_one_in_which_it_stands_are_refused(tmp_path):
+    Fit(folder=tmp_path).killed_after(5)  # in the second epoch
+    short = Fit()
+    short.epochs = 1
+    theta = short.model.theta.copy()
+    with pytest.raises(CheckpointError, match="stands in batch 1 after 1 epochs, and the fit has 3 batches and 1 ep"):
+        short.run(resume=tmp_path / "c.npz")
+    np.testing.assert_array_equal(short.model.theta, theta)
+
+
+@pytest.mark.parametrize("path", [True, 1, 2.5, ["c.npz"], b"c.npz"])
+def test_what_is_no_path_is_not_opened(path):
+    with pytest.raises(ValueError, match=r"resume is the path of a checkpoint, such as 'c\.npz', got "):
+        Fit().run(resume=path)
+    os.fstat(1)  # open(True) would have closed it
 
 
 def test_a_training_that_had_ended_early_does_not_go_on(tmp_path):
@@ -124,6 +143,13 @@ def test_what_a_dead_process_left_half_written_goes_when_the_next_fit_begins(tmp
     (tmp_path / f".npae-{dead.pid}-00.tmp").write_text("half")
     Fit(folder=tmp_path).run()
     assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
+
+
+def test_what_another_training_has_left_is_not_said_to_be_kept_of_this_one(tmp_path):
+    Fit(folder=tmp_path).run()
+    with pytest.raises(Killed) as caught:
+        Fit(folder=tmp_path, seconds=1e6).run(Kill(2))
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_checkpoint_is_told_last(tmp_path):
@@ -224,11 +250,34 @@ def test_other_pictures_and_another_model_are_refused(tmp_path):
     one[19, 3, 3] ^= 1
     with pytest.raises(CheckpointError, match="its data is "):
         train.fit(vae(), one, transform=binarize_sample, validation=pictures(6, 1), **settings)
+    for same_bytes in (pictures().reshape(20, 2, 8, 1), pictures().view(np.int8)):
+        assert checkpoint.file._sha256([same_bytes]) != checkpoint.file._sha256([pictures()])
     with pytest.raises(FileNotFoundError):
         Fit().run(resume=tmp_path / "nothing.npz")
     vae().save(tmp_path / "model.npz")
     with pytest.raises(CheckpointError, match=r"model.npz is no checkpoint: it should have kind, versions"):
         Fit().run(resume=tmp_path / "model.npz")
+
+
+def test_of_all_that_is_different_the_data_are_told_first(tmp_path):
+    """A model may have been built by their mean."""
+    Fit(folder=tmp_path).killed_after(5)
+    with pytest.raises(CheckpointError, match="its data is "):
+        train.fit(vae(noise=0.2), pictures(seed=1), seed=4, resume=tmp_path / "c.npz")
+
+
+def test_labels_in_a_list_and_numbers_of_numpy_are_saved_like_any_others(tmp_path):
+    def fit(**more):
+        rng = np.random.default_rng(1)
+        encoder = Sequential([Dense(18, 4, rng=rng, kernels=reference)])
+        decoder = Sequential([Dense(4, 16, rng=rng, kernels=reference), Reshape(SHAPE)])
+        model = models.ConditionalVAE(encoder, decoder, classes=2, likelihood=losses.Bernoulli(kernels=reference))
+        train.fit(model, pictures(4), [0, 1, 1, 0], validation=(pictures(2), [0, 1]), batch_size=np.int32(2),
+                  seed=np.int64(1), drop_last=np.bool_(True), epochs=2, optimizer=adam(), **more)
+        return model.theta
+
+    whole = fit(callbacks=[Checkpoint(tmp_path / "c.npz")])
+    np.testing.assert_array_equal(fit(resume=tmp_path / "c.npz"), whole)
 
 
 def rewritten(path, change):
@@ -316,6 +365,11 @@ def test_arrays_and_numbers_of_numpy_come_back_as_they_were():
     assert math.isnan(tree.decode(tree.encode(math.nan, "", {}), {}))
     with pytest.raises(store.StoreError, match=r"memory has the key '\$array', and keys that begin with \$"):
         tree.encode({"$array": "theta"}, "memory", {})
+
+
+def test_two_arrays_of_one_path_are_refused_when_they_are_saved_and_not_when_they_are_read():
+    with pytest.raises(store.StoreError, match=r"two arrays have the path memory\.a\.0: use keys without dots"):
+        tree.encode({"a.0": np.zeros(1), "a": [np.ones(1)]}, "memory", {})
 
 
 def test_a_memory_that_no_file_can_hold_ends_the_fit_with_a_sentence(tmp_path):

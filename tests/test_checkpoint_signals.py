@@ -5,6 +5,7 @@
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -170,6 +171,39 @@ def test_who_ignores_a_signal_goes_on_ignoring_it(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_is_ended_by_sigterm_and_saves_nothing(tmp_path):
+    """As the workers of a multiprocessing.Pool that a callback opens: the pool would wait for them for ever."""
+    class Forks(Callback):
+        def on_epoch_end(self, state):
+            ready, tell = os.pipe()
+            child = os.fork()
+            if child == 0:
+                state.at_rest = True  # the worst moment: the one that trains would save at once
+                os.write(tell, b"!")
+                while True:
+                    time.sleep(0.01)
+            os.read(ready, 1)  # what comes before Python runs again after a fork is forgotten
+            os.close(ready)
+            os.close(tell)
+            os.kill(child, signal.SIGTERM)
+            for _ in range(6_000):
+                if (ended := os.waitpid(child, os.WNOHANG))[0]:
+                    break
+                time.sleep(0.01)
+            else:
+                os.kill(child, signal.SIGKILL)
+                ended = os.waitpid(child, 0)
+            self.statuses = [*getattr(self, "statuses", []), os.waitstatus_to_exitcode(ended[1])]
+
+    fit, forks = Fit(folder=tmp_path, seconds=1e6), Forks()
+    fit.memories.append(forks)
+    fit.epochs = 2
+    fit.run()
+    assert forks.statuses == [-signal.SIGTERM] * 2
+    assert checkpoint.place(tmp_path / "c.npz") == "epoch 2"
+
+
 def test_a_fit_in_another_thread_is_saved_and_listens_to_nothing(tmp_path):
     done = []
     thread = threading.Thread(target=lambda: done.append(Fit(folder=tmp_path).run()))
@@ -225,7 +259,7 @@ def assert_equal_runs(a, b):
 def test_npae_train_stops_with_the_status_of_the_signal_and_says_how_to_go_on(number, bars, tmp_path, capsys,
                                                                              monkeypatch):
     monkeypatch.setattr("npae.runs.start.draw", draw_one)
-    run, whole, calls = tmp_path / "run", tmp_path / "whole", []
+    run, whole, calls = tmp_path / "Jana's run", tmp_path / "whole", []
     right = Checkpoint.on_batch_end
 
     def on_batch_end(self, state):
@@ -238,18 +272,39 @@ def test_npae_train_stops_with_the_status_of_the_signal_and_says_how_to_go_on(nu
         patch.setattr(Checkpoint, "on_batch_end", on_batch_end)
         assert main(command(bars, run)) == 128 + number
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error == (f"npae: stopped by {number.name} in epoch 2, after batch 2 of 4, and saved: go on by `npae train "
-                     f"--resume {run}`")
+    sentence, go_on, _ = error.split("`")
+    assert sentence == f"npae: stopped by {number.name} in epoch 2, after batch 2 of 4, and saved: go on by "
+    assert shlex.split(go_on) == ["npae", "train", "--resume", str(run)]  # as a shell takes it
     assert {path.name for path in run.iterdir()} == {"config.json", "checkpoint.npz"}
     assert main(["eval", str(run)]) == 2
-    assert f"is no finished run: it should hold config.json and model.npz; go on by `npae train --resume {run}`" in (
+    assert f"is no finished run: it should hold config.json and model.npz; go on by `{go_on}`" in (
         capsys.readouterr().err)
-    assert main(["train", "--resume", str(run)]) == main(command(bars, whole)) == 0
+    assert main(command(bars, run)) == 2
+    assert f"{run} is a run that was interrupted: go on by `{go_on}`, or choose another --out" in (
+        capsys.readouterr().err)
+    assert {path.name for path in run.iterdir()} == {"config.json", "checkpoint.npz"}
+    assert main(shlex.split(go_on)[1:]) == main(command(bars, whole)) == 0
     assert "bernoulli-vae: going on after epoch 2, batch 2" in capsys.readouterr().out
     assert_equal_runs(run, whole)
     assert main(["train", "--resume", str(run)]) == 2
-    assert f"{run} is finished, there is nothing to go on with: `npae eval {run}` measures" in capsys.readouterr().err
+    assert f"{run} is finished, there is nothing to go on with: `npae eval {shlex.quote(str(run))}` measures" in (
+        capsys.readouterr().err)
     assert_equal_runs(run, whole)
+
+
+def test_data_that_have_been_moved_are_found_where_config_json_says(one_figure, bars, tmp_path, capsys):
+    run, there, moved = tmp_path / "run", tmp_path / "there.npz", tmp_path / "moved.npz"
+    there.write_bytes(bars.read_bytes())
+    assert main(command(there, run)) == 0
+    there.rename(moved)
+    (run / "history.csv").unlink()  # so that it is not finished
+    for words in (["eval", str(run)], ["train", "--resume", str(run)]):
+        assert main(words) == 2
+        assert (f"; if the data of the run have been moved, write their new place into {run / 'config.json'}"
+                in capsys.readouterr().err)
+    config = store.read_json(run / "config.json")
+    store.write_json(run / "config.json", {**config, "data": str(moved)})
+    assert main(["train", "--resume", str(run)]) == 0
 
 
 def test_a_run_that_was_interrupted_while_it_was_measured_is_finished_by_resume(one_figure, bars, tmp_path, capsys,

@@ -134,6 +134,14 @@ def test_what_idx_does_not_have_is_not_written(tmp_path, array):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_short_gzip_file_cannot_claim_what_no_compression_reaches(tmp_path):
+    """Deflate shrinks by 1032 at most: refused by its header, before anything is allocated."""
+    data = gzip.compress(b"\0\0\x08\x01" + (1 << 20).to_bytes(4, "big") + bytes(1000))
+    (tmp_path / "x.gz").write_bytes(data)
+    with pytest.raises(IDXError, match=rf"claims shape \(1048576,\), 1048576 bytes, where 1 to {len(data) * 1032} are"):
+        read_idx(tmp_path / "x.gz")
+
+
 def test_a_bomb_is_refused_in_bounded_memory(tmp_path):
     """150 MB of zeros in a short gzip file, behind a header of 60 bytes and behind a header that claims them all."""
     zeros = bytes(150 << 20)

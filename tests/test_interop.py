@@ -150,6 +150,11 @@ def test_a_dense_between_pictures_takes_both_orders_and_pooling_changes_none():
     np.testing.assert_array_equal(net.forward(x), wanted)
 
 
+def test_one_name_for_two_layers_is_refused_on_the_way_out_too():
+    with pytest.raises(ValueError, match=r"5 layers have weights .*, and there are 4 different names"):
+        to_pytorch(model(), [*NAMES[:-1], NAMES[0]])
+
+
 def test_without_a_bias_npaes_becomes_zero():
     net = Sequential([Conv2d(1, 2, 3)], input_shape=(4, 4, 1))
     net.layers[0].b.value[...] = 5
@@ -317,6 +322,18 @@ def test_one_bit_of_a_weight_is_seen(place, tmp_path):
     path.write_bytes(data)
     assert len(read_tensors(path)) == 10
     with pytest.raises(store.CheckpointError, match="its tensors and its manifest differ in"):
+        models.load(path)
+
+
+def test_one_digit_of_a_setting_is_seen(tmp_path):
+    path = tmp_path / "x.safetensors"
+    net = models.VAE(Sequential([Flatten(), Dense(4, 4)], input_shape=(2, 2, 1)),
+                     Sequential([Dense(2, 4), Reshape((2, 2, 1))]), likelihood=losses.Gaussian(0.53125))
+    net.save(path)
+    data = path.read_bytes()
+    assert data.count(b"0.53125") == 1
+    path.write_bytes(data.replace(b"0.53125", b"0.73125"))
+    with pytest.raises(store.CheckpointError, match="its manifest has SHA-256 "):
         models.load(path)
 
 

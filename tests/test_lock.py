@@ -58,9 +58,9 @@ def test_what_a_killed_process_leaves_locks_nobody_out(holder, tmp_path):
 
 
 def test_a_lock_of_a_process_whose_number_lives_again_is_no_lock(tmp_path):
-    (tmp_path / store.LOCK).write_text(f"{os.getpid()}\n")
+    (tmp_path / store.LOCK).write_text(f"{os.getpid()}\n4194304 and more\n")
     with store.one_writer(tmp_path):
-        pass
+        assert (tmp_path / store.LOCK).read_text() == f"{os.getpid()}\n"
 
 
 def test_one_process_is_no_two_writers_either(tmp_path):

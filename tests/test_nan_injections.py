@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from npae import checkpoint, losses, models, store, train
-from npae.callbacks import Callback, ModelCheckpoint
+from npae.callbacks import Callback, History, ModelCheckpoint
 from npae.checkpoint import Checkpoint
 from npae.kernels import fast, reference
 from npae.layers import Conv2d, Dense, Flatten, Reshape, Sequential, Sigmoid
@@ -185,6 +185,21 @@ def test_what_the_last_step_of_an_epoch_breaks_is_no_epoch(validation):
     assert told == [True]
 
 
+def test_a_moment_that_has_overflowed_is_found_at_the_end_of_its_epoch():
+    """The square of a gradient of 1e25 is infinite in float32: m / sqrt(v) is 0 from then on, and the loss is fine."""
+    class Steep(Adam):
+        def _update(self, K, theta, grad, lr):
+            if self.steps == 8:
+                grad[0] = 1e25
+            super()._update(K, theta, grad, lr)
+
+    rows, words = History(), r"Steep's v is not finite in 1 of \d+ numbers after epoch 2: clip the gradient"
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=words):
+        train.fit(model(reference), X, optimizer=Steep(1e-3, kernels=reference), epochs=4, batch_size=4,
+                  callbacks=[rows])
+    assert len(rows) == 1
+
+
 def test_the_loss_of_a_step_that_was_refused_leaves_theta_as_it_was():
     net = model(reference)
     before, x = net.theta.copy(), X[:4].copy()
@@ -199,3 +214,9 @@ def test_where_all_is_finite_or_the_search_fails_there_is_no_culprit():
     net = model(reference)
     assert culprit(net, X[:2]) == "" == culprit(net, X[:2], None, {"loss": math.nan, "recon": 1.0})
     assert culprit(net, X[:2, :3]) == "" == culprit(None, X[:2])  # and no other error in its place
+
+
+def test_pictures_come_before_the_parameters_that_they_have_broken_and_the_first_one_is_named():
+    net, x = model(reference), X[:4].copy()
+    x[1, 0, 0, 0] = x[3, 0, 0, 0] = net.theta[0] = math.inf
+    assert culprit(net, x).endswith("not finite in 2 of 64 numbers, first in picture 1 of 0 to 3")

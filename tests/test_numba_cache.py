@@ -34,6 +34,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_what_another_numba_or_another_source_has_kept_is_not_taken(tmp_path, monkeypatch):
+    """The seal fits: the file is whole, and of another state."""
+    kept.SealedFile(str(tmp_path), "kernel", "source").save("signature", "code")
+    assert kept.SealedFile(str(tmp_path), "kernel", "source").load("signature") == "code"
+    assert kept.SealedFile(str(tmp_path), "kernel", "another source").load("signature") is None
+    monkeypatch.setattr("numba.core.caching.numba.__version__", "0.1")
+    assert kept.SealedFile(str(tmp_path), "kernel", "source").load("signature") is None
+
+
 def compiled(folder):
     """The kernel with nothing in memory, as a new process has it."""
     spec = importlib.util.spec_from_file_location("one_kernel", folder / "one_kernel.py")

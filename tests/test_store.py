@@ -214,6 +214,17 @@ def test_a_compression_bomb_is_refused_before_it_is_unpacked(path):
         store.read(path)
 
 
+def test_compressed_members_are_refused_however_long_the_file_is(path):
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    path.write_bytes(bytes(100_000) + path.read_bytes())
+    with pytest.raises(StoreError, match="it has compressed members, and none is written so"):
+        store.read(path)
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_doubled_member_is_refused(path):
     with zipfile.ZipFile(path, "a") as archive:
@@ -223,6 +234,7 @@ def test_a_doubled_member_is_refused(path):
 
 
 @pytest.mark.parametrize("text", ['{"format": "npae store 1", "arrays": {}, "meta": {"a": NaN}}', "[" * 100_000, "{",
+                                  '{"format": "npae store 1", "arrays": {}, "meta": {"a": 1e999}}',
                                   '{"format": "npae store 1", "arrays": {}, "meta": {}, "meta": {"a": 1}}', "[]", "3"])
 def test_a_manifest_that_is_not_strict_json_is_refused(path, text):
     with zipfile.ZipFile(path, "w") as archive:
@@ -385,6 +397,13 @@ def test_the_order_is_write_fsync_replace_fsync_of_the_folder(path, monkeypatch)
     assert calls == ["fsync file", "replace", "fsync folder"]
 
 
+def test_nothing_waits_in_a_buffer_when_a_file_is_put_on_the_disk(tmp_path, monkeypatch):
+    sizes, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (sizes.append(os.fstat(fd).st_size), real(fd)))
+    store.write_text(tmp_path / "x.txt", "text")
+    assert sizes[0] == 4
+
+
 def test_a_full_disk_at_any_size_leaves_the_old_file(path):
     """The limit on file size stands in for a full disk, at 40 sizes."""
     pytest.importorskip("resource", reason="the limit on file sizes is set with the module resource, absent here")
@@ -446,6 +465,16 @@ def test_orphans_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert not orphan.exists() and len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_process_that_may_not_be_asked_lives(tmp_path, monkeypatch):
+    """One of another user."""
+    def kill(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    (tmp_path / ".npae-17-00.tmp").touch()
+    assert store.remove_orphans(tmp_path) == [] and len(list(tmp_path.iterdir())) == 1
+
+
 def test_an_interrupt_within_the_block_leaves_the_old_file(tmp_path):
     store.write_text(tmp_path / "x", "old")
     with pytest.raises(KeyboardInterrupt), store.atomic(tmp_path / "x") as file:
@@ -479,7 +508,8 @@ def test_json_comes_back(tmp_path):
     assert (tmp_path / "x.json").read_text().endswith("}\n")
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"a": 1, "a": 2}', "NaN", '{"a": Infinity}', "\xff", "[" * 100_000, "1 2"])
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1, "a": 2}', "NaN", "1e999", '{"a": Infinity}', "\xff",
+                                  "[" * 100_000, "1 2"])
 def test_json_that_is_not_strict_is_refused_with_the_path(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(StoreError, match=r"x\.json is refused"):

@@ -25,7 +25,7 @@ class ProgressBar(Callback):
 
     def on_fit_begin(self, state: State) -> None:
         """Say once what the first seconds go into."""
-        if not compiled_before():
+        if not compiled_before(convolutions=any(p.value.ndim == 4 for p in state.model.params)):
             self._say("compiling the kernels for this machine (once; they are kept for the next run) ...")
 
     def on_batch_end(self, state: State) -> None:
@@ -99,8 +99,10 @@ def _left(seconds: float) -> str:
     return f"{timedelta(seconds=round(seconds))} left".removeprefix("0:").removeprefix("0")
 
 
-def compiled_before() -> bool:
-    """Whether Numba's cache holds kernels of npae already, or nothing is to be compiled here at all."""
+def compiled_before(convolutions: bool = True) -> bool:
+    """Whether Numba's cache holds kernels of npae already, those of convolutions or only those of dense layers; or
+    nothing is to be compiled here at all.
+    """
     from npae.kernels import reference, resolve
 
     if resolve() is reference:
@@ -108,4 +110,4 @@ def compiled_before() -> bool:
     from npae.kernels import fast_conv
 
     folder = Path(fast_conv._conv_forward.stats.cache_path or "")
-    return any(folder.glob("fast_conv*.nbi"))
+    return any(folder.glob("fast_conv*.nbi" if convolutions else "fast_dense*.nbi"))

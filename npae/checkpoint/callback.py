@@ -1,6 +1,7 @@
 """Saving while a fit runs, and when somebody asks it to stop."""
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ class Checkpoint(Callback):
     """
 
     fit: State
+    pid: int  # of the process that trains
 
     def __init__(self, path: str | Path, *, seconds: float = 30.0, again: str | None = None):
         if not real(seconds) >= 0:
@@ -55,7 +57,7 @@ class Checkpoint(Callback):
         if not self.path.parent.is_dir():
             raise ValueError(f"there is no folder {self.path.parent} for {self.path.name}: make it, or choose another")
         store.remove_orphans(self.path.parent)
-        self.fit, self.asked, self.saved = state, None, time.monotonic()
+        self.fit, self.pid, self.asked, self.saved = state, os.getpid(), None, time.monotonic()
         self.kept = not state.fresh and self.path.exists()
         self.over = state.epoch >= state.epochs or state.stop is not None
         if threading.current_thread() is threading.main_thread():
@@ -93,6 +95,9 @@ class Checkpoint(Callback):
     def _told(self, number: int, frame: FrameType | None) -> None:
         """A signal has come: the next one finds the handlers that stood before."""
         self._let_go()
+        if os.getpid() != self.pid:  # a child of a fork, such as a worker of a pool: it does not train, and is to end
+            signal.raise_signal(number)
+            return
         self.asked = number
         if self.fit.fresh or self.fit.at_rest or self.over:
             self._stop(self.fit)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import textwrap
 import warnings
@@ -55,8 +56,10 @@ def restore(state: State, path: str | Path) -> None:
 
     What cannot be the same bits here (another NumPy, another processor) is said in a RuntimeWarning.
     Raises CheckpointError: a file that is damaged, or that belongs to another fit; theta is as it was then. OSError
-    where it cannot be opened.
+    where it cannot be opened. ValueError: no path.
     """
+    if not isinstance(path, str | os.PathLike):  # open(True) would take, and close, standard output
+        raise ValueError(f"resume is the path of a checkpoint, such as 'c.npz', got {path!r}")
     arrays, meta = _read(path)
     _refuse_another_fit(path, meta, state.config)
     try:
@@ -82,11 +85,15 @@ def place(path: str | Path) -> str:
 
 def configuration(model: Model, optimizer: Optimizer, data: Sequence[np.ndarray | None],
                   validation: Sequence[np.ndarray | None], transform: Any, **settings: Any) -> dict[str, Any]:
-    """What two fits must share for one to go on where the other was: as JSON; of the data their SHA-256."""
-    config = {"model": model.config(), "parameters": [[p.name, p.value.shape] for p in model.params],
+    """What two fits must share for one to go on where the other was: as JSON; of the data their SHA-256.
+
+    The data come first, since a model may have their mean: what is told is the first difference.
+    """
+    config = {"data": _sha256(data), "validation": _sha256(validation),
+              "model": model.config(), "parameters": [[p.name, p.value.shape] for p in model.params],
               "dtype": str(model.theta.dtype), "optimizer": optimizer.config(),
               "transform": getattr(transform, "__qualname__", None if transform is None else type(transform).__name__),
-              "data": _sha256(data), "validation": _sha256(validation), **settings}
+              **settings}
     store.check_json(config, "the configuration of the fit")
     return json.loads(json.dumps(config))
 
@@ -190,7 +197,8 @@ def _take_over(state: State, training: dict[str, Any]) -> None:
         if vector.shape != state.model.theta.shape or vector.dtype != state.model.theta.dtype:
             raise CheckpointError(f"it has a vector of {vector.dtype} {vector.shape}, and the model's theta is "
                                   f"{state.model.theta.dtype} {state.model.theta.shape}")
-    if not 0 <= epoch <= state.epochs or not 0 <= step <= state.steps * (order is not None):
+    begun = epoch + (order is not None)  # an epoch that is begun is one of those that the fit asks for
+    if epoch < 0 or begun > state.epochs or not 0 <= step <= state.steps * (order is not None):
         raise CheckpointError(f"it stands in batch {step} after {epoch} epochs, and the fit has {state.steps} batches "
                               f"and {state.epochs} epochs: ask for more epochs")
     if order is not None and not np.array_equal(np.sort(order), np.arange(len(order))):

@@ -16,7 +16,7 @@ def encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """`value` as JSON can hold it; its arrays, and NumPy's numbers, go into `arrays` under the path that leads to them.
 
     Infinity and NaN become {"$float": "inf"}, an array {"$array": "callbacks.1.theta"}; a tuple comes back as a list.
-    Raises: StoreError for a key that begins with $.
+    Raises: StoreError for a key that begins with $, or two arrays of one path.
 
     >>> arrays = {}
     >>> encode({"best": math.inf, "theta": np.zeros(2)}, "kept", arrays), list(arrays)
@@ -25,6 +25,8 @@ def encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, float):  # NumPy's float64 is one
         return float(value) if math.isfinite(value) else {FLOAT: str(float(value))}
     if isinstance(value, np.ndarray | np.generic):
+        if name in arrays:  # {"a.0": array, "a": [array]}
+            raise StoreError(f"two arrays have the path {name}: use keys without dots")
         arrays[name] = np.asarray(value)
         return {ARRAY: name}
     if isinstance(value, list | tuple):

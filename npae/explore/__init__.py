@@ -3,6 +3,7 @@ The page needs no network and no framework: config, weights, test pictures and a
 """
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from npae import runs, store
@@ -49,7 +50,7 @@ def open_window(folder: str | Path) -> None:
             return
         plt.close(figure)
     raise ValueError(f"no window can be opened here (Matplotlib's backend is {backend}): write a page instead, "
-                     f"with `npae explore {folder} --html FILE`")
+                     f"with `npae explore {shlex.quote(str(folder))} --html FILE`")
 
 
 def _test_figure(folder: Path) -> str:

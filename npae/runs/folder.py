@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,12 +28,17 @@ def load(folder: str | Path) -> tuple[Model, _data.Dataset, Config]:
     if not (folder / CONFIG).is_file() or not (folder / MODEL).is_file():
         unfinished = (folder / CONFIG).is_file()
         raise ValueError(f"{folder} is no finished run: it should hold {CONFIG} and {MODEL}; " +
-                         (f"go on by `npae train --resume {folder}`" if unfinished else
+                         (f"go on by {resuming(folder)}" if unfinished else
                           "make one with `npae train RECIPE --out DIR`"))
     config = read_config(folder)
-    model, dataset = models.load(folder / MODEL), load_data(config)
+    model, dataset = models.load(folder / MODEL), load_data(config, folder)
     _refuse_strangers(folder, model, dataset, config)
     return model, dataset, config
+
+
+def resuming(folder: Path) -> str:
+    """The command that goes on with a run, as a shell takes it, whatever the folder is called."""
+    return f"`npae train --resume {shlex.quote(str(folder))}`"
 
 
 def _refuse_strangers(folder: Path, model: Model, dataset: _data.Dataset, config: Config) -> None:
@@ -69,11 +75,15 @@ def read_config(folder: Path) -> Config:
     return config
 
 
-def load_data(config: Config) -> _data.Dataset:
+def load_data(config: Config, folder: Path) -> _data.Dataset:
     """The data set as a run uses it: validation split off, then the first pictures of the rest."""
     settings = config["settings"]
-    return _data.load(config["data"], config["data_dir"]).with_validation(settings["validation"]).first(
-        settings["pictures"])
+    try:
+        dataset = _data.load(config["data"], config["data_dir"])
+    except (ValueError, OSError) as error:
+        error.add_note(f"if the data of the run have been moved, write their new place into {folder / CONFIG}")
+        raise
+    return dataset.with_validation(settings["validation"]).first(settings["pictures"])
 
 
 def history(folder: str | Path) -> list[dict[str, float]]:
@@ -121,6 +131,9 @@ def refuse_what_is_there(folder: Path) -> None:
     """Raises ValueError: a folder with files in it; what processes that were killed leave there is none."""
     if folder.is_dir():
         store.remove_orphans(folder)
+    if (folder / CHECKPOINT).exists():
+        raise ValueError(f"{folder} is a run that was interrupted: go on by {resuming(folder)}, or choose "
+                         "another --out")
     if folder.exists() and (not folder.is_dir() or any(path.name != store.LOCK for path in folder.iterdir())):
         raise ValueError(f"{folder} is not empty: choose another --out, or remove it")
 
@@ -159,4 +172,4 @@ def _say_what_is_kept(folder: Path, error: BaseException) -> None:
     if isinstance(error, CheckpointError) and path.exists():
         error.add_note(f"to begin this run anew, remove {path.name} and give the command again")
     elif path.exists():
-        checkpoint.say_what_is_kept(error, path, f"`npae train --resume {folder}`")
+        checkpoint.say_what_is_kept(error, path, resuming(folder))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def metrics_of(folder: Path) -> dict[str, Any]:
     metrics = store.read_json(path)
     fine = isinstance(metrics, dict) and isinstance(metrics.get("data"), str) and isinstance(metrics.get("test"), dict)
     if not fine or not tables.readable(metrics):
-        raise ValueError(f"{path} does not hold figures of npae: write them anew by `npae eval {folder}`")
+        raise ValueError(f"{path} does not hold figures of npae: write them anew by `npae eval "
+                         f"{shlex.quote(str(folder))}`")
     return metrics
 
 

@@ -1,6 +1,7 @@
 """From a recipe to a run folder: built, trained, measured, drawn."""
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from npae.runs.folder import (
     load_data,
     new_folder,
     read_config,
+    resuming,
     written,
 )
 from npae.runs.results import draw, measure
@@ -77,12 +79,13 @@ def resume(folder: str | Path, *, data_dir: str | None = None, save_every: float
     with written(folder):
         store.remove_orphans(folder)
         there = (folder / CHECKPOINT).exists()
+        name = shlex.quote(str(folder))
         if not there and (folder / MODEL).exists() and (folder / HISTORY).exists():
-            raise ValueError(f"{folder} is finished, there is nothing to go on with: `npae eval {folder}` measures it, "
-                             f"`npae figures {folder}` draws it")
+            raise ValueError(f"{folder} is finished, there is nothing to go on with: `npae eval {name}` measures it, "
+                             f"`npae figures {name}` draws it")
         print(f"{config['recipe']}: going on after {checkpoint.place(folder / CHECKPOINT)}" if there else
               f"{config['recipe']}: there is no checkpoint in {folder}, so it begins anew")
-        dataset = load_data(config)
+        dataset = load_data(config, folder)
         model = recipes.get(config["recipe"]).build(config["settings"], dataset, train.streams(config["seed"]).init)
         return _carry_out(model, dataset, config, folder, save_every, folder / CHECKPOINT if there else None)
 
@@ -138,7 +141,7 @@ def _callbacks(model: Model, dataset: _data.Dataset, settings: Config, seed: int
         callbacks.append(Animation(folder / GIF, codes, x, y))
     if settings["optimizer"] != "lbfgs":  # its memory lies inside SciPy
         callbacks.append(Checkpoint(folder / CHECKPOINT, seconds=save_every,
-                                    again=f"`npae train --resume {folder}`"))
+                                    again=resuming(folder)))
     return callbacks
 
 

@@ -96,6 +96,8 @@ def _read_archive(archive: zipfile.ZipFile, total: int) -> tuple[dict[str, np.nd
         raise StoreError("it has two members of one name")
     if sum(member.file_size for member in members) > total:  # compressed, or members that overlap
         raise StoreError(f"its members claim more bytes than the {total} of the file")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise StoreError("it has compressed members, and none is written so")
     if MANIFEST not in names or archive.getinfo(MANIFEST).file_size > MANIFEST_LIMIT:
         raise StoreError(f"it has no {MANIFEST}, or too long a one")
     manifest = from_json(archive.read(MANIFEST))

@@ -1,5 +1,4 @@
 """What arguments of the wrong type are told: a sentence in place of the error that Python or NumPy would raise later.
-Whole numbers and pairs of them are in `kernels.geometry`.
 """
 from __future__ import annotations
 
@@ -11,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from npae.kernels.geometry import whole
-
 
 def real(value: Any) -> float:
     """A number as a float, and not-a-number for what is none: it fails every comparison of a range check.
@@ -22,6 +19,16 @@ def real(value: Any) -> float:
     """
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     return float(value) if number else math.nan
+
+
+def whole(value: int, what: str, least: int = 1) -> int:
+    """A Python integer of any kind of integer.
+
+    Raises ValueError: not an integer, or below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{what} must be an integer of at least {least}, got {value!r}")
+    return int(value)
 
 
 def generator(rng: Any, what: str) -> np.random.Generator:

@@ -2,12 +2,33 @@
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from npae.data.batches import to_float
 from npae.layers.base import Layer, Sequential
+from npae.optim import Optimizer
+
+
+def check_loss(loss: float, where: str, model: Any, x: np.ndarray, y: np.ndarray | None = None,
+               terms: Mapping[str, float] | None = None) -> None:
+    """Raises ValueError: a loss that is not finite; it says where that was, and names the culprit."""
+    if not math.isfinite(loss):
+        found = culprit(model, to_float(x, model.theta.dtype), y, terms)
+        raise ValueError(f"the loss is {loss} {where}: use a smaller learning rate, and look at the data"
+                         + (f" ({found})" if found else ""))
+
+
+def check_moments(optimizer: Optimizer, where: str) -> None:
+    """Raises ValueError: a moment that has overflowed. It holds numbers of theta where they are, and no loss shows it.
+    """
+    for name, moment in optimizer.moments.items():
+        if bad := int((~np.isfinite(moment)).sum()):
+            raise ValueError(f"{type(optimizer).__name__}'s {name} is not finite in {bad} of {moment.size} numbers "
+                             f"{where}: clip the gradient (clip_norm), or use a smaller learning rate")
 
 
 def culprit(model: Any, x: np.ndarray, y: np.ndarray | None = None, terms: Mapping[str, float] | None = None) -> str:
@@ -71,8 +92,4 @@ def _in_terms(terms: Mapping[str, float]) -> str:
 
 def _leaves(net: Sequential) -> Iterator[Layer]:
     """The layers one after another, those of inner Sequentials in their place."""
-    for layer in net.layers:
-        if isinstance(layer, Sequential):
-            yield from _leaves(layer)
-        else:
-            yield layer
+    return (layer for layer in net.walk() if not isinstance(layer, Sequential))

@@ -15,12 +15,12 @@ import numpy as np
 from npae import checkpoint
 from npae.callbacks import Callback, History, State
 from npae.checkpoint import Checkpoint
+from npae.checks import whole
 from npae.data import Dataset
-from npae.data.batches import Transform, batches, count, permutation, to_float
+from npae.data.batches import Transform, batches, count, permutation
 from npae.evaluate import loss_terms
-from npae.kernels.geometry import whole
-from npae.models.base import Model, Terms
-from npae.nonfinite import culprit
+from npae.models.base import Model
+from npae.nonfinite import check_loss, check_moments
 from npae.optim import LBFGS, Adam, Optimizer
 
 BATCH_SIZE = 64
@@ -87,8 +87,8 @@ def fit(model: Model, x: np.ndarray | Dataset, y: np.ndarray | None = None, *, o
 
     def epoch_end() -> None:
         if not np.isfinite(model.theta).all():  # by the epoch's last step, which no loss has looked at
-            _check_finite(math.nan, f"after epoch {state.epoch + 1}", model, x[:1])
-        _check_moments(state)
+            check_loss(math.nan, f"after epoch {state.epoch + 1}", model, x[:1])
+        check_moments(state.optimizer, f"after epoch {state.epoch + 1}")
         if valid_x is not None:
             _validate(state, valid_x, valid_y, seed, transform)
         state.epoch, state.order = state.epoch + 1, None
@@ -173,8 +173,8 @@ def _epoch(state: State, epoch: Any, noise: np.random.Generator, callbacks: Iter
         start = time.perf_counter()
         model.zero_grad()
         terms = model.loss(x, y, rng=noise)
-        _check_finite(terms["loss"], f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}", model, x,
-                      y, terms)
+        check_loss(terms["loss"], f"in epoch {state.epoch + 1}, batch {state.step + 1} of {state.steps}", model, x, y,
+                   terms)
         model.backward()
         with _telling_where(state):
             state.optimizer.step(model.theta, model.grad)
@@ -205,7 +205,7 @@ def _validate(state: State, x: np.ndarray, y: np.ndarray | None, seed: int, tran
     state.at_rest = True
     terms = loss_terms(state.model, x, y, rng=streams(seed).validation, transform=transform)
     state.at_rest = False
-    _check_finite(terms["loss"], f"of the validation pictures after epoch {state.epoch + 1}", state.model, x, y)
+    check_loss(terms["loss"], f"of the validation pictures after epoch {state.epoch + 1}", state.model, x, y)
     state.terms.update({f"val_{name}": value for name, value in terms.items()})
 
 
@@ -219,7 +219,7 @@ def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: L
         model.theta[...] = theta
         model.zero_grad()
         terms.update(model.loss(x, y))  # no generator: what changes from call to call cannot be searched along a line
-        _check_finite(terms["loss"], f"in iteration {state.epoch + 1}", model, x, y, terms)
+        check_loss(terms["loss"], f"in iteration {state.epoch + 1}", model, x, y, terms)
         model.backward()
         return terms["loss"], model.grad
 
@@ -233,21 +233,3 @@ def _whole_batch(state: State, x: np.ndarray, y: np.ndarray | None, optimizer: L
         return state.stop is not None
 
     optimizer.minimize(f, model.theta, state.epochs, after)
-
-
-def _check_moments(state: State) -> None:
-    """Raises ValueError: a moment that has overflowed. It holds numbers of theta where they are, and no loss shows it.
-    """
-    for name, moment in state.optimizer.moments.items():
-        if bad := int((~np.isfinite(moment)).sum()):
-            raise ValueError(f"{type(state.optimizer).__name__}'s {name} is not finite in {bad} of {moment.size} "
-                             f"numbers after epoch {state.epoch + 1}: clip the gradient (clip_norm), or use a smaller "
-                             "learning rate")
-
-
-def _check_finite(loss: float, where: str, model: Model, x: np.ndarray, y: np.ndarray | None = None,
-                  terms: Terms | None = None) -> None:
-    if not math.isfinite(loss):
-        found = culprit(model, to_float(x, model.theta.dtype), y, terms)
-        raise ValueError(f"the loss is {loss} {where}: use a smaller learning rate, and look at the data"
-                         + (f" ({found})" if found else ""))

@@ -140,7 +140,7 @@ def test_it_is_saved_where_it_is_time_to_and_after_the_last_epoch(tmp_path, monk
 def test_what_a_dead_process_left_half_written_goes_when_the_next_fit_begins(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".npae-{dead.pid}-00.tmp").write_text("half")
+    (tmp_path / f".npae-{store.files.HOST}-{dead.pid}-00.tmp").write_text("half")
     Fit(folder=tmp_path).run()
     assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
 
@@ -372,14 +372,33 @@ def test_two_arrays_of_one_path_are_refused_when_they_are_saved_and_not_when_the
         tree.encode({"a.0": np.zeros(1), "a": [np.ones(1)]}, "memory", {})
 
 
-def test_a_memory_that_no_file_can_hold_ends_the_fit_with_a_sentence(tmp_path):
+@pytest.mark.parametrize(("memory", "words"), [
+    ({"model": object()}, r"the memory of Odd goes into no checkpoint: Odd\.state\(\)\['model'\] is object"),
+    ({"names": np.array(["a"])}, r"of Odd goes into no checkpoint: array 'state.names' has dtype <U1"),
+    ({"$x": 1}, r"of Odd goes into no checkpoint: state has the key '\$x'")])
+def test_a_memory_that_no_file_can_hold_is_told_before_the_fit_begins(memory, words, tmp_path):
     class Odd(Callback):
         def state(self):
-            return {"model": object()}
+            return memory
 
-    with pytest.raises(store.StoreError, match=r"meta\['training'\]\['callbacks'\]\[0\]\[1\]\['model'\] is object"):
+        def restore(self, state):
+            """Nothing."""
+
+        def on_batch_end(self, state):
+            raise AssertionError("it has begun")
+
+    with pytest.raises(ValueError, match=words):
         Fit(folder=tmp_path).run(Odd())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_memory_that_is_never_taken_back_is_refused(tmp_path):
+    class Forgets(Callback):
+        def state(self):
+            return {"n": 1}
+
+    with pytest.raises(ValueError, match=r"Forgets has a state\(\) and no restore\(state\)"):
+        Fit(folder=tmp_path).run(Forgets())
 
 
 def test_a_state_is_fresh_before_its_first_batch_alone():

@@ -350,7 +350,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_one_of_lbfgs_too(one_figure,
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_bytes((tmp_path / "whole" / "config.json").read_bytes())
     (tmp_path / "run" / ".npae-lock").write_text("99999999\n")  # of a process that was killed
-    (tmp_path / "run" / ".npae-99999999-00.tmp").write_text("half")
+    (tmp_path / "run" / f".npae-{store.files.HOST}-99999999-00.tmp").write_text("half")
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
     assert f"sparse-ae: there is no checkpoint in {tmp_path / 'run'}, so it begins anew" in capsys.readouterr().out
     assert (tmp_path / "run" / "model.npz").read_bytes() == (tmp_path / "whole" / "model.npz").read_bytes()

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npae import data, evaluate, figures, measures, models, penalties, recipes, runs, train
+from npae import data, evaluate, figures, measures, models, penalties, recipes, runs, store, train
 from npae.callbacks import History
 from npae.cli import main
 from npae.data.batches import binarize_threshold
@@ -490,7 +491,8 @@ def test_a_training_that_ends_too_early_leaves_nothing_in_the_way(error, status,
     command = ["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "1", "--out", str(tmp_path / "run"),
                "--set", "batch_size=30"]
     assert main(command) == status
-    assert ("npae: interrupted\n" in capsys.readouterr().err) == (status == 130)
+    said = f"npae: interrupted; nothing was saved yet, and nothing of it is left in {tmp_path / 'run'}\n"
+    assert (said in capsys.readouterr().err) == (status == 130)
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
     assert main(command) == 0
@@ -593,3 +595,29 @@ def test_python_m_npae_is_the_same_door():
     assert result.stderr.count("\n") == 1
     version = subprocess.run([sys.executable, "-m", "npae", "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("npae ")
+
+
+def test_sigterm_outside_of_a_training_ends_in_a_sentence_too_and_takes_away_what_was_begun(pictures, tmp_path,
+                                                                                            monkeypatch, capsys):
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    monkeypatch.setattr(train, "fit", lambda *args, **settings: signal.raise_signal(signal.SIGTERM))
+    assert main(["train", "ae", "--data", str(pictures), "--out", str(tmp_path / "run")]) == 143
+    assert capsys.readouterr().err.startswith("npae: terminated; nothing was saved yet")
+    assert not (tmp_path / "run").exists() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_that_is_being_written_is_neither_measured_nor_drawn_meanwhile(vae_run, capsys):
+    with store.one_writer(vae_run):
+        for command in ("eval", "figures"):
+            assert main([command, str(vae_run)]) == 2
+            assert "is being written by process" in capsys.readouterr().err
+
+
+def test_settings_that_were_changed_in_a_run_folder_name_the_file(vae_run, tmp_path, capsys):
+    shutil.copytree(vae_run, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "seed": -1}))
+    assert main(["eval", str(tmp_path / "run")]) == 2
+    assert f"{path} is not as npae wrote it: seed must be an integer of at least 0" in capsys.readouterr().err

@@ -458,11 +458,16 @@ while True:
 def test_orphans_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    orphan, alive = tmp_path / f".npae-{dead.pid}-00.tmp", tmp_path / f".npae-{os.getpid()}-00.tmp"
-    for file in (orphan, alive, tmp_path / "other.tmp", tmp_path / ".npae-x-00.tmp"):
+
+    def temporary(host, pid):
+        return tmp_path / f".npae-{host}-{pid}-00.tmp"
+
+    orphan, alive = temporary(files.HOST, dead.pid), temporary(files.HOST, os.getpid())
+    elsewhere = temporary("00000000", dead.pid)  # of a process of another machine, which may well be alive
+    for file in (orphan, alive, elsewhere, tmp_path / "other.tmp", temporary(files.HOST, "x")):
         file.touch()
     assert store.remove_orphans(tmp_path) == [orphan]
-    assert not orphan.exists() and len(list(tmp_path.iterdir())) == 3
+    assert not orphan.exists() and len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_process_that_may_not_be_asked_lives(tmp_path, monkeypatch):
@@ -471,7 +476,7 @@ def test_a_process_that_may_not_be_asked_lives(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", kill)
-    (tmp_path / ".npae-17-00.tmp").touch()
+    (tmp_path / f".npae-{files.HOST}-17-00.tmp").touch()
     assert store.remove_orphans(tmp_path) == [] and len(list(tmp_path.iterdir())) == 1
 
 

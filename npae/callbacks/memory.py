@@ -11,7 +11,7 @@ import numpy as np
 
 from npae import store
 from npae.callbacks.base import Callback, State
-from npae.kernels.geometry import whole
+from npae.checks import whole
 
 
 class History(Callback):

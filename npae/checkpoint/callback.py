@@ -13,7 +13,7 @@ from typing import Any
 
 from npae import store
 from npae.callbacks import Callback, State
-from npae.checkpoint.file import place, save
+from npae.checkpoint.file import check_memories, place, save
 from npae.checks import real
 from npae.optim import LBFGS
 
@@ -33,7 +33,8 @@ class Checkpoint(Callback):
     The first of these signals lets the batch end, saves and raises Interrupted; a second one stops at once. Where no
     step is done yet there is nothing to save, and the first one stops at once too. Fits that run in another thread than
     the main one are told of no signal.
-    `again`: how to go on, for the message. Raises ValueError: seconds below 0; no folder for the path; L-BFGS.
+    `again`: how to go on, for the message. Raises ValueError: seconds below 0; no folder for the path; L-BFGS; a
+    callback whose memory no file can hold.
     """
 
     fit: State
@@ -56,6 +57,7 @@ class Checkpoint(Callback):
             raise ValueError("L-BFGS keeps its memory inside SciPy, where no checkpoint reaches: leave Checkpoint out")
         if not self.path.parent.is_dir():
             raise ValueError(f"there is no folder {self.path.parent} for {self.path.name}: make it, or choose another")
+        check_memories(state.callbacks)
         store.remove_orphans(self.path.parent)
         self.fit, self.pid, self.asked, self.saved = state, os.getpid(), None, time.monotonic()
         self.kept = not state.fresh and self.path.exists()
@@ -82,8 +84,6 @@ class Checkpoint(Callback):
     def on_fit_end(self, state: State) -> None:
         """Give the signals back."""
         self._let_go()
-        if self.asked is not None:
-            self._stop(state)
 
     def on_fit_broken(self, state: State) -> None:
         """Give the signals back, and say with the exception what is kept."""

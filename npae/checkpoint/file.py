@@ -125,6 +125,24 @@ def _refuse_what_is_not_finite(state: State, path: str | Path) -> None:
                              "learning rate, and look at the data")
 
 
+def check_memories(callbacks: Sequence[Callback]) -> None:
+    """Look at what the callbacks remember before hours of training go into it.
+
+    Raises ValueError: a memory that no file can hold, or one that is never taken back.
+    """
+    for c in _with_memory(callbacks):
+        name = type(c).__name__
+        if getattr(type(c), "restore", Callback.restore) is Callback.restore:
+            raise ValueError(f"{name} has a state() and no restore(state): a training that goes on would forget it")
+        try:
+            arrays: dict[str, np.ndarray] = {}
+            store.check_json(encode(c.state(), "state", arrays), f"{name}.state()")
+            for path, array in arrays.items():
+                store.storable(path, array)
+        except store.StoreError as error:
+            raise ValueError(f"the memory of {name} goes into no checkpoint: {error}") from None
+
+
 def _with_memory(callbacks: Sequence[Callback]) -> list[Callback]:
     """Those that remember something, and say so by a `state` of their own."""
     return [c for c in callbacks if getattr(type(c), "state", Callback.state) is not Callback.state]

@@ -5,16 +5,26 @@ What a signal has ended is 128 and the signal's number: 130 for Ctrl-C, 143 for 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from npae.cli.parser import one_setting_each, parser
 
 __all__ = ["main", "parser"]
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, outside of a training, which has its own way to stop."""
+
+    status = 143
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
+    before = _listen(signal.SIG_DFL, _terminated)
     try:
         args = parser().parse_args(one_setting_each(sys.argv[1:] if argv is None else argv))
         status = args.run(args)
@@ -29,6 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _said(f"there is not enough memory ({error}): use smaller settings", error, 2)
     except KeyboardInterrupt as error:
         return _said(str(error) or "interrupted", error, getattr(error, "status", 130))
+    finally:
+        _listen(_terminated, before)
+
+
+def _terminated(number: int, frame: Any) -> None:
+    raise Terminated("terminated")
+
+
+def _listen(before: Any, handler: Any) -> Any:
+    """Let SIGTERM be heard by a handler where another one stands, and give that; in the main thread alone."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is before:
+        return signal.signal(signal.SIGTERM, handler)
+    return before
 
 
 def _said(message: str, error: BaseException, status: int) -> int:

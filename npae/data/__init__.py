@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from npae.cache import cache_dir
+from npae.checks import whole
 from npae.data import mnist, pictures, strokes
-from npae.kernels.geometry import whole
 
 MOST_CLASSES = 1 << 16
 

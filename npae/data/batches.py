@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from npae.kernels.geometry import whole
+from npae.checks import whole
 
 Transform = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
 

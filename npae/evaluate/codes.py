@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npae.kernels.geometry import whole
+from npae.checks import whole
 
 ROWS = 500  # test codes at a time: their distances to 10,000 training codes are 40 MB
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from npae.checks import whole
 from npae.data.batches import Transform, batches
 from npae.evaluate.bounds import Grey, check_nats, check_prior
-from npae.kernels.geometry import whole
 
 
 def log_likelihood(

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npae.checks import whole
 from npae.data.batches import Transform, batches
-from npae.kernels.geometry import whole
 from npae.models.base import Terms
 
 ROWS = 4096  # pictures turned to float64 at a time: 26 MB of MNIST

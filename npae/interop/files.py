@@ -23,7 +23,7 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], meta: dict[str, An
     Raises: StoreError for an array that safetensors does not hold, or a `meta` that JSON cannot hold exactly.
     """
     store.check_json(meta, "meta")
-    table = {name: _entry(array) for name, array in arrays.items()}
+    table = {name: _entry(name, array) for name, array in arrays.items()}
     manifest = json.dumps({"format": FORMAT, "arrays": table, "meta": meta})
     write_tensors(path, arrays, {"npae": f"{_sha256(manifest.encode())} {manifest}"})
 
@@ -51,7 +51,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray],
     Raises: StoreError for a dtype that safetensors does not hold; ValueError where the library is not installed.
     """
     library = _library()
-    rows = {name: _row(array) for name, array in tensors.items()}
+    rows = {name: store.storable(name, array) for name, array in tensors.items()}
     try:
         data = library.numpy.save(rows, None if metadata is None else dict(metadata))
     except (library.SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -93,24 +93,15 @@ def _described(arrays: Mapping[str, np.ndarray], text: str) -> dict[str, Any]:
         raise store.StoreError("its manifest has no format, arrays and meta")
     if manifest["format"] != FORMAT:
         raise store.StoreError(f"its format is {manifest['format']!r}, this npae reads {FORMAT!r}")
-    found = {name: _entry(array) for name, array in arrays.items()}
+    found = {name: _entry(name, array) for name, array in arrays.items()}
     if found != manifest["arrays"]:
         names = sorted(set(found) ^ set(manifest["arrays"])) or [n for n in found if found[n] != manifest["arrays"][n]]
         raise store.StoreError(f"its tensors and its manifest differ in {names[:3]}")
     return manifest["meta"]
 
 
-def _row(array: np.ndarray) -> np.ndarray:
-    """In C order and little-endian: the library writes the bytes that it finds at the address of the first number."""
-    array = np.asarray(array)
-    dtype = array.dtype.newbyteorder("<")
-    if dtype.str not in store.DTYPES:
-        raise store.StoreError(f"an array has dtype {array.dtype}: only bool, int, float and complex arrays are stored")
-    return np.asarray(array, dtype, order="C")
-
-
-def _entry(array: np.ndarray) -> dict[str, Any]:
-    row = _row(array)
+def _entry(name: str, array: np.ndarray) -> dict[str, Any]:
+    row = store.storable(name, array)  # the library writes the bytes that stand at the address of the first number
     return {"shape": list(row.shape), "dtype": row.dtype.str, "sha256": _sha256(row.data)}
 
 

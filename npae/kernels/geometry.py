@@ -45,16 +45,6 @@ def pair(value: Pair, what: str, least: int = 1) -> tuple[int, int]:
     return int(both[0]), int(both[1])
 
 
-def whole(value: int, what: str, least: int = 1) -> int:
-    """A Python integer of any kind of integer.
-
-    Raises ValueError: not an integer, or below `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{what} must be an integer of at least {least}, got {value!r}")
-    return int(value)
-
-
 def window_geometry(input_size: Pair, kernel_size: Pair, stride: Pair = 1, padding: Padding = "same",
                     what: str = "window") -> Geometry:
     """Where the windows of a convolution or of pooling lie.

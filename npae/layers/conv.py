@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
-from npae.checks import first_values
+from npae.checks import first_values, whole
 from npae.kernels.geometry import (
     Geometry,
     Padding,
@@ -17,7 +17,6 @@ from npae.kernels.geometry import (
     check_padding,
     pair,
     transposed_geometry,
-    whole,
     window_geometry,
 )
 from npae.layers.activations import Activation

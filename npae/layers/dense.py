@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from npae import init as _init
-from npae.checks import first_values
-from npae.kernels.geometry import whole
+from npae.checks import first_values, whole
 from npae.layers.activations import Activation
 from npae.layers.affine import Affine, Tied
 from npae.layers.base import Shape

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npae.kernels.geometry import whole
+from npae.checks import whole
 from npae.layers.base import Layer, Shape
 
 

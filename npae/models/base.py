@@ -14,9 +14,8 @@ import numpy as np
 
 from npae import interop, store
 from npae import kernels as _kernels
-from npae.checks import real
+from npae.checks import real, whole
 from npae.copying import deep_copy
-from npae.kernels.geometry import whole
 from npae.layers.activations import Identity, Sigmoid
 from npae.layers.affine import Affine
 from npae.layers.base import Layer, Sequential, Shape, copied

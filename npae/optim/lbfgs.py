@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from npae.kernels.geometry import whole
+from npae.checks import whole
 from npae.optim.base import Optimizer, kind
 
 

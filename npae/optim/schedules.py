@@ -3,7 +3,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from npae.kernels.geometry import whole
+import numpy as np
+
+from npae.checks import whole
 
 Schedule = Callable[[int], float]
 
@@ -89,5 +91,6 @@ def rate_config(lr: float | Schedule) -> float | dict:
     if dataclasses.is_dataclass(lr) and not isinstance(lr, type):
         settings = {field.name: getattr(lr, field.name) for field in dataclasses.fields(lr)}
         return {"schedule": type(lr).__name__,
-                **{key: rate_config(value) if callable(value) else value for key, value in settings.items()}}
+                **{key: rate_config(value) if callable(value) else np.asarray(value).item()
+                   for key, value in settings.items()}}
     return {"schedule": getattr(lr, "__qualname__", type(lr).__name__)}

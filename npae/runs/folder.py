@@ -11,6 +11,7 @@ from typing import Any
 
 from npae import checkpoint, models, recipes, store, train
 from npae import data as _data
+from npae.checks import whole
 from npae.models import Model
 from npae.store import CheckpointError
 
@@ -71,7 +72,11 @@ def read_config(folder: Path) -> Config:
              or not isinstance(config[key], kind)]
     if wrong:
         raise ValueError(f"{path} has no proper {', '.join(wrong)}: it is not a config of npae")
-    recipes.get(config["recipe"]).check(config["settings"])
+    try:
+        whole(config["seed"], "seed", least=0)
+        recipes.get(config["recipe"]).check(config["settings"])
+    except ValueError as error:
+        raise ValueError(f"{path} is not as npae wrote it: {error}") from None
     return config
 
 
@@ -134,7 +139,9 @@ def refuse_what_is_there(folder: Path) -> None:
     if (folder / CHECKPOINT).exists():
         raise ValueError(f"{folder} is a run that was interrupted: go on by {resuming(folder)}, or choose "
                          "another --out")
-    if folder.exists() and (not folder.is_dir() or any(path.name != store.LOCK for path in folder.iterdir())):
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: choose another --out")
+    if folder.is_dir() and any(path.name != store.LOCK for path in folder.iterdir()):
         raise ValueError(f"{folder} is not empty: choose another --out, or remove it")
 
 
@@ -159,6 +166,8 @@ def written(folder: Path, made: Sequence[Path] | None = None) -> Iterator[None]:
                 if made is not None and not (folder / CHECKPOINT).exists() and not (folder / MODEL).exists():
                     for name in (CONFIG, GIF):
                         (folder / name).unlink(missing_ok=True)
+                    if isinstance(error, KeyboardInterrupt) and not isinstance(error, checkpoint.Interrupted):
+                        error.add_note(f"nothing was saved yet, and nothing of it is left in {folder}")
                 raise
     except BaseException:
         for path in made or ():

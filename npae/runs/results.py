@@ -19,8 +19,9 @@ from npae.runs.folder import METRICS, Config, history, load
 def evaluate_run(folder: str | Path, *, full: bool = False, progress: bool = False) -> dict[str, Any]:
     """Measure everything that applies to a run (see `measures.measure`) and write its metrics.json anew."""
     model, dataset, config = load(folder)
-    metrics = measure(model, dataset, config, len(history(folder)), whole=True, full=full, progress=progress)
-    store.write_json(Path(folder) / METRICS, metrics)
+    with store.one_writer(folder):
+        metrics = measure(model, dataset, config, len(history(folder)), whole=True, full=full, progress=progress)
+        store.write_json(Path(folder) / METRICS, metrics)
     return metrics
 
 
@@ -64,7 +65,8 @@ def draw_run(folder: str | Path, beside: str | Path | None = None) -> list[Path]
             raise ValueError(f"samples of a plain VAE can be laid beside those of a conditional one, not "
                              f"{its['recipe']}'s beside {config['recipe']}'s: leave --beside out")
         samples = {f"{its['recipe']}, which cannot be asked": other.sample(100, rng=train.streams(its["seed"]).figures)}
-    return draw(model, dataset, history(folder), config, Path(folder), samples)
+    with store.one_writer(folder):
+        return draw(model, dataset, history(folder), config, Path(folder), samples)
 
 
 def measure(model: Model, dataset: _data.Dataset, config: Config, epochs: int, *, whole: bool = False,

@@ -33,7 +33,7 @@ def write(path: str | Path, arrays: dict[str, np.ndarray], meta: dict[str, Any])
 
     Raises: StoreError for a dtype or a name that cannot be stored, or a `meta` that JSON cannot hold exactly.
     """
-    rows = {name: _storable(name, array) for name, array in arrays.items()}
+    rows = {name: storable(name, array) for name, array in arrays.items()}
     table = {name: {"shape": list(row.shape), "dtype": row.dtype.str, "sha256": hashlib.sha256(row.data).hexdigest()}
              for name, row in rows.items()}
     check_json(meta, "meta")
@@ -61,8 +61,11 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise CheckpointError(f"{path} is not a whole npae file: {error}") from error
 
 
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
-    """The array in C order and little-endian."""
+def storable(name: str, array: np.ndarray) -> np.ndarray:
+    """The array in C order and little-endian.
+
+    Raises: StoreError for a dtype, or a name, that is never stored.
+    """
     if not ARRAY_NAME.fullmatch(name):
         raise StoreError(f"array name {name!r}: expected letters, digits and _, joined by single dots or hyphens")
     array = np.asarray(array)

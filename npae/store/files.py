@@ -1,5 +1,7 @@
 """Files that are whole or not there: a temporary one is written, and takes the place of the old one at once."""
+import hashlib
 import os
+import platform
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 CHUNK = 1 << 20
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # folders may be shared, and pids are a machine's own
 
 
 @contextmanager
@@ -19,8 +22,8 @@ def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     temporary file is gone. A symbolic link stays, and what it points to is replaced.
     """
     target = check_target(path)
-    # short, because a folder's longest name is 255 characters; the pid lets `remove_orphans` see whose it is
-    temporary = target.with_name(f".npae-{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    # short, because a folder's longest name is 255 characters; `remove_orphans` sees whose it is
+    temporary = target.with_name(f".npae-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
         file = open(temporary, "x+b")  # noqa: SIM115
     except OSError as error:
@@ -68,8 +71,8 @@ def sync_folder(path: str | Path) -> None:
 def remove_orphans(folder: str | Path) -> list[Path]:
     """Remove the temporary files that dead processes of this machine left in a folder; returns their paths."""
     orphans = []
-    for path in sorted(Path(folder).glob(".npae-*-*.tmp")):
-        pid = path.name.split("-")[1]
+    for path in sorted(Path(folder).glob(f".npae-{HOST}-*-*.tmp")):
+        pid = path.name.split("-")[2]
         if pid.isdecimal() and not _alive(int(pid)):
             path.unlink(missing_ok=True)
             orphans.append(path)

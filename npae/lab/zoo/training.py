@@ -61,7 +61,7 @@ FIT: tuple[Bug, ...] = (
          TRAIN + "fit", (ORDER, ORDER.replace("rng.order", "np.random.default_rng()")),
          "the same seed gives other bits"),
     _bug("fit", "nan_passes", "The test for a broken loss knows infinity and not NaN.",
-         TRAIN + "_check_finite", ("not math.isfinite(loss)", "math.isinf(loss)"), "a NaN passes"),
+         "npae.nonfinite:check_loss", ("not math.isfinite(loss)", "math.isinf(loss)"), "a NaN passes"),
 )
 DATA: tuple[Bug, ...] = (
     _bug("batches", "x_shuffled_without_y", "Pictures are shuffled, labels stay where they are.",

@@ -194,6 +194,7 @@ DATA = [
 RUNS = [
     (f"train ae {BARS} --out full", "full is not empty: choose another --out, or remove it"),
     (f"train ae {BARS} --out x.txt", "x.txt is a file: choose another --out"),
+    (f"train ae {BARS} --out {'x' * 300}", "cannot be made (File name too long): choose another --out"),
     (f"train ae {BARS} --out x.txt/run", "x.txt/run cannot be made (Not a directory)"),
     ("eval", "the following arguments are required: RUN"),
     ("eval nowhere", "nowhere is no finished run"),

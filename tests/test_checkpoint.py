@@ -152,6 +152,24 @@ def test_what_another_training_has_left_is_not_said_to_be_kept_of_this_one(tmp_p
     assert not hasattr(caught.value, "__notes__")
 
 
+def test_seconds_go_on_where_they_were_and_memories_are_told_apart_by_their_kind(tmp_path):
+    Fit(folder=tmp_path, seconds=0.0).killed_after(5)
+    kept = store.read(tmp_path / "c.npz")[1]["training"]["seconds"]
+    began = []
+
+    class Looks(Callback):
+        def on_fit_begin(self, state):
+            began.append(state.seconds)
+
+    Fit(folder=tmp_path).run(Looks(), resume=tmp_path / "c.npz")
+    assert began == [kept] and kept > 0
+    other = Fit(folder=tmp_path)
+    other.memories[1], other.memories[2] = other.memories[2], other.memories[1]
+    Fit(folder=tmp_path, seconds=0.0).killed_after(5)
+    with pytest.raises(store.CheckpointError, match="pass the same ones in the same order"):
+        other.run(resume=tmp_path / "c.npz")
+
+
 def test_a_checkpoint_is_told_last(tmp_path):
     told = []
     saver, watch = Checkpoint(tmp_path / "c.npz", seconds=0), Callback()

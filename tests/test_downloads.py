@@ -8,6 +8,8 @@ import hashlib
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from test_mnist import Answer, Mirror, names, small  # noqa: F401
 
+from npae import store
 from npae.data import mnist
 
 TIMES = 5
@@ -216,6 +219,21 @@ def test_a_mirror_that_is_only_slow_is_waited_for(i, small, cache, monkeypatch):
     no_wrong_file(cache / "mnist")
 
 
+def test_an_answer_that_takes_too_long_in_all_is_given_up_and_what_the_dead_left_is_removed(
+        small, cache, monkeypatch):  # noqa: F811
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    orphan = cache / "mnist" / f".npae-{store.files.HOST}-{dead.pid}-00.tmp"
+    orphan.parent.mkdir(parents=True)
+    orphan.touch()
+    with served(Mirror(small)) as urls, monkeypatch.context() as patch:
+        monkeypatch.setattr(mnist, "MIRRORS", urls)
+        patch.setattr(mnist, "PATIENCE", -1)
+        with pytest.raises(ValueError, match="its answer takes longer than -1 s"):
+            mnist.load()
+    assert names(cache / "mnist") == [] and not orphan.exists()
+
+
 @pytest.mark.parametrize("mirror", ["http://127.0.0.1:9/", "http://nowhere.invalid/", "http://[::1]:9/",
                                     "http://127.0.0.1:9:9/", "gopher://127.0.0.1/"])
 def test_without_a_network_the_sentence_says_what_to_do(mirror, small, cache, monkeypatch):  # noqa: F811
@@ -256,6 +274,6 @@ def test_a_cache_that_cannot_be_written_is_said(kind, small, tmp_path, monkeypat
     monkeypatch.setenv("NPAE_CACHE", str(place))
     with served(Mirror(small)) as urls:
         monkeypatch.setattr(mnist, "MIRRORS", urls)
-        with pytest.raises(ValueError, match=r"could not be downloaded from .*--data-dir or \$NPAE_DATA"):
+        with pytest.raises(ValueError, match=r"nothing can be kept there \(.*\): .*--data-dir or \$NPAE_DATA"):
             mnist.load()
     assert (tmp_path / "file").read_text() == "mine"

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numba import cfunc, config, njit, types
 from numba.core import dispatcher
+from numba.core.caching import FunctionCache
 
 from npae.kernels import fast_parallel, kept
 
@@ -184,6 +185,26 @@ def test_callbacks_of_c_are_kept_in_sealed_files_too_and_others_are_numbas_own(f
         callback = cfunc(types.void(types.float64[:], types.float64[:]), cache=True)(module)
     assert isinstance(callback._cache, kept.KernelCache) and len(files(folder)) == 2
     assert not isinstance(njit(cache=True)(module)._cache, kept.KernelCache)
+
+
+def test_the_index_never_names_data_that_are_not_there(folder, monkeypatch):
+    right, written = kept.SealedFile._write, []
+    monkeypatch.setattr(kept.SealedFile, "_write",
+                        lambda self, path, content: (written.append(Path(path).suffix), right(self, path, content)))
+    run(folder)
+    assert written == [".nbc", ".nbi"]
+
+
+def test_what_numba_makes_of_a_whole_file_of_another_numba_is_no_crash(folder, monkeypatch):
+    run(folder)
+
+    def fails(self, sig, target_context):
+        raise AttributeError("no such attribute in this version")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FunctionCache, "load_overload", fails)
+        assert not run(folder)
+    assert run(folder)
 
 
 def test_threads_that_compile_at_once_do_not_undo_each_others_settings():

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it ends
         return 141  # 128 + SIGPIPE, as a shell has it
     except (ValueError, OSError) as error:
-        return _said(str(error), error, 2)
+        return _said(_sentence(error), error, 2)
     except MemoryError as error:
         return _said(f"there is not enough memory ({error}): use smaller settings", error, 2)
     except KeyboardInterrupt as error:
@@ -52,6 +52,13 @@ def _listen(before: Any, handler: Any) -> Any:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is before:
         return signal.signal(signal.SIGTERM, handler)
     return before
+
+
+def _sentence(error: Exception) -> str:
+    """What the system says of a file, without the number of its error."""
+    if isinstance(error, OSError) and error.errno and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _said(message: str, error: BaseException, status: int) -> int:

@@ -96,10 +96,14 @@ def _download(stem: str, folder: Path) -> np.ndarray:
     # short pieces, so that an answer which drips is looked at between them
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 12, timeout=TIMEOUT)
     reasons = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store.remove_orphans(folder)
+    except OSError as error:
+        raise ValueError(f"MNIST's {stem} is not in {folder}, and nothing can be kept there ({error.strerror}): "
+                         f"{BY_HAND}") from None
     for mirror in MIRRORS:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            store.remove_orphans(folder)
             with store.atomic(folder / f"{stem}.gz") as file:
                 fetch(f"{mirror}{stem}.gz", _Bounded(file), None)
                 array, digest = idx.parse(file, "the answer")

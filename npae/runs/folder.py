@@ -119,10 +119,10 @@ def new_folder(out: str | Path | None, name: str) -> tuple[Path, list[Path]]:
     tries = [Path(out)] if out is not None else (
         Path("runs", name if i == 1 else f"{name}-{i}") for i in range(1, 1_000_000))
     for folder in tries:
-        if out is not None:
-            refuse_what_is_there(folder)
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
+            if out is not None:
+                refuse_what_is_there(folder)
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=out is not None)
         except OSError as error:
             if out is None and isinstance(error, FileExistsError):  # a run of before, or of another process just now

@@ -21,11 +21,12 @@ from .operators import FAST_FILES, FILES, ROOT, Mutant, files, mutants
 from .workers import Harness, rows
 
 SAMPLE = 150  # mutants of the compiled kernels: those with the smallest hashes, a share of each file
-ELSEWHERE = ("callbacks", "checkpoint", "checkpoint_faults", "checkpoint_fuzz", "checkpoint_kills",
-             "checkpoint_signals", "cli", "data", "demos", "explore", "explore_page", "figures", "figures_codes",
-             "figures_curves", "figures_grids", "figures_reconstruct", "figures_write", "floors", "idx", "import",
-             "lock", "measures", "mnist", "mutation", "no_code_from_data", "batches", "readme", "recipes", "store",
-             "strokes", "kernels_parallel")
+ELSEWHERE = ("bad_command_lines", "batches", "callbacks", "checkpoint", "checkpoint_faults", "checkpoint_fuzz",
+             "checkpoint_kills", "checkpoint_signals", "cli", "data", "demos", "downloads", "explore",
+             "explore_page", "figures", "figures_codes", "figures_curves", "figures_grids",
+             "figures_reconstruct", "figures_write", "floors", "idx", "idx_fuzz", "import", "interop",
+             "kernels_parallel", "lock", "many_processes", "measures", "mnist", "mutation",
+             "no_code_from_data", "numba_cache", "readme", "recipes", "store", "strokes")
 """Test files that say nothing of layers, kernels and objectives which others would not say sooner."""
 
 

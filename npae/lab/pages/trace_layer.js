@@ -3,10 +3,12 @@
 
 const layerOf = (k) => told.layers[k];
 
-function caption(id, map, what) {
-  const shown = map && (map.h > 1 && map.w > 1 && map.total !== map.c && map.c > 1
-    ? `, ${map.c} of ${map.total.toLocaleString("en")} channels` : map.c > 1 ? `, ${map.c} channels` : "");
-  $(id).textContent = map ? `${what}${shown}; scale \u00b1${number(map.scale)}` : `${what}: none is asked for here`;
+function caption(id, map, what, isPicture) {
+  $(id).textContent = `${what}: none is asked for here`;
+  if (!map) return;
+  const shown = isPicture ? map.c : Math.min(map.total, map.c * map.h * map.w), kind = isPicture ? "channel" : "number";
+  const all = `${map.total.toLocaleString("en")} ${kind}${map.total === 1 ? "" : "s"}`;
+  $(id).textContent = `${what}: ${shown < map.total ? `the first ${shown.toLocaleString("en")} of ${all}` : all}; scale \u00b1${number(map.scale)}`;
 }
 
 // what changes with the step and the picture
@@ -16,8 +18,9 @@ function layerMaps(at, picture, k) {
     $(`big-${side}`).hidden = !maps[side];
     if (maps[side]) mosaic($(`big-${side}`), maps[side], picture);
   }
-  caption("caption-y", maps.y, "y, what it gives");
-  caption("caption-dy", maps.dy, "dy, the gradient that arrives");
+  const isPicture = layerOf(k).size.includes("\u00d7");
+  caption("caption-y", maps.y, "y, what it gives", isPicture);
+  caption("caption-dy", maps.dy, "dy, the gradient that arrives", isPicture);
 }
 
 const share = (v) => v === null || v === undefined ? "\u2013" : `${Number((100 * v).toPrecision(3))} %`;
@@ -31,8 +34,8 @@ function layerNumbers(at, k) {
   rows($("params"), ["parameter", "norm", "its gradient's norm", "update / norm"], row.params.map(([name, norm, grad, ratio]) =>
     [name, number(norm), grad === null ? "\u2013" : number(grad), ratio === null ? norm === 0 && grad ? "from 0" : "\u2013" : number(ratio, 2)]));
   const part = { encoder: "in the encoder", decoder: "in the decoder", code: "between encoder and decoder" }[layerOf(k).part];
-  const off = row.dead === null ? "" : `; ${share(row.dead)} of its units are off in the whole batch`;
-  const flat = row.saturated === null ? "" : `; ${share(row.saturated)} of its numbers lie at a flat end`;
+  const off = !row.dead ? "" : `; ${share(row.dead)} of its units are off in the whole batch`;
+  const flat = !row.saturated ? "" : `; ${share(row.saturated)} of its numbers lie at a flat end`;
   $("layer-hint").textContent = `${layerOf(k).kind}, ${part}: ${layerOf(k).adds.toLocaleString("en")} multiply-adds a picture, ${layerOf(k).dtype}${off}${flat}`;
 }
 

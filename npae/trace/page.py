@@ -87,7 +87,7 @@ def _told(title: str, frames: Any, model: Model) -> dict[str, Any]:
     sources: list[dict[str, str]] = []
     first = frames[0].trace
     return {"title": title, "model": type(model).__name__, "unit": model.likelihood.unit,
-            "objective": source.equation(model), "batch": len_of(first), "code": code_of(first), "series": len(frames) > 1,
+            "batch": len_of(first), "code": code_of(first), "series": len(frames) > 1,
             "steps": list(differences.STEPS), "levels": maps.LEVELS, "quantile": maps.QUANTILE,
             "layers": [_layer(row, sources) for row in first.rows], "sources": sources,
             "frames": [_frame(frame) for frame in frames]}
@@ -104,8 +104,8 @@ def code_of(trace: Trace) -> int:
 
 
 def _layer(row: LayerTrace, sources: list[dict[str, str]]) -> dict[str, Any]:
-    shapes = [["x", row.input_shape], ["y", row.output_shape],
-              *([p.name.rsplit(".", 1)[-1], p.value.shape] for p in row.layer.params)]
+    shapes = [("x", row.input_shape), ("y", row.output_shape),
+              *((p.name.rsplit(".", 1)[-1], p.value.shape) for p in row.layer.params)]
     part = row.name.split(".")[0]
     return {"name": row.name, "kind": described(row.layer), "part": part if part in ("encoder", "decoder") else "code",
             "equation": source.equation(row.layer), "shapes": [[name, _shape(shape)] for name, shape in shapes],

@@ -129,7 +129,7 @@ def some_pictures(dataset: _data.Dataset, seed: int, transform: Any,
     return x, None if y is None or model.classes is None else y[chosen]
 
 
-class Enough(Exception):  # noqa: N818
+class Enough(Exception):
     """Ends a fit whose wanted steps are traced."""
 
 

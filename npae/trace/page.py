@@ -62,7 +62,7 @@ def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
     told = _told(title, frames, model)
     found = differences.checks(model, last.pictures, last.labels)
     for layer, row in zip(told["layers"], last.rows, strict=True):
-        layer["check"] = [entry for p in row.params for entry in found[p.name]]
+        layer["check"] = [_finite_all(entry) for p in row.params for entry in found[p.name]]
     for pictures, channels in RUNGS:
         blob = _blob(told, frames, min(pictures, len(last.pictures)), channels)
         text = _filled(title, told, blob)
@@ -143,6 +143,11 @@ def _stats(found: Stats | None) -> list[float | None] | None:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _finite_all(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: [_finite(v) for v in value] if isinstance(value, list) else value if key == "entry" else _finite(value)
+            for key, value in entry.items()}
 
 
 def _blob(told: dict[str, Any], frames: Any, pictures: int, channels: int) -> bytes:

@@ -52,7 +52,7 @@ function layerWords(k) {
 
 // ---- finite differences
 
-const quotient = (entry, i) => (entry.plus[i] - entry.minus[i]) / (2 * told.steps[i]);
+const quotient = (entry, i) => entry.plus[i] === null || entry.minus[i] === null ? NaN : (entry.plus[i] - entry.minus[i]) / (2 * told.steps[i]);
 const error = (entry, i) => Math.abs(quotient(entry, i) - entry.analytic) / Math.max(Math.abs(entry.analytic), 1e-300);
 const FLOOR = 1e-13; // an error of exactly zero has no logarithm
 
@@ -64,7 +64,7 @@ function checkAt(i, check) {
 }
 
 const place = (entry, i) => {
-  const e = Math.log10(Math.min(Math.max(error(entry, i), FLOOR), 10));
+  const e = Math.log10(Math.min(Math.max(error(entry, i), FLOOR), 10) || 10); // not-a-number lies at the top
   return [34 + 220 * i / (told.steps.length - 1), 10 + 110 * (1 - e) / 14].map((v) => v.toFixed(1));
 };
 

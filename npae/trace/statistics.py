@@ -13,6 +13,7 @@ from npae.layers import Activation, Layer, ReLU, Sigmoid, Tanh
 
 CHUNK = 1 << 13  # numbers at a time: in float64 64 KB, which stay in a core's own cache between the passes; BLAS takes
 # one thread for fewer than 10,000, and more of its threads would fight with those of the kernels
+ONES = np.ones(CHUNK)
 STEEPEST: tuple[tuple[type[Activation], float], ...] = ((Tanh, 1.0), (Sigmoid, 0.25))
 """The activations that are flat at both ends, and their largest slope."""
 FLAT = 0.01  # of the largest slope: what is below lets a hundredth of the gradient through at most
@@ -55,7 +56,7 @@ def stats(array: np.ndarray) -> Stats:
     for start in range(0, flat.size, CHUNK):
         part = flat[start:start + CHUNK]
         wide = part.astype(np.float64)
-        total += float(np.add.reduce(wide))
+        total += float(np.dot(wide, ONES[:part.size]))  # in half the time of a sum
         squares += float(np.dot(wide, wide))
         zeros += part.size - int(np.count_nonzero(part != 0))
     mean = total / flat.size

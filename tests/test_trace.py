@@ -256,6 +256,8 @@ def test_a_fit_that_is_traced_ends_in_the_same_bits_and_kept_buffers_are_not_hel
     first, second = traced.traces[:2]
     for a, b in zip(first.rows, second.rows, strict=True):
         assert not np.shares_memory(a.y, b.y) and (a.y != b.y).any()  # the second batch has not written into the first
+        if a.dy is not None:
+            assert not np.shares_memory(a.dy, b.dy) and (a.dy != b.dy).any()
 
 
 def test_also_after_an_exception_nothing_is_left():

@@ -131,6 +131,12 @@ def test_a_series_says_the_way_of_the_gradients(pictures, capsys):
     assert losses[-1] < losses[0]
 
 
+def test_a_recipe_that_leaves_the_last_batch_out_does_so_here(pictures):
+    rows = {name: [frame.trace.rows[0].input_shape[0] for frame in session.of_recipe(
+        name, data=str(pictures), given={"batch_size": "20"}, every=1).frames[:3]] for name in ("conv-ae", "ae")}
+    assert rows == {"conv-ae": [20, 20, 20], "ae": [20, 20, 15]}
+
+
 @pytest.mark.parametrize("name", ["sparse-ae", "mlp-cvae", "iwae"])
 def test_lbfgs_labels_and_samples_are_traced_too(name, pictures, capsys):
     more = ["--set", "latent=4", *(["optimizer=lbfgs"] if name == "sparse-ae" else [])]

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from explorables import pictures
+from explorables import pictures, tied
 
 from npae import data, optim
 from npae.layers import Dense, Flatten, ReLU, Reshape, Sequential, Sigmoid, Softplus, Tanh
@@ -136,6 +136,13 @@ def test_a_frozen_layer():
             p.grad[...] = 0
 
     told(traced(net(), between=forgotten), ("encoder.2", "is frozen", "encoder.2.W (", "encoder.2.b (", "stayed where"))
+
+
+def test_a_tied_weight_that_is_frozen_is_told_once():
+    model = tied()
+    x = pictures((6, 9, 3), 20).train_x / np.float32(255)
+    t = traced(model, x=x, between=lambda model: model.params[0].grad.fill(0))
+    told(t, ("encoder.0", "is frozen", "encoder.0.W ("))
 
 
 def test_a_layer_whose_backward_forgets_its_weights_is_frozen():

@@ -116,6 +116,14 @@ def test_the_differences_meet_backward_and_gradcheck_agrees(name):
     assert t.model.theta.tobytes() == page_free(t).tobytes()
 
 
+def test_a_weight_that_was_moved_is_put_back_before_the_next(monkeypatch):
+    monkeypatch.setattr(differences, "STEPS", (1e-5, 1.0))
+    t = of_recipe("ae", shape=(8, 8, 1))
+    for entries in differences.checks(t.model, t.pictures, None).values():
+        for entry in entries:
+            assert (entry["plus"][0] - entry["minus"][0]) / 2e-5 == pytest.approx(entry["analytic"], rel=1e-4, abs=1e-9)
+
+
 def page_free(t):
     """theta after a page was made of it: nothing of the model has moved."""
     kept = t.model.theta.copy()
@@ -357,7 +365,9 @@ def test_a_page_says_the_traces_numbers(pages, browser):
     for said, p in zip(cells(browser, "params"), row.params, strict=True):
         assert said[0] == p.name and plain(said[2]) == pytest.approx(p.grad_norm, rel=6e-3)
         assert (said[3] == "from 0") if p.norm == 0 else (plain(said[3]) == pytest.approx(p.update_ratio, rel=6e-2))
-    assert f"x {row.input_shape}" in text(browser, "shapes") and "W (3, 3, 64, 32)" in text(browser, "shapes")
+    x, y = row.input_shape, row.output_shape
+    assert text(browser, "shapes") == (f"x {x} · W (3, 3, 64, 32) · b (64,) → y {y}"
+                                       f"dy {y} → dx {x} · dW (3, 3, 64, 32) · db (64,)")
     for line in ("ConvTranspose2d._gradients", "conv2d_transpose_backward"):
         assert line in text(browser, "code")
     assert "each pixel of x paints its kernel" in text(browser, "equation")
@@ -430,6 +440,16 @@ def test_the_slider_walks_through_the_steps_within_a_frame(width, pages, browser
         drawn(browser)
         said, loss = text(browser, "step-name").split(", loss ")
         assert said == f"step {10 * frame + 1}" and plain(loss) == pytest.approx(traces[frame].terms["loss"], rel=1e-3)
+
+
+@needs_browser
+def test_the_arrow_keys_walk_along_the_strip(pages, browser):
+    t, = pages("tied-ae")
+    browser.run("const tile = document.querySelectorAll('button.tile')[0]; tile.focus(); tile.click()")
+    for key, k in (("ArrowLeft", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1)):
+        browser.chromium("Input.dispatchKeyEvent", type="keyDown", key=key)
+        assert text(browser, "layer-title") == t.rows[k].name
+        assert browser.run("return document.activeElement.querySelector('.name').textContent") == t.rows[k].name
 
 
 @needs_browser

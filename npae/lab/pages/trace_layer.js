@@ -43,11 +43,57 @@ function layerNumbers(at, k) {
 function layerWords(k) {
   const layer = layerOf(k);
   $("layer-title").textContent = layer.name;
-  $("equation").textContent = layer.equation;
-  $("shapes").replaceChildren(...layer.shapes.map(([name, shape]) => element("li", {}, element("b", { textContent: `${name} ` }), shape)));
+  $("equation").textContent = layer.equation.split("\n").map(broken).join("\n");
+  $("shapes").replaceChildren(...shapesOf(layer));
+  if (told.series) ways(k);
   $("check").hidden = !layer.check.length;
   $("code").replaceChildren(...lines(layer));
   if (layer.check.length) curves(layer.check);
+}
+
+// one statement a line: what follows a semicolon stands under what precedes it
+function broken(line) {
+  const head = line.match(/^\w+: |^ */)[0];
+  return line.replace(/; {2,}(?=\S)/g, `;\n${" ".repeat(head.length)}`);
+}
+
+// forward and backward with this run's shapes: a gradient is as large as what it belongs to
+function shapesOf(layer) {
+  const [x, y, ...params] = layer.shapes;
+  const said = (d, list) => list.flatMap(([name, shape], n) => [n ? " \u00b7 " : "",
+    element("span", {}, element("b", { textContent: `${d}${name} ` }), shape)]);
+  return [element("li", {}, ...said("", [x, ...params]), " \u2192 ", ...said("", [y])),
+    element("li", {}, ...said("d", [y]), " \u2192 ", ...said("d", [x, ...params]))];
+}
+
+// ---- a series: the loss, and this layer's norms, over the steps
+
+const wayPlace = (values, i) => {
+  const logs = values.map((v) => v > 0 ? Math.log10(v) : NaN), seen = logs.filter(Number.isFinite);
+  const low = Math.min(...seen), high = Math.max(...seen), t = high > low ? (logs[i] - low) / (high - low) : 0.5;
+  return Number.isFinite(logs[i]) ? [6 + 248 * i / Math.max(values.length - 1, 1), 84 - 62 * t].map((v) => v.toFixed(1)) : null;
+};
+const wayValues = (k) => [["loss", told.frames.map((f) => f.terms.loss)], ["\u2016y\u2016", told.frames.map((f) => f.rows[k].y?.[0])],
+  ["\u2016dy\u2016", told.frames.map((f) => f.rows[k].dy?.[0])], ...(layerOf(k).check.length ? [[`update / norm of ${told.frames[0].rows[k].params[0][0]}`, told.frames.map((f) => f.rows[k].params[0][3])]] : [])];
+
+function ways(k) {
+  $("way").hidden = false;
+  $("ways").innerHTML = wayValues(k).map(([name, values]) => {
+    const points = values.map((_, i) => wayPlace(values, i)), seen = values.filter((v) => v > 0);
+    if (!seen.length) return "";
+    return `<svg viewBox="0 0 260 106" role="img" aria-label="${name} over the steps, from ${number(seen[0])} to ${number(seen.at(-1))}"><text class="title" x="6" y="12">${name}: ${number(Math.min(...seen))} to ${number(Math.max(...seen))}</text>`
+      + `<line class="axis" x1="6" x2="254" y1="90" y2="90"/><text x="6" y="103">step ${told.frames[0].step}</text><text x="254" y="103" text-anchor="end">${told.frames.at(-1).step}</text>`
+      + `<polyline class="curve" points="${points.filter(Boolean).map((p) => p.join(",")).join(" ")}"/><circle class="now" r="4.5"/></svg>`;
+  }).join("");
+}
+
+function wayAt(at, k) {
+  const dots = document.querySelectorAll("#ways .now");
+  wayValues(k).filter(([, values]) => values.some((v) => v > 0)).forEach(([, values], n) => {
+    const spot = wayPlace(values, at);
+    dots[n].setAttribute("visibility", spot ? "visible" : "hidden");
+    if (spot) dots[n].setAttribute("transform", `translate(${spot})`);
+  });
 }
 
 // ---- finite differences

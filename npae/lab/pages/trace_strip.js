@@ -55,6 +55,7 @@ function show() {
   opened = state.layer;
   layerMaps(state.frame, state.picture, state.layer);
   layerNumbers(state.frame, state.layer);
+  if (told.series) wayAt(state.frame, state.layer);
   [...$("pictures").children].forEach((button, n) => button.setAttribute("aria-pressed", n === state.picture));
   if (said !== frame) words(frame);
   said = frame;
@@ -88,6 +89,15 @@ $("legend").textContent = `The scale stands beside each map: ${Math.round(100 * 
 const original = pictureTile("x", "the picture");
 told.layers.forEach(layerTile);
 const painted = pictureTile("x\u0302", "what is painted");
+
+// the arrow keys walk along the strip
+$("strip").addEventListener("keydown", (event) => {
+  const to = tiles[state.layer + { ArrowLeft: -1, ArrowRight: 1 }[event.key]];
+  if (!to) return;
+  event.preventDefault();
+  to.button.focus();
+  to.button.click();
+});
 
 for (let n = 0; n < P; n++) {
   const label = told.pictures.labels?.[n], canvas = element("canvas");

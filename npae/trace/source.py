@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import npae
 from npae.kernels import reference
 from npae.layers import Identity, Layer
 from npae.trace.statistics import bend_of
 
 FORWARD, BACKWARD = ("forward", "_forward", "_apply"), ("backward", "_backward", "_gradients")
+HOME = Path(__file__).parents[2]  # the folder that npae lies in
 OTHER_HEADS = ("Raises", "Source")  # of a docstring: what is no equation, shape or backward
 
 
@@ -68,8 +68,7 @@ def _shown(function: Any) -> dict[str, str]:
         path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
     except (OSError, TypeError):
         return {"name": name, "place": "", "text": "(its source lies in no file)"}
-    root = Path(npae.__file__).parent.parent
-    where = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    where = path.relative_to(HOME).as_posix() if path.is_relative_to(HOME) else path.name
     return {"name": name, "place": f"{where}, line {first}", "text": textwrap.dedent("".join(lines)).rstrip()}
 
 

@@ -371,6 +371,8 @@ def test_a_page_says_the_traces_numbers(pages, browser):
     for line in ("ConvTranspose2d._gradients", "conv2d_transpose_backward"):
         assert line in text(browser, "code")
     assert "each pixel of x paints its kernel" in text(browser, "equation")
+    for line in ("beta KL(q(z|x)", "dz = decoder^T dy", "VAE.loss", "def backward(self)", "Bernoulli._compute", "dlogits[...] ="):
+        assert line in text(browser, "objective")
     assert browser.run("return document.querySelector('.tile .code').parentElement.querySelector('.name').textContent"
                        ) == "reparameterize"
 

@@ -85,8 +85,9 @@ def _filled(title: str, told: dict[str, Any], blob: bytes) -> str:
 def _told(title: str, frames: Any, model: Model) -> dict[str, Any]:
     """What the page knows beside the maps."""
     sources: list[dict[str, str]] = []
-    first = frames[0].trace
-    return {"title": title, "model": type(model).__name__, "unit": model.likelihood.unit,
+    first, objective = frames[0].trace, source.objective(model)
+    objective["code"] = [_index(part, sources) for part in objective["code"]]
+    return {"objective": objective, "title": title, "model": type(model).__name__, "unit": model.likelihood.unit,
             "batch": len_of(first), "code": code_of(first), "series": len(frames) > 1,
             "steps": list(differences.STEPS), "levels": maps.LEVELS, "quantile": maps.QUANTILE,
             "layers": [_layer(row, sources) for row in first.rows], "sources": sources,

@@ -12,6 +12,7 @@ from typing import Any
 
 from npae.kernels import reference
 from npae.layers import Identity, Layer
+from npae.models import Model
 from npae.trace.statistics import bend_of
 
 FORWARD, BACKWARD = ("forward", "_forward", "_apply"), ("backward", "_backward", "_gradients")
@@ -47,6 +48,15 @@ def code(layer: Layer) -> dict[str, list[dict[str, str]]]:
     called = "\n".join(part["text"] for parts in found.values() for part in parts)
     found["textbook"] = [_shown(getattr(reference, name)) for name in _textbook(called)]
     return found
+
+
+def objective(model: Model) -> dict[str, Any]:
+    """What a model does beside its layers: {"equation", "code"}, with its likelihood, in which the gradient begins."""
+    compute = _shown(type(model.likelihood)._compute)
+    code = [*map(_shown, (type(model).loss, type(model).backward)), compute,
+            *(_shown(getattr(reference, name)) for name in _textbook(compute["text"]))]
+    head = type(model.likelihood).__name__
+    return {"equation": f"{equation(model)}\n\n{head}: {equation(model.likelihood)}", "code": code}
 
 
 def _methods(layer: Layer, names: tuple[str, ...]) -> Iterator[dict[str, str]]:

@@ -137,12 +137,21 @@ const raised = (n) => `<tspan dy="-4" font-size="8">${String(n).replace("-", "\u
 const escaped = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
 const TOKENS = /("""[\s\S]*?"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(#[^\n]*)|\b(def|return|if|else|elif|for|in|is|not|and|or|None|lambda|with|class|raise|import|from|while|yield)\b/g;
 
+function shown(n) {
+  const source = told.sources[n], pre = element("pre");
+  pre.innerHTML = escaped(source.text).replace(TOKENS, (all, s, c) => `<span class="${s ? "s" : c ? "c" : "k"}">${all}</span>`);
+  return element("figure", {}, element("figcaption", {}, element("b", { textContent: source.name }), source.place && ` \u00b7 ${source.place}`), pre);
+}
+
+// where the gradient begins: the model's own equation, and its lines
+function objective() {
+  const [summary, equation, code] = $("objective").children;
+  summary.textContent = `The objective of ${told.model}: where the gradient begins`;
+  equation.textContent = told.objective.equation.split("\n").map(broken).join("\n");
+  code.append(...told.objective.code.map((n) => element("section", {}, shown(n))));
+}
+
 function lines(layer) {
-  const shown = (n) => {
-    const source = told.sources[n], pre = element("pre");
-    pre.innerHTML = escaped(source.text).replace(TOKENS, (all, s, c) => `<span class="${s ? "s" : c ? "c" : "k"}">${all}</span>`);
-    return element("figure", {}, element("figcaption", {}, element("b", { textContent: source.name }), source.place && ` \u00b7 ${source.place}`), pre);
-  };
   const halves = [["forward", "Forward"], ["backward", "Backward"]].map(([part, title]) =>
     element("section", {}, element("h4", { textContent: title }), ...layer.code[part].map(shown)));
   if (!layer.code.textbook.length) return halves;

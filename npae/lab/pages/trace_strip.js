@@ -86,6 +86,8 @@ $("lead").textContent = told.series ? `${told.model}: ${steps.length} steps of a
   : `${told.model}: one step of a training, forward and back, layer by layer.`;
 $("legend").textContent = `The scale stands beside each map: ${Math.round(100 * told.quantile)} % of a layer's shown numbers lie within. Gradients are those of the mean loss.`;
 
+objective();
+
 const original = pictureTile("x", "the picture");
 told.layers.forEach(layerTile);
 const painted = pictureTile("x\u0302", "what is painted");

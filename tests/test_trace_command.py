@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from trainings import draw_one
 
 from npae import models, recipes, runs, train
 from npae.callbacks import Callback
@@ -28,8 +29,10 @@ def pictures(tmp_path_factory):
 def run(pictures, tmp_path_factory):
     """A bernoulli-vae of two epochs of five steps: with noise, labels, a validation and black-and-white pixels."""
     out = tmp_path_factory.mktemp("vae")
-    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "2", "--out", str(out),
-                 "--set", "lr=0.01", "batch_size=11"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npae.runs.start.draw", draw_one)
+        assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "2", "--out", str(out),
+                     "--set", "lr=0.01", "batch_size=11"]) == 0
     return out
 
 

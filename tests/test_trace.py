@@ -365,6 +365,20 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
         assert said in row
 
 
+def test_times_that_contain_the_making_of_kernels_are_told(tmp_path):
+    """A process of its own, whose first step loads or compiles its kernels, and whose second does not."""
+    code = ("import numpy as np\nfrom npae.layers import Dense, Sequential\nfrom npae.models import Autoencoder\n"
+            "from npae.trace import Trace\n"
+            "ae = Autoencoder(Sequential([Dense(6, 2, rng=0)]), Sequential([Dense(2, 6, rng=0)]))\n"
+            "for dtype in (np.float32, np.float32, np.float64, np.float64):\n"
+            "    model = ae.to(dtype)\n"
+            "    with Trace(model) as t:\n"
+            "        model.loss(np.ones((3, 6), dtype)), model.backward()\n"
+            "    print(t.compiled, 'made ready' in str(t))\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    assert done.stdout.split("\n")[:4] == ["True True", "False False"] * 2
+
+
 def test_importing_it_loads_no_heavy_library():
     code = ("import sys, npae.trace; print([m for m in ('numba', 'scipy', 'matplotlib', 'tqdm', 'npae.recipes') "
             "if m in sys.modules])")

@@ -129,7 +129,7 @@ def _index(part: dict[str, str], sources: list[dict[str, str]]) -> int:
 def _frame(frame: Any) -> dict[str, Any]:
     trace: Trace = frame.trace
     return {"step": frame.step, "terms": {name: _finite(value) for name, value in trace.terms.items()},
-            "flags": trace.flags, "rows": [_row(row) for row in trace.rows]}
+            "flags": trace.flags, "compiled": trace.compiled, "rows": [_row(row) for row in trace.rows]}
 
 
 def _row(row: LayerTrace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from npae.layers import Layer, Sequential
 from npae.models import Model
 from npae.params import Param
-from npae.trace import statistics
+from npae.trace import compiling, statistics
 from npae.trace.statistics import Stats
 
 PICTURES = 8  # of the batch, whose maps a page shows
@@ -94,7 +94,8 @@ class Trace:
     A step of an optimizer inside the block is seen too. Of several losses the latest counts. `rows` has the layers in
     the order of the walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in
     sentences what is wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward
-    ran, `pictures` and `labels` the first of the batch.
+    ran, `pictures` and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the
+    seconds contain that.
     Raises ValueError: no model; a Trace that is open already.
 
     >>> from npae.layers import Dense, Sequential
@@ -117,6 +118,7 @@ class Trace:
         self.steps = 0
         self.terms: dict[str, float] = {}
         self.seconds: float = 0.0
+        self.compiled = False
         self.pictures: np.ndarray | None = None
         self.labels: np.ndarray | None = None
         self._spent = 0.0  # by the statistics, which is no time of the model's
@@ -132,11 +134,13 @@ class Trace:
         for row in self.rows:
             row.params = [told[id(p)] for p in row.layer.params]
             self._watch(row)
+        self._compiled = compiling.watch()
         self._put(self.model, "loss", self._loss)
         self._put(self.model, "backward", self._backward)
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.compiled = self._compiled()
         while self._undo:
             self._undo.pop()()
         with np.errstate(all="ignore"):  # what has become inf is told by a flag

@@ -29,7 +29,8 @@ def _head(trace: Trace) -> str:
     if not trace.terms:
         return f"{kind}: no loss was computed in this block"
     terms = ", ".join(f"{name} {value:.4g}" for name, value in trace.terms.items())
-    return (f"{kind}: {terms} ({trace.model.likelihood.unit}); {_ms(trace.seconds)} ms forward and back, "
+    ready = " (kernels were made ready on the way: trace once more for the times)" * trace.compiled
+    return (f"{kind}: {terms} ({trace.model.likelihood.unit}); {_ms(trace.seconds)} ms forward and back{ready}, "
             f"{trace.rows[0].dtype}")
 
 

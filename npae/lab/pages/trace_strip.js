@@ -66,7 +66,8 @@ function words(frame) {
   const well = [element("li", { className: "well", textContent: "Nothing wrong is found in this step." })];
   $("flags").replaceChildren(...frame.flags.length ? frame.flags.map((flag) => element("li", { textContent: flag })) : well);
   const terms = Object.entries(frame.terms).map(([name, v]) => element("li", {}, `${name} `, element("b", { textContent: number(v, 4) })));
-  $("facts").replaceChildren(...terms, element("li", { textContent: told.unit }), element("li", { textContent: `batch of ${told.batch.toLocaleString("en")}` }));
+  $("facts").replaceChildren(...terms, element("li", { textContent: told.unit }), element("li", { textContent: `batch of ${told.batch.toLocaleString("en")}` }),
+    frame.compiled ? element("li", { textContent: "kernels were made ready in this step: its times contain that" }) : "");
   $("step-name").textContent = `step ${frame.step.toLocaleString("en")}, loss ${number(frame.terms.loss, 4)}`;
   $("step").setAttribute("aria-valuetext", $("step-name").textContent);
 }

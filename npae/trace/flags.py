@@ -1,0 +1,122 @@
+"""What is wrong with a traced step, in sentences: dead and saturated units, gradients that vanish or explode, updates
+that are too large, layers that do not learn, and what is no number any more.
+Each threshold lies outside of what the recipes do when they are well; why it lies there stands beside it.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from npae.trace.statistics import FLAT, Stats
+
+if TYPE_CHECKING:
+    from npae.trace.record import LayerTrace, Trace
+
+FEWEST = 16  # pictures: a unit that is on for every fifth one is off in 3 % of such batches, and in 80 % of single ones
+DEAD = 0.5  # share of units: after 100 steps conv-ae has 0.28 in a layer that began with 0.09, and learns well
+SATURATED = 0.5  # share of numbers, and of the gradient that meets them: mlp-vae paints its black margins with 0.51 of
+# its sigmoids at their end, rightly; what tells it from a fault is that 0.05 of the gradient wants to move these
+HUNDREDFOLD = 100.0  # mlp-vae loses a factor 65 over its six layers before the first step, and is the recipes' extreme
+LARGE = 1.0  # times the weight's own length, in a step; the usual ratio is 1e-3, in the recipes' first steps up to 5e-2
+USUAL = 1e-3
+
+
+def flags(trace: Trace) -> list[str]:
+    """A sentence for each thing that is wrong, in the order of the walk; none for a healthy step."""
+    found = [sentence for row in trace.rows for sentence in _of_layer(row)]
+    return [*found, *_over_the_depth(trace.rows), *_of_params(trace)]
+
+
+def _of_layer(row: LayerTrace) -> Iterator[str]:
+    y, dy = row.activation, row.gradient
+    if y is not None and not y.finite:
+        yield f"{_called(row)}: its output holds inf or not-a-number, of which no gradient can be made"
+    elif dy is not None and not dy.finite:
+        yield f"{_called(row)}: the gradient that arrives holds inf or not-a-number"
+    rows = 0 if row.output_shape is None else row.output_shape[0]
+    if row.dead is not None and row.dead >= DEAD and rows >= FEWEST and y is not None and y.finite:
+        units = row.output_shape[-1] if row.output_shape else 0
+        yield (f"{_called(row)}: dead units, {round(row.dead * units):,} of {units:,} are 0 for each of the {rows:,} "
+               "rows: no gradient passes them, and they stay as they are; lower the learning rate, or look at their "
+               "biases")
+    if row.saturated is not None and row.saturated >= SATURATED and (row.blocked or 0.0) >= SATURATED:
+        yield (f"{_called(row)}: saturated units, {row.saturated:.0%} of the numbers lie where the slope is below "
+               f"{FLAT:.0%} of its largest, and {row.blocked:.0%} of the gradient's square arrives there and is lost; "
+               "make the weights or the inputs smaller")
+
+
+def _over_the_depth(rows: list[LayerTrace]) -> Iterator[str]:
+    """The gradient's way from the last layer to the first: where it has shrunk or grown a hundredfold."""
+    way = _way(rows)
+    if not way:
+        return
+    (_, top), least, most = way[0], min(way, key=_factor), max(way, key=_factor)
+    came = f"on its way back from {top.name} (norm {_norm(top)}) to here"
+    if least[0] <= 1 / HUNDREDFOLD:
+        yield (f"{_called(least[1])}: a vanishing gradient, which shrinks {_times(1 / least[0])} {came} "
+               f"({_norm(least[1])}), the layers' widths allowed for; use larger weights, or fewer flat activations")
+    if most[0] >= HUNDREDFOLD:
+        yield (f"{_called(most[1])}: an exploding gradient, which grows {_times(most[0])} {came} ({_norm(most[1])}), "
+               "the layers' widths allowed for; use smaller weights, or clip the gradient (clip_norm)")
+
+
+def _way(rows: list[LayerTrace]) -> list[tuple[float, LayerTrace]]:
+    """By what factor the gradient has changed from the last layer to each that it reaches.
+
+    Widths change a norm without any fault: a code of 10 numbers takes the part of the gradient that lies in 10
+    directions, and 3,136 units behind it share one of 10. Norm and root mean square change by the root of the widths'
+    ratio against each other, so of each step only that counts which both agree on.
+    """
+    back = [(row, row.gradient) for row in reversed(rows) if row.gradient is not None]
+    way = [(1.0, row) for row, _ in back[:1]]
+    for (_, above), (row, below) in pairwise(back):
+        if not (above.norm and below.norm and above.finite and below.finite):
+            break  # exact zeros and overflows have sentences of their own
+        way.append((way[-1][0] * _change(above, below), row))
+    return way
+
+
+def _factor(place: tuple[float, LayerTrace]) -> float:
+    return place[0]
+
+
+def _norm(row: LayerTrace) -> str:
+    return "" if row.gradient is None else f"{row.gradient.norm:.1e}"
+
+
+def _change(above: Stats, below: Stats) -> float:
+    """How a gradient changed from a layer to the one before it, as far as norm and root mean square say the same."""
+    a, b = sorted((below.norm / above.norm, below.rms / above.rms))
+    return b if b < 1 else a if a > 1 else 1.0
+
+
+def _of_params(trace: Trace) -> Iterator[str]:
+    seen: set[str] = set()
+    moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)
+    for row in trace.rows:
+        own = [p for p in row.params if p.name not in seen]  # a tied one belongs to the layer where it stands first
+        seen.update(p.name for p in own)
+        if zero := [p.name for p in own if p.grad_norm == 0]:
+            yield f"{_called(row)} is frozen: the gradient of {' and of '.join(zero)} is exactly 0"
+        if still := [f"{p.name} ({p.grad_norm:.1e})" for p in own if moved and p.grad_norm and p.update_ratio is None]:
+            yield (f"{_called(row)} is frozen: {' and '.join(still)} stayed where others moved, in spite of a gradient "
+                   "(its norm in brackets)")
+        for p in own:
+            ratio = (p.update_ratio or 0.0) / max(trace.steps, 1)
+            if ratio > LARGE and math.isfinite(ratio) and _is_weight(p.name):  # biases begin at 0: any step is large
+                yield (f"{_called(row)}: the update is larger than the weight, {p.name} has moved by {ratio:.3g} times "
+                       f"its own length in a step, where about {USUAL:g} is usual: lower the learning rate")
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith("W")
+
+
+def _called(row: LayerTrace) -> str:
+    return f"{row.name} ({row.kind})"
+
+
+def _times(size: float) -> str:
+    return f"{size:,.0f}-fold" if size < 1e6 else f"{size:.0e}-fold"

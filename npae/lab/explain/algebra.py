@@ -1,0 +1,373 @@
+"""Formulas with indices that can be written in three ways and computed: with letters, with the places filled in, and
+with the numbers of an example. What a derivation says and what it computes is then one and the same object.
+
+    dW[i, o] = Σ_n x[n, i] dz[n, o]     letters
+    dW[2, 0] = x[0, 2] dz[0, 0] + ...   places
+             = 3·(−1) + ...             numbers, each from an array of the example
+"""
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4  # how tightly a text holds together: brackets go where it is too loose
+FUNCTIONS: dict[str, Any] = {"exp": math.exp, "log": math.log, "max": max, "tanh": math.tanh, "expm1": math.expm1}
+
+
+class Outside(Exception):
+    """An entry beyond the edge of its array: it counts as 0, and its term is left out."""
+
+
+class Text(NamedTuple):
+    """A written formula and how tightly it holds together."""
+
+    text: str
+    rank: int
+
+    def within(self, rank: int) -> str:
+        """With brackets where something tighter stands around it."""
+        return self.text if self.rank >= rank else f"({self.text})"
+
+
+class Number(NamedTuple):
+    """A printed number and where it comes from: an entry of an array, or (name "") a constant of the formula."""
+
+    name: str
+    place: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Env:
+    """What the letters of a formula stand for: arrays by name, sizes of indices, constants, and places."""
+
+    arrays: Mapping[str, np.ndarray]
+    sizes: Mapping[str, int]
+    letters: Mapping[str, float] = field(default_factory=dict)
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self, at: Mapping[str, int]) -> Env:
+        """With these indices at these places."""
+        return Env(self.arrays, self.sizes, self.letters, {**self.at, **at})
+
+
+class Writer:
+    """How a formula is written: with letters (no env), with places, or (figures) with numbers, which are noted down."""
+
+    def __init__(self, env: Env | None = None, figures: bool = False):
+        self.env, self.figures = env, figures
+        self.numbers: list[Number] = []
+
+    def at(self, env: Env) -> Writer:
+        """The same elsewhere; what it notes down goes into the same list."""
+        other = Writer(env, self.figures)
+        other.numbers = self.numbers
+        return other
+
+    def constant(self, value: float, text: str = "") -> Text:
+        """A number of the formula itself."""
+        text = text or shown(value)
+        if self.figures:
+            self.numbers.append(Number("", (), text))
+        return Text(text, SUM if value < 0 else ATOM)
+
+
+def shown(value: float) -> str:
+    """A number to six digits, with a proper minus sign."""
+    text = f"{value:.6g}"
+    return ("0" if text == "-0" else text).replace("-", "\N{MINUS SIGN}")
+
+
+class Expr:
+    """A formula. `value(env)` computes it; `write(how)` gives its text."""
+
+    def value(self, env: Env) -> float:
+        raise NotImplementedError
+
+    def write(self, how: Writer) -> Text:
+        raise NotImplementedError
+
+    def terms(self, env: Env) -> int:
+        """How many terms the written sum has."""
+        return 1
+
+    def __add__(self, other: Any) -> Expr:
+        return Add((self, as_expr(other)), (1, 1))
+
+    def __radd__(self, other: Any) -> Expr:
+        return Add((as_expr(other), self), (1, 1))
+
+    def __sub__(self, other: Any) -> Expr:
+        return Add((self, as_expr(other)), (1, -1))
+
+    def __rsub__(self, other: Any) -> Expr:
+        return Add((as_expr(other), self), (1, -1))
+
+    def __neg__(self) -> Expr:
+        return Add((self,), (-1,))
+
+    def __mul__(self, other: Any) -> Expr:
+        return Mul(self, as_expr(other))
+
+    def __rmul__(self, other: Any) -> Expr:
+        return Mul(as_expr(other), self)
+
+    def __truediv__(self, other: Any) -> Expr:
+        return Div(self, as_expr(other))
+
+    def __rtruediv__(self, other: Any) -> Expr:
+        return Div(as_expr(other), self)
+
+    def __floordiv__(self, other: Any) -> Expr:
+        return Div(self, as_expr(other), whole=True)
+
+    def squared(self) -> Expr:
+        """Its square."""
+        return Square(self)
+
+
+def as_expr(thing: Any) -> Expr:
+    """A formula as it is, a number as a constant."""
+    return thing if isinstance(thing, Expr) else Constant(thing)
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Expr):
+    """A number that belongs to the formula, such as the 2 of a square's derivative."""
+
+    number: float
+
+    def value(self, env: Env) -> float:
+        return self.number
+
+    def write(self, how: Writer) -> Text:
+        return how.constant(self.number)
+
+
+@dataclass(frozen=True, eq=False)
+class Letter(Expr):
+    """An index, whose place env.at tells, or a constant of the example (a stride, N, beta)."""
+
+    name: str
+
+    def value(self, env: Env) -> float:
+        return env.at[self.name] if self.name in env.at else env.letters[self.name]
+
+    def write(self, how: Writer) -> Text:
+        return Text(self.name, ATOM) if how.env is None else how.constant(self.value(how.env))
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """A named array: x[n, i] is an entry of it."""
+
+    name: str
+
+    def __getitem__(self, index: Any) -> Entry:
+        return Entry(self.name, tuple(map(as_expr, index if isinstance(index, tuple) else (index,))))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry(Expr):
+    """One number of an array, at indices that are formulas themselves; without indices a single number, such as L."""
+
+    name: str
+    index: tuple[Expr, ...]
+
+    def place(self, env: Env) -> tuple[int, ...]:
+        """The indices as numbers.
+
+        Raises Outside: they lie beyond the array's edge.
+        """
+        place = tuple(int(part.value(env)) for part in self.index)
+        if not all(0 <= p < size for p, size in zip(place, env.arrays[self.name].shape, strict=True)):
+            raise Outside
+        return place
+
+    def value(self, env: Env) -> float:
+        return float(env.arrays[self.name][self.place(env)])
+
+    def write(self, how: Writer) -> Text:
+        if how.env is None:
+            return Text(called(self.name, [part.write(how).text for part in self.index]), ATOM)
+        place = self.place(how.env)
+        if not how.figures:
+            return Text(called(self.name, place), ATOM)
+        value = self.value(how.env)
+        how.numbers.append(Number(self.name, place, shown(value)))
+        return Text(shown(value), SUM if value < 0 else ATOM)
+
+
+def starts_with_minus(written: Text) -> bool:
+    """After another sign it needs brackets."""
+    return written.text.startswith("\N{MINUS SIGN}")
+
+
+def called(name: str, index: Any) -> str:
+    """x[0, 1]; x where it has no indices."""
+    return f"{name}[{', '.join(map(str, index))}]" if len(index) else name
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Expr):
+    """a + b, a − b, −a."""
+
+    parts: tuple[Expr, ...]
+    signs: tuple[int, ...]
+
+    def value(self, env: Env) -> float:
+        return sum(sign * part.value(env) for part, sign in zip(self.parts, self.signs, strict=True))
+
+    def write(self, how: Writer) -> Text:
+        text = ""
+        for part, sign in zip(self.parts, self.signs, strict=True):
+            written = part.write(how)
+            mark = "\N{MINUS SIGN}" if sign < 0 else "+"
+            text += f" {mark} " if text else mark.strip("+")
+            text += written.within(PRODUCT if sign < 0 or (text and starts_with_minus(written)) else SUM)
+        return Text(text, SUM)
+
+    def terms(self, env: Env) -> int:
+        return sum(part.terms(env) for part in self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(Expr):
+    """a b"""
+
+    a: Expr
+    b: Expr
+
+    def value(self, env: Env) -> float:
+        return self.a.value(env) * self.b.value(env)
+
+    def write(self, how: Writer) -> Text:
+        return Text(f"{self.a.write(how).within(PRODUCT)}{'·' if how.figures else ' '}"
+                    f"{self.b.write(how).within(PRODUCT)}", PRODUCT)
+
+    def terms(self, env: Env) -> int:
+        return max(self.a.terms(env), self.b.terms(env))
+
+
+@dataclass(frozen=True, eq=False)
+class Div(Expr):
+    """a / b; `whole`: a // b, rounded down, as indices are."""
+
+    a: Expr
+    b: Expr
+    whole: bool = False
+
+    def value(self, env: Env) -> float:
+        a, b = self.a.value(env), self.b.value(env)
+        return a // b if self.whole else a / b
+
+    def write(self, how: Writer) -> Text:
+        sign = "//" if self.whole else "/"
+        return Text(f"{self.a.write(how).within(PRODUCT)} {sign} {self.b.write(how).within(POWER)}", PRODUCT)
+
+    def terms(self, env: Env) -> int:
+        return self.a.terms(env)
+
+
+@dataclass(frozen=True, eq=False)
+class Square(Expr):
+    """a²"""
+
+    a: Expr
+
+    def value(self, env: Env) -> float:
+        return self.a.value(env) ** 2
+
+    def write(self, how: Writer) -> Text:
+        return Text(f"{self.a.write(how).within(ATOM)}²", POWER)
+
+
+@dataclass(frozen=True, eq=False)
+class Function(Expr):
+    """exp(a), max(a, b), ...: a name of FUNCTIONS."""
+
+    name: str
+    of: tuple[Expr, ...]
+
+    def value(self, env: Env) -> float:
+        return FUNCTIONS[self.name](*(part.value(env) for part in self.of))
+
+    def write(self, how: Writer) -> Text:
+        return Text(f"{self.name}({', '.join(part.write(how).text for part in self.of)})", ATOM)
+
+
+def apply(name: str, *of: Any) -> Expr:
+    """A function of formulas."""
+    return Function(name, tuple(map(as_expr, of)))
+
+
+Conditions = tuple[tuple[Expr, Expr], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Expr):
+    """Σ body, over all places of some indices where the conditions hold; terms with an entry outside are left out."""
+
+    over: tuple[Letter, ...]
+    body: Expr
+    where: Conditions = ()
+
+    def walk(self, env: Env) -> Iterator[Env]:
+        """The places of the sum, those at which the body has a value."""
+        own = [letter.name for letter in self.over]
+        pinned = {a.name: b for a, b in self.where if isinstance(a, Letter) and isinstance(b, Letter)
+                  and a.name in own and b.name not in own}
+        ranges = [(int(pinned[name].value(env)),) if name in pinned else range(env.sizes[name.rstrip("′")])
+                  for name in own]
+        for places in itertools.product(*ranges):
+            there = env.place(dict(zip(own, places, strict=True)))
+            try:
+                if all(a.value(there) == b.value(there) for a, b in self.where):
+                    self.body.value(there)
+                    yield there
+            except Outside:
+                continue
+
+    def value(self, env: Env) -> float:
+        return math.fsum(self.body.value(there) for there in self.walk(env))
+
+    def write(self, how: Writer) -> Text:
+        if how.env is None:
+            where = ", ".join(f"{a.write(how).text} = {b.write(how).text}" for a, b in self.where)
+            return Text(f"{sigma(self.over, where)} {self.body.write(how).within(PRODUCT)}", PRODUCT)
+        terms = [self.body.write(how.at(there)) for there in self.walk(how.env)]
+        if len(terms) < 2:
+            return terms[0] if terms else how.constant(0)
+        mixed = isinstance(self.body, Add)  # a difference as a term is kept together
+        return Text(" + ".join(t.within(PRODUCT if mixed or (i and starts_with_minus(t)) else SUM)
+                               for i, t in enumerate(terms)), SUM)
+
+    def terms(self, env: Env) -> int:
+        return sum(self.body.terms(there) for there in self.walk(env))
+
+
+def sigma(over: Iterable[Expr], where: str = "") -> str:
+    """Σ_n, Σ_{i, j}, Σ_{i, j: s i + u = h}"""
+    names = ", ".join(dict.fromkeys(letter.write(Writer()).text for letter in over))
+    return f"Σ_{names}" if len(names.rstrip("′")) == 1 and not where else f"Σ_{{{names}{': ' * bool(where)}{where}}}"
+
+
+def total(over: Any, body: Any, *where: tuple[Any, Any]) -> Sum:
+    """Σ body over one letter or several, under conditions (left, right) that are to be equal."""
+    letters = over if isinstance(over, tuple) else (over,)
+    return Sum(letters, as_expr(body), tuple((as_expr(a), as_expr(b)) for a, b in where))
+
+
+def letters(names: str) -> list[Letter]:
+    """One letter for each word."""
+    return [Letter(name) for name in names.split()]
+
+
+def arrays(names: str) -> list[Array]:
+    """One array for each word."""
+    return [Array(name) for name in names.split()]

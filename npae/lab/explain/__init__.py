@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from npae.lab.explain import dense
+from npae.lab.explain import conv, dense, tied, transposed
 from npae.lab.explain.document import Explanation
 from npae.lab.explain.lesson import Lesson, explained
 
 __all__ = ["LESSONS", "Explanation", "called", "explanation"]
 
 Shape = tuple[int, ...]
-LESSONS: dict[str, Callable[[Shape | None], Lesson]] = {"Dense": dense.dense}
+LESSONS: dict[str, Callable[[Shape | None], Lesson]] = {
+    "Dense": dense.dense, "TiedDense": tied.tied_dense, "Conv2d": conv.conv2d,
+    "ConvTranspose2d": transposed.conv_transpose2d, "TiedConvTranspose2d": tied.tied_conv_transpose2d,
+    "UpsampleConv2d": transposed.upsample_conv2d,
+}
 
 
 def explanation(name: str, shape: Shape | None = None) -> Explanation:

@@ -273,10 +273,14 @@ def largest_gap(e: Example, equation: Equation) -> float:
 
 
 def _busiest(e: Example, equation: Equation) -> tuple[int, ...]:
-    """The place with the most terms; of these the first whose value is not 0."""
-    array = e.arrays[equation.left.name]
-    places = list(itertools.product(*map(range, array.shape)))
-    return max(places, key=lambda p: (equation.right.terms(e.env.place(_bound(equation.left, p))), array[p] != 0))
+    """The place with the most terms; of several the first with the fewest zeros."""
+    def zeros(place: tuple[int, ...]) -> int:
+        figures = Writer(e.env.place(_bound(equation.left, place)), figures=True)
+        equation.right.write(figures)
+        return sum(n.name != "" and n.text == "0" for n in figures.numbers) + (e.arrays[equation.left.name][place] == 0)
+
+    places = list(itertools.product(*map(range, e.arrays[equation.left.name].shape)))
+    return max(places, key=lambda p: (equation.right.terms(e.env.place(_bound(equation.left, p))), -zeros(p)))
 
 
 def _bound(left: Entry, place: tuple[int, ...]) -> dict[str, int]:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4  # how tightly a text holds together: brackets go where it is too loose
-FUNCTIONS: dict[str, Any] = {"exp": math.exp, "log": math.log, "max": max, "tanh": math.tanh, "expm1": math.expm1}
+FUNCTIONS: dict[str, Any] = {"exp": math.exp, "log": math.log, "expm1": math.expm1, "tanh": math.tanh, "max": max,
+                             "min": min, "abs": abs, "step": lambda t: float(t > 0)}
 
 
 class Outside(Exception):

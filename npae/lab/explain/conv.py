@@ -14,8 +14,8 @@ n_, i_, j_, u_, v_, c_, o_ = letters("n′ i′ j′ u′ v′ c′ o′")
 x, W, b, y, cols, dx, dW, db, dcols, dy = arrays("x W b y cols dx dW db dcols dy")
 Shape = tuple[int, ...]
 ROW, COLUMN = s * i + u - p, s * j + v - p
-INDICES = ("Letters: n is the picture, h and w a pixel's row and column, i and j the window's (those of y), u and v the "
-           "tap's within the kernel, c the input channel, o the output channel, s the stride, p the padding.")
+INDICES = ("Letters: n is the picture, h and w a pixel's row and column, i and j the window's (those of y), u and v "
+           "the tap's within the kernel, c the input channel, o the output channel, s the stride, p the padding.")
 
 
 def conv2d(shape: Shape | None) -> Lesson:
@@ -45,16 +45,16 @@ def conv2d(shape: Shape | None) -> Lesson:
 
 def _dW() -> Gradient:
     return Gradient(
-        Equation(dW[u, v, c, o], total((n, i, j), cols[n, i, j, u, v, c] * dy[n, i, j, o])),
-        "W[u, v, c, o] stands in y[n, i, j, o] of every picture n and every window (i, j), beside the pixel that its tap "
-        "meets there.",
-        (Path(y[n_, i_, j_, o_], cols[n_, i_, j_, u, v, c], ((o_, o),)),),
+        Equation(dW[u, v, c, o], total((n, i, j), x[n, ROW, COLUMN, c] * dy[n, i, j, o])),
+        "W[u, v, c, o] stands in y[n, i, j, o] of every picture n and every window (i, j), beside the pixel that its "
+        "tap meets there.",
+        (Path(y[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - p, c], ((o_, o),)),),
         "o′ is pinned to o. Pictures and windows are not: the same four taps are used at every place (weights are "
         "shared), so the sum goes over n, i and j, the indices that W does not have.",
         ("dW = colsᵀ dy", "With n, i, j as one index and u, v, c as another, cols is a matrix and the layer is "
          "y = cols W + b. Then this is Dense's dW = xᵀ dy with a larger batch: each window counts as a picture."),
-        (Equation(dW[u, v, c, o], total((n, i, j), x[n, ROW, COLUMN, c] * dy[n, i, j, o])),),
-        "Without cols, which only copies, it is a correlation of the picture with dy:")
+        (Equation(dW[u, v, c, o], total((n, i, j), cols[n, i, j, u, v, c] * dy[n, i, j, o])),),
+        "It is a correlation of the picture with dy. With the windows laid out as rows:")
 
 
 def _db() -> Gradient:
@@ -82,9 +82,9 @@ def _dx() -> Gradient:
         Equation(dx[n, h, w, c], total((i, j, u, v), dcols[n, i, j, u, v, c], *meets)),
         "A pixel x[n, h, w, c] was copied into cols once for every window that saw it, each time under another tap.",
         (Path(cols[n_, i_, j_, u_, v_, c_], Constant(1), primed),),
-        "Forward copied the pixel, so backward adds up its copies: all (i, j, u, v) that meet at (h, w). That is col2im, "
-        "and why it needs +=. With = each window would wipe out what its neighbours had said, and only the last one "
-        "would be heard.",
+        "Forward copied the pixel, so backward adds up its copies: all (i, j, u, v) that meet at (h, w). That is "
+        "col2im, and why it needs +=. With = each window would wipe out what its neighbours had said, and only the "
+        "last one would be heard.",
         ("dx = col2im(dcols)", "im2col is linear, a matrix of zeros and ones with one 1 in each row. col2im is its "
          "transpose: the ones in a pixel's column are its copies. Corners have one, the middle has most."),
         (Equation(dx[n, h, w, c], total((i, j, o), dy[n, i, j, o] * W[h - s * i + p, w - s * j + p, c, o])),),

@@ -41,9 +41,9 @@ def _dz() -> Gradient:
         Equation(dz[n, o], slope[n, o] * dy[n, o]),
         "First through the activation. z[n, o] reaches the loss through y[n, o] alone.",
         (Path(y[n_, o_], slope[n, o], ((n_, n), (o_, o))),),
-        "Of the two sums a single term is left: nothing is mixed, each number is multiplied by the slope at its place. "
-        "f′ is written as a function of y, 1 where y > 0 and 0 elsewhere: what forward gave is all that backward "
-        "needs.",
+        "Of the two sums a single term is left: nothing is mixed, each number is multiplied by the slope at its "
+        "place. f′ is written as a function of y, 1 where y > 0 and 0 elsewhere: what forward gave is all that "
+        "backward needs.",
         ("dz = f′(y) ⊙ dy", "Number by number (⊙), no matrix: the Jacobian of f is diagonal."))
 
 
@@ -55,8 +55,8 @@ def _dW() -> Gradient:
         "o′ is pinned to o, since a weight serves one column only. n′ is not: all pictures use the same weight, so "
         "what they ask of it is added up. This is the one sum that is left, over the index that W does not have.",
         ("dW = xᵀ dz", "A matrix product sums over the inner pair of indices, which here has to be n. In x, n comes "
-         "first; it comes last in xᵀ. That is where the transpose comes from: (in, N) times (N, out) is (in, out), the "
-         "shape of W. In the code the gradient is added to W.grad (+=): another use of the same W may have put "
+         "first; it comes last in xᵀ. That is where the transpose comes from: (in, N) times (N, out) is (in, out), "
+         "the shape of W. In the code the gradient is added to W.grad (+=): another use of the same W may have put "
          "its share there already."))
 
 

@@ -4,7 +4,6 @@ It is written as text for a terminal here, and as a page for a browser or for pa
 from __future__ import annotations
 
 import inspect
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 HOUSE = Path(__file__).parents[3]
+
+
+Sheet = tuple[str, list[list[tuple[int, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Table:
     name: str
     array: np.ndarray
     marked: frozenset[tuple[int, ...]] = frozenset()
+    """Where there are any, only sheets that have one are shown."""
 
     @property
     def numbers(self) -> tuple[Number, ...]:
@@ -70,8 +73,13 @@ class Table:
         return tuple(Number(self.name, place, shown(self.array[place]))
                      for _, places in self.sheets() for row in places for place in row)
 
-    def sheets(self) -> list[tuple[str, list[list[tuple[int, ...]]]]]:
-        """What can be laid flat, with its name: rows of places. Of four axes the last two but channels are rows and
+    def sheets(self) -> list[Sheet]:
+        """What can be laid flat, with its name: rows of places."""
+        return [(name, places) for name, places in self._all_sheets()
+                if not self.marked or any(place in self.marked for row in places for place in row)]
+
+    def _all_sheets(self) -> list[Sheet]:
+        """Of four axes the last two but channels are rows and
         columns of a picture (n, h, w, c), of weights (u, v, c, o) the first two."""
         shape = self.array.shape
         if len(shape) < 3:
@@ -114,7 +122,8 @@ class Tables:
     def lines(self) -> list[str]:
         """Blocks side by side as far as they fit."""
         blocks = [_blocks(table) for table in self.tables]
-        return ["    " + line for line in _side_by_side([block for some in blocks for block in some], WIDTH - 6)]
+        lines = _side_by_side([block for some in blocks for block in some], WIDTH - 6)
+        return [f"    {line}".rstrip() for line in lines]
 
 
 @dataclass(frozen=True)
@@ -179,16 +188,40 @@ class Section:
 
 
 def wrapped(text: str, width: int = WIDTH - 4) -> list[str]:
-    """One equation in lines, broken before a + or − and going on under what follows the equals sign."""
-    chunks = re.split(r" (?=[+\N{MINUS SIGN}] )", text)
-    hang = text.find("= ") + 2 if "= " in text[:40] else 4
-    lines = [chunks[0]]
-    for chunk in chunks[1:]:
-        if len(lines[-1]) + 1 + len(chunk) > width - 4:
-            lines.append(" " * hang + chunk)
-        else:
-            lines[-1] += " " + chunk
+    """One equation in lines: broken before a + or − outside brackets, else at a space, and going on under what follows
+    the equals sign."""
+    room, hang = width - 4, text.find(" = ") + 3 if " = " in text[:40] else 4
+    lines = [""]
+    for piece in _pieces(text, _at_signs):
+        shorter = [piece] if len(piece) <= room - hang else _pieces(piece, _at_spaces)
+        for part in shorter:
+            if lines[-1].strip() and len(lines[-1]) + 1 + len(part) > room:
+                lines.append(" " * hang + part)
+            else:
+                lines[-1] += " " * bool(lines[-1].strip()) + part
     return ["    " + line for line in lines]
+
+
+def _pieces(text: str, at: Callable[[str, int], bool]) -> list[str]:
+    """The text cut at those spaces outside brackets that `at` names."""
+    pieces, depth, start = [], 0, 0
+    for place, sign in enumerate(text):
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == " " and depth == 0 and place > start and text[start:place].strip() and at(text, place):
+            pieces.append(text[start:place])
+            start = place + 1
+    return [*pieces, text[start:]]
+
+
+def _at_signs(text: str, place: int) -> bool:
+    """Before a + or a − that stands between two terms, not in a condition."""
+    return text[place + 1:place + 3] in ("+ ", "\N{MINUS SIGN} ") and " where " not in text[:place]
+
+
+def _at_spaces(text: str, place: int) -> bool:
+    """Between two factors or conditions, not beside a sign."""
+    around = {text[place - 1], text[place + 1]}
+    return not around & set("=+/\N{MINUS SIGN}·") and (" where " not in text[:place] or text[place - 1] == ",")
 
 
 def _blocks(table: Table) -> list[list[str]]:

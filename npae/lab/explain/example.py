@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,8 @@ def checked_shape(shape: tuple[int, ...] | None, default: tuple[int, ...], what:
         raise ValueError(f"{what} is explained on a batch of shape {axes}, {len(default)} numbers, got --shape "
                          f"{','.join(map(str, shape))}: try {','.join(map(str, default))}")
     if math.prod(shape) > MOST:
-        raise ValueError(f"an example of {math.prod(shape)} numbers is too large to be read, {MOST} is the most: use a "
+        raise ValueError(f"an example of {math.prod(shape)} numbers is too large to be read, {MOST} is the most: use "
+                          "a "
                          f"smaller --shape than {','.join(map(str, shape))}")
     return tuple(shape)
 
@@ -97,9 +98,16 @@ def short(path: str, aliases: Mapping[str, str]) -> str:
     return aliases.get(path, path.rsplit(".", 1)[-1])
 
 
-def run(layer: Layer, x: Array, aliases: Mapping[str, str]) -> dict[str, Array]:
+def forward(layer: Layer, x: Array, noise: int | None = None) -> Array:
+    """y; with a seed the same noise each time."""
+    if noise is not None:
+        layer.give_rng(np.random.default_rng(noise))
+    return layer.forward(x)
+
+
+def run(layer: Layer, x: Array, aliases: Mapping[str, str], noise: int | None) -> dict[str, Array]:
     """x, y, dx, L, each parameter with its gradient as forward and backward leave them, and the dy that was drawn."""
-    y = layer.forward(x)
+    y = forward(layer, x, noise)
     dy = whole(y.shape, 1)
     layer.zero_grad()
     dx = layer.backward(dy)
@@ -110,9 +118,9 @@ def run(layer: Layer, x: Array, aliases: Mapping[str, str]) -> dict[str, Array]:
     return {name: np.array(a, np.float64) for name, a in found.items()}
 
 
-def weighed(layer: Layer, dy: Array) -> Callable[[Array], float]:
+def weighed(layer: Layer, dy: Array, noise: int | None = None) -> Callable[[Array], float]:
     """x -> L = Σ dy y"""
-    return lambda x: float(np.sum(dy * layer.forward(x)))
+    return lambda x: float(np.sum(dy * forward(layer, x, noise)))
 
 
 def by_param(layer: Layer, x: Array, dy: Array, p: Any) -> Callable[[Array], float]:
@@ -128,17 +136,22 @@ def by_param(layer: Layer, x: Array, dy: Array, p: Any) -> Callable[[Array], flo
     return L
 
 
-def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, title: str = "", aliases: Mapping[str, str] = MISSING,
-             rng: np.random.Generator | None = None, letters: Mapping[str, float] = MISSING,
-             given: tuple[str, ...] = ()) -> Example:
+def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, aliases: Mapping[str, str] = MISSING,
+             letters: Mapping[str, float] = MISSING, given: tuple[str, ...] = (), noise: int | None = None) -> Example:
     """A layer that has run on x: its arrays, L by x and by each parameter, and its gradient check."""
-    found = run(layer, x, aliases)
+    found = run(layer, x, aliases, noise)
     dy = found["dy"]
-    losses = {"x": weighed(layer, dy)}
+    losses = {"x": weighed(layer, dy, noise)}
     losses |= {short(p.name, aliases): by_param(layer, x, dy, p) for p in layer.params}
+    rng = None if noise is None else np.random.default_rng(noise)
     report = gradcheck.check(layer, x, upstream=dy, rng=rng)
     given = given or ("x", *(short(p.name, aliases) for p in layer.params), "dy")
-    return Example(title or repr(layer), found, sizes, losses, report, letters, given, aliases, layer)
+    return Example(repr(layer), found, sizes, losses, report, letters, given, aliases, layer)
+
+
+def renamed(e: Example, parts: Mapping[str, str]) -> Example:
+    """The example with parts of x (a mu, a logvar) that count as what backward hands out."""
+    return replace(e, aliases=parts)
 
 
 def of_function(title: str, f: Callable[..., tuple[float, dict[str, Array]]], arrays: dict[str, Array],

@@ -277,7 +277,8 @@ def _busiest(e: Example, equation: Equation) -> tuple[int, ...]:
     def zeros(place: tuple[int, ...]) -> int:
         figures = Writer(e.env.place(_bound(equation.left, place)), figures=True)
         equation.right.write(figures)
-        return sum(n.name != "" and n.text == "0" for n in figures.numbers) + (e.arrays[equation.left.name][place] == 0)
+        value = e.arrays[equation.left.name][place]
+        return sum(n.name != "" and n.text == "0" for n in figures.numbers) + int(value == 0)
 
     places = list(itertools.product(*map(range, e.arrays[equation.left.name].shape)))
     return max(places, key=lambda p: (equation.right.terms(e.env.place(_bound(equation.left, p))), -zeros(p)))

@@ -1,4 +1,4 @@
-"""TiedDense and TiedConvTranspose2d, each with its partner: one W in two places, and two contributions to its gradient."""
+"""TiedDense and TiedConvTranspose2d, each with its partner: one W in two places, two contributions to its gradient."""
 from __future__ import annotations
 
 from typing import Any
@@ -17,20 +17,18 @@ x, W, y, code, b_enc, b_dec = arrays("x W y code b_enc b_dec")
 dx, dW, dy, dcode, db_enc, db_dec = arrays("dx dW dy dcode db_enc db_dec")
 Shape = tuple[int, ...]
 ALIASES = {"0.W": "W", "0.b": "b_enc", "1.b": "b_dec"}
-TWICE = ("W stands in the net twice, so the chain rule has two terms, one for each way from W to the loss. Nobody has to "
-         "know of the other: each layer adds its own share to the same W.grad (+=), and the sum is right.")
+TWICE = ("W stands in the net twice, so the chain rule has two terms, one for each way from W to the loss. Nobody has "
+         "to know of the other: each layer adds its own share to the same W.grad (+=), and the sum is right.")
 
 
-def _example(net: Sequential, picture: example.Array, sizes: dict[str, int], letters: dict[str, float]) -> Any:
+def _example(net: Sequential, picture: example.Array, sizes: dict[str, int],
+             letters: dict[str, float]) -> example.Example:
     """The pair has run; code is what stands between them."""
     for place, param in enumerate(net.params):
         param.value[...] = (example.halves if param.value.ndim == 1 else example.whole)(param.value.shape, 3 + place)
     e = example.of_layer(net, picture, sizes, aliases=ALIASES, letters=letters)
     first, second = net.layers
-    net.zero_grad()
-    net.backward(e.arrays["dy"])
-    shares = {"first": second.backward(e.arrays["dy"])}
-    e.arrays.update(code=first.forward(picture), dcode=shares["first"])
+    e.arrays.update(code=first.forward(picture), dcode=second.backward(e.arrays["dy"]))
     e.losses["code"] = example.weighed(second, e.arrays["dy"])
     return e
 
@@ -106,7 +104,8 @@ def _dcode(below: Any) -> Gradient:
 
 def _conv_dW(met: Any, below: Any) -> Gradient:
     return Gradient(
-        Equation(dW[u, v, c, o], total((n, i, j), met * dcode[n, i, j, o]) + total((n, i, j), below * code[n, i, j, o])),
+        Equation(dW[u, v, c, o],
+                 total((n, i, j), met * dcode[n, i, j, o]) + total((n, i, j), below * code[n, i, j, o])),
         TWICE,
         (Path(code[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - p, c], ((o_, o),)),
          Path(y[n_, h_, w_, c_], total((i, j), code[n_, i, j, o], (s * i + u - p, h_), (s * j + v - p, w_)),
@@ -126,7 +125,8 @@ def _conv_db_dec() -> Gradient:
 
 def _conv_db_enc() -> Gradient:
     return Gradient(
-        Equation(db_enc[o], total((n, i, j), dcode[n, i, j, o])), "The encoder's bias stands in every pixel of the code.",
+        Equation(db_enc[o], total((n, i, j), dcode[n, i, j, o])), "The encoder's bias stands in every pixel of the "
+                                                                  "code.",
         (Path(code[n_, i_, j_, o_], Constant(1), ((o_, o),)),), "Again a sum over pictures and places.",
         ("db_enc = Σ_{n, i, j} dcode[n, i, j, :]", "As in Conv2d."))
 

@@ -44,11 +44,12 @@ def _dx() -> Gradient:
         Equation(dx[n, i, j, c], total((u, v, o), dy[n, s * i + u - p, s * j + v - p, o] * W[u, v, o, c])),
         "x[n, i, j, c] has painted the pixels (s i + u − p, s j + v − p) of y, each with its tap.",
         (Path(y[n_, h_, w_, o_], W[h_ - s * i + p, w_ - s * j + p, o_, c], ((n_, n),)),),
-        "n′ is pinned to n. Of h′ and w′ only the painted ones count; they are told by their taps u = h′ − s i + p and "
-        "v = w′ − s j + p, so the sum may as well go over u and v. It is a convolution of dy with W: the window that "
-        "stands at (i, j).",
-        ("dx = conv2d(dy, W)", "A convolution is linear, y = A x with some large matrix A. Its backward for x is Aᵀ, and "
-         "a transposed convolution is Aᵀ as a forward pass. The backward of Aᵀ is (Aᵀ)ᵀ = A: the convolution again."))
+        "n′ is pinned to n. Of h′ and w′ only the painted ones count; they are told by their taps u = h′ − s i + p "
+        "and v = w′ − s j + p, so the sum may as well go over u and v. It is a convolution of dy with W: the window "
+        "that stands at (i, j).",
+        ("dx = conv2d(dy, W)", "A convolution is linear, y = A x with some large matrix A. Its backward for x is Aᵀ, "
+         "and a transposed convolution is Aᵀ as a forward pass. The backward of Aᵀ is (Aᵀ)ᵀ = A: the convolution "
+         "again."))
 
 
 def _dW() -> Gradient:
@@ -59,8 +60,8 @@ def _dW() -> Gradient:
               ((o_, o),)),),
         "o′ is pinned to o. For each (h′, w′) the inner sum finds the (i, j) that painted it with this tap; together "
         "they run over all pixels of x, in all pictures.",
-        ("dW = conv2d_weight_grad(dy, x)", "The convolution's own formula, dW = colsᵀ dy, with x and dy exchanged: the "
-         "large picture dy is cut into windows, and the small one, x, is what they are weighed by."))
+        ("dW = conv2d_weight_grad(dy, x)", "The convolution's own formula, dW = colsᵀ dy, with x and dy exchanged: "
+         "the large picture dy is cut into windows, and the small one, x, is what they are weighed by."))
 
 
 def _db() -> Gradient:
@@ -95,10 +96,10 @@ def upsample_conv2d(shape: Shape | None) -> Lesson:
         (Equation(V[k, l, o, c], total((e_, g_), folded)),
          Equation(y[n, i, j, o], total((h, w, c), painted) + b[o]),
          Equation(y[n, i, j, o], total((u, v, c), direct) + b[o])),
-        "After upsampling each pixel stands twice along an axis, so two neighbouring taps of W often meet the same one "
-        "and can be added beforehand: V[k] = W[kh − 1 − k] + W[kh − k] along each axis (e and g are 0 and 1). With V it "
-        "is a transposed convolution of stride 2. The last line is the same as two layers: y convolves a picture whose "
-        "pixel (a, b) is x at (a // 2, b // 2).",
+        "After upsampling each pixel stands twice along an axis, so two neighbouring taps of W often meet the same "
+        "one and can be added beforehand: V[k] = W[kh − 1 − k] + W[kh − k] along each axis (e and g are 0 and 1). "
+        "With V it is a transposed convolution of stride 2. The last line is the same as two layers: y convolves a "
+        "picture whose pixel (a, b) is x at (a // 2, b // 2).",
         (_dV(), _folded_dW(), _upsampled_db(), _upsampled_dx()),
         (UpsampleConv2d._folded, UpsampleConv2d._gradients, reference.conv2d_transpose_backward))
 
@@ -118,11 +119,12 @@ def _folded_dW() -> Gradient:
     direct = x[n, (i + u - p) // 2, (j + v - p) // 2, c] * dy[n, i, j, o]
     return Gradient(
         Equation(dW[u, v, c, o], total((e_, g_), source)),
-        "W[u, v, c, o] was added into four taps of V: k = kh − 1 − u + e and l = kw − 1 − v + g, e and g being 0 or 1.",
+        "W[u, v, c, o] was added into four taps of V: k = kh − 1 − u + e and l = kw − 1 − v + g, e and g being 0 or "
+        "1.",
         (Path(V[k_, l_, o_, c_], total((e_, g_), Constant(1), (kh - 1 - u + e_, k_), (kw - 1 - v + g_, l_)),
               ((o_, o), (c_, c))),),
-        "What was added into four places hears from all four. Solved for u, the rule of the way back has the same form "
-        "as that of the way there.",
+        "What was added into four places hears from all four. Solved for u, the rule of the way back has the same "
+        "form as that of the way there.",
         ("dW = foldᵀ(dV)", "Folding is linear, a matrix F of zeros and ones, V = F W. Backward is its transpose."),
         (Equation(dW[u, v, c, o], total((n, i, j), direct)),),
         "As two layers, a convolution over the upsampled picture, it is the same numbers by more multiplications:")

@@ -196,6 +196,23 @@ def do_bughunt(args: argparse.Namespace) -> int:
     return 0 if talk.rounds(args.room, seed, 1 if args.number is None else args.number, input, print) else 1
 
 
+def do_explain(args: argparse.Namespace) -> int:
+    from npae.lab import explain
+
+    shape = _shape(args.shape)
+    if args.layer is None:
+        if shape is not None or args.html is not None:
+            raise ValueError("--shape and --html belong to a LAYER: name one, `npae explain` lists them")
+        print(explain.contents())
+        return 0
+    if args.html is not None:
+        print(explain.write(args.layer, args.html, shape))
+        return 0
+    found = explain.explanation(args.layer, shape)
+    print(found.to_text())
+    return 0 if found.ok else 1
+
+
 def do_data(args: argparse.Namespace) -> int:
     from npae import data, runs
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+from npae import store
 from npae.lab.explain import (
     activations,
     conv,
@@ -21,10 +23,11 @@ from npae.lab.explain import (
     tied,
     transposed,
 )
+from npae.lab.explain.compose import explained
 from npae.lab.explain.document import Explanation, Section
-from npae.lab.explain.lesson import Lesson, explained
+from npae.lab.explain.lesson import Lesson
 
-__all__ = ["LESSONS", "Explanation", "Section", "called", "explanation"]
+__all__ = ["LESSONS", "Explanation", "Section", "called", "contents", "explanation", "write"]
 
 Shape = tuple[int, ...]
 LESSONS: dict[str, Callable[[Shape | None], Lesson]] = {
@@ -53,6 +56,27 @@ def explanation(name: str, shape: Shape | None = None) -> Explanation:
     """
     name = called(name)
     return explained(name, LESSONS[name](shape))
+
+
+def write(name: str, path: str | Path, shape: Shape | None = None) -> str:
+    """Write the page of an explanation; the sentence that says where it is.
+
+    Raises ValueError: as `explanation`; a path that does not end in .html.
+    """
+    if Path(path).suffix.lower() != ".html":
+        raise ValueError(f"an explanation is a web page, and {path} does not end in .html: choose another --html")
+    store.check_target(path)
+    found = explanation(name, shape)
+    store.write_text(path, found.to_html())
+    verdict = "every gradient in it was checked" if found.ok else "NOT every gradient in it is right"
+    return f"the explanation of {found.name} is in {path} ({verdict}): open it in a browser, or print it"
+
+
+def contents() -> str:
+    """The names, each with what its explanation is about."""
+    width = max(map(len, LESSONS))
+    lines = [f"{name:<{width}}  {lesson(None).idea}" for name, lesson in LESSONS.items()]
+    return "\n".join([*lines, "`npae explain LAYER` derives its gradients; --html FILE writes a page"])
 
 
 def called(name: str) -> str:

@@ -9,79 +9,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from npae.lab.explain.writing import (
+    ATOM,
+    POWER,
+    PRODUCT,
+    SUM,
+    Env,
+    Number,
+    Outside,
+    Text,
+    Writer,
+    called,
+    shown,
+    starts_with_minus,
+)
 
-SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 4  # how tightly a text holds together: brackets go where it is too loose
 FUNCTIONS: dict[str, Any] = {"exp": math.exp, "log": math.log, "expm1": math.expm1, "tanh": math.tanh, "max": max,
                              "min": min, "abs": abs, "step": lambda t: float(t > 0)}
-
-
-class Outside(Exception):
-    """An entry beyond the edge of its array: it counts as 0, and its term is left out."""
-
-
-class Text(NamedTuple):
-    """A written formula and how tightly it holds together."""
-
-    text: str
-    rank: int
-
-    def within(self, rank: int) -> str:
-        """With brackets where something tighter stands around it."""
-        return self.text if self.rank >= rank else f"({self.text})"
-
-
-class Number(NamedTuple):
-    """A printed number and where it comes from: an entry of an array, or (name "") a constant of the formula."""
-
-    name: str
-    place: tuple[int, ...]
-    text: str
-
-
-@dataclass(frozen=True)
-class Env:
-    """What the letters of a formula stand for: arrays by name, sizes of indices, constants, and places."""
-
-    arrays: Mapping[str, np.ndarray]
-    sizes: Mapping[str, int]
-    letters: Mapping[str, float] = field(default_factory=dict)
-    at: Mapping[str, int] = field(default_factory=dict)
-
-    def place(self, at: Mapping[str, int]) -> Env:
-        """With these indices at these places."""
-        return Env(self.arrays, self.sizes, self.letters, {**self.at, **at})
-
-
-class Writer:
-    """How a formula is written: with letters (no env), with places, or (figures) with numbers, which are noted down."""
-
-    def __init__(self, env: Env | None = None, figures: bool = False):
-        self.env, self.figures = env, figures
-        self.numbers: list[Number] = []
-
-    def at(self, env: Env) -> Writer:
-        """The same elsewhere; what it notes down goes into the same list."""
-        other = Writer(env, self.figures)
-        other.numbers = self.numbers
-        return other
-
-    def constant(self, value: float, text: str = "") -> Text:
-        """A number of the formula itself."""
-        text = text or shown(value)
-        if self.figures:
-            self.numbers.append(Number("", (), text))
-        return Text(text, SUM if value < 0 else ATOM)
-
-
-def shown(value: float) -> str:
-    """A number to six digits, with a proper minus sign."""
-    text = f"{value:.6g}"
-    return ("0" if text == "-0" else text).replace("-", "\N{MINUS SIGN}")
 
 
 class Expr:
@@ -160,7 +108,9 @@ class Letter(Expr):
         return env.at[self.name] if self.name in env.at else env.letters[self.name]
 
     def write(self, how: Writer) -> Text:
-        return Text(self.name, ATOM) if how.env is None else how.constant(self.value(how.env))
+        if how.env is None or (self.name not in how.env.at and not how.figures):
+            return Text(self.name, ATOM)
+        return how.constant(self.value(how.env))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,16 +154,6 @@ class Entry(Expr):
         return Text(shown(value), SUM if value < 0 else ATOM)
 
 
-def starts_with_minus(written: Text) -> bool:
-    """After another sign it needs brackets."""
-    return written.text.startswith("\N{MINUS SIGN}")
-
-
-def called(name: str, index: Any) -> str:
-    """x[0, 1]; x where it has no indices."""
-    return f"{name}[{', '.join(map(str, index))}]" if len(index) else name
-
-
 @dataclass(frozen=True, eq=False)
 class Add(Expr):
     """a + b, a − b, −a."""
@@ -248,7 +188,7 @@ class Mul(Expr):
         return self.a.value(env) * self.b.value(env)
 
     def write(self, how: Writer) -> Text:
-        return Text(f"{self.a.write(how).within(PRODUCT)}{'·' if how.figures else ' '}"
+        return Text(f"{self.a.write(how).within(POWER if isinstance(self.a, Div) else PRODUCT)}{'·' if how.figures else ' '}"
                     f"{self.b.write(how).within(PRODUCT)}", PRODUCT)
 
     def terms(self, env: Env) -> int:

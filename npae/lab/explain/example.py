@@ -12,7 +12,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Report
-from npae.lab.explain.algebra import Env
+from npae.lab.explain.writing import Env
 from npae.layers import Layer
 
 Array = np.ndarray

@@ -68,7 +68,7 @@ def shift(shape: Shape | None) -> Lesson:
         "Letters: n is the picture, i the feature.",
         (Equation(y[n, i], x[n, i] + offset[i]),),
         "The offset (the mean picture, say) is not trained: it is no Param and has no gradient.",
-        (Gradient(Equation(dx[n, i], dy[n, i] * 1),
+        (Gradient(Equation(dx[n, i], dy[n, i]),
                   "x[n, i] stands in y[n, i] alone, with the factor 1.",
                   (Path(y[n_, i_], Constant(1), ((n_, n), (i_, i))),),
                   "Of the sum one term is left. A constant that is added does not change a slope.",

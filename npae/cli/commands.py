@@ -205,11 +205,8 @@ def do_explain(args: argparse.Namespace) -> int:
             raise ValueError("--shape and --html belong to a LAYER: name one, `npae explain` lists them")
         print(explain.contents())
         return 0
-    if args.html is not None:
-        print(explain.write(args.layer, args.html, shape))
-        return 0
     found = explain.explanation(args.layer, shape)
-    print(found.to_text())
+    print(found.to_text() if args.html is None else explain.write(found, args.html))
     return 0 if found.ok else 1
 
 

@@ -58,15 +58,14 @@ def explanation(name: str, shape: Shape | None = None) -> Explanation:
     return explained(name, LESSONS[name](shape))
 
 
-def write(name: str, path: str | Path, shape: Shape | None = None) -> str:
+def write(found: Explanation, path: str | Path) -> str:
     """Write the page of an explanation; the sentence that says where it is.
 
-    Raises ValueError: as `explanation`; a path that does not end in .html.
+    Raises ValueError: a path that does not end in .html.
     """
     if Path(path).suffix.lower() != ".html":
         raise ValueError(f"an explanation is a web page, and {path} does not end in .html: choose another --html")
     store.check_target(path)
-    found = explanation(name, shape)
     store.write_text(path, found.to_html())
     verdict = "every gradient in it was checked" if found.ok else "NOT every gradient in it is right"
     return f"the explanation of {found.name} is in {path} ({verdict}): open it in a browser, or print it"

@@ -188,8 +188,8 @@ class Mul(Expr):
         return self.a.value(env) * self.b.value(env)
 
     def write(self, how: Writer) -> Text:
-        return Text(f"{self.a.write(how).within(POWER if isinstance(self.a, Div) else PRODUCT)}{'·' if how.figures else ' '}"
-                    f"{self.b.write(how).within(PRODUCT)}", PRODUCT)
+        left = self.a.write(how).within(POWER if isinstance(self.a, Div) else PRODUCT)
+        return Text(f"{left}{'·' if how.figures else ' '}{self.b.write(how).within(PRODUCT)}", PRODUCT)
 
     def terms(self, env: Env) -> int:
         return max(self.a.terms(env), self.b.terms(env))

@@ -133,9 +133,10 @@ class Code:
     @property
     def where(self) -> str:
         """npae/layers/dense.py:49, Dense._apply"""
-        path = Path(inspect.getsourcefile(self.of) or "").resolve()
+        of = inspect.unwrap(self.of)  # np.errstate wraps some
+        path = Path(inspect.getsourcefile(of) or "").resolve()
         path = path.relative_to(HOUSE) if path.is_relative_to(HOUSE) else path
-        return f"{path.as_posix()}:{inspect.getsourcelines(self.of)[1]}, {self.of.__qualname__}"
+        return f"{path.as_posix()}:{inspect.getsourcelines(of)[1]}, {of.__qualname__}"
 
     @property
     def source(self) -> str:

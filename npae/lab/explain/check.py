@@ -13,7 +13,7 @@ from npae.lab.explain.algebra import Array as Name
 from npae.lab.explain.algebra import Entry, Expr, Letter, total
 from npae.lab.explain.blocks import Formula, Prose
 from npae.lab.explain.document import Section
-from npae.lab.explain.example import Example
+from npae.lab.explain.example import Example, short
 from npae.lab.explain.lesson import Equation, Gradient, Lesson
 
 ROUNDING = 1e-12
@@ -21,29 +21,34 @@ ROUNDING = 1e-12
 
 
 def check(lesson: Lesson, number: int) -> tuple[Section, bool]:
-    e, lines, ok = lesson.example, [], True
-    for g in lesson.gradients:
-        array, ways = e.arrays[g.equation.left.name], dict(_ways(e, g))
-        gaps = {what: largest_gap(e, Equation(g.equation.left, right)) for what, right in ways.items()}
-        wrong = [f"{what} is off by {gap:.2g}" for what, gap in gaps.items()
-                 if not gap <= ROUNDING * max(1.0, float(np.max(np.abs(array), initial=0)))]
-        ok &= not wrong
-        lines.append(f"{g.equation.left.name}: " + ("; ".join(wrong) if wrong else f"{' and '.join(ways)} give all "
-                                                    f"{array.size} entries to rounding"))
+    """The section, and whether all is right."""
+    e = lesson.example
+    forward = [(equation, "step 2", equation.right) for equation in lesson.forward]
+    backward = [(g.equation, what, right) for g in lesson.gradients for what, right in _ways(g)]
+    gaps = [_compared(e, *claim) for claim in (*forward, *backward)]
+    same = all(not wrong for _, wrong in gaps)
     reports = [e.report, *(_differences(e, g) for g in lesson.gradients if not of_backward(e, g.name))]
-    ok &= all(report.ok for report in reports)
-    rows = tuple(_row(row) for report in reports for row in report.rows)
-    words = ("The formulas above, summed entry by entry in plain Python, against what backward gave (of an array "
-             "between, against what follows from it):")
+    ok = same and all(report.ok for report in reports)
+    words = ("The formulas above, summed entry by entry in plain Python, against what forward and backward gave. "
+             f"{'To rounding they are the same' if same else 'They are NOT all the same'}:")
     again = "Every gradient against finite differences of L, which know no formula (`npae.gradcheck`):"
     verdict = "Every gradient is right." if ok else "NOT every gradient is right: see above."
-    blocks = (Prose(words), Formula(tuple(lines)), Prose(again), Formula(rows), Prose(verdict))
+    rows = tuple(_row(e, row) for report in reports for row in report.rows)
+    blocks = (Prose(words), Formula(tuple(text for text, _ in gaps)), Prose(again), Formula(rows), Prose(verdict))
     return Section("check", f"{number}  The check", blocks), ok
+
+
+def _compared(e: Example, equation: Equation, what: str, right: Expr) -> tuple[str, bool]:
+    """A line on one formula for one array, and whether it is wrong."""
+    array, gap = e.arrays[equation.left.name], largest_gap(e, Equation(equation.left, right))
+    wrong = not gap <= ROUNDING * max(1.0, float(np.max(np.abs(array), initial=0)))
+    count = f"all {array.size} entries" if array.size > 1 else "the number"
+    return f"{equation.left.name} by {what}: {f'NOT the same, off by {gap:.2g}' if wrong else count}", wrong
 
 
 def of_backward(e: Example, name: str) -> bool:
     """Whether it is a gradient that backward itself hands out; others belong to an array on the way."""
-    return name in {row.name.rsplit(".", 1)[-1] for row in e.report.rows} | set(e.aliases.values())
+    return name in {short(row.name, e.aliases) for row in e.report.rows} | set(e.aliases.values())
 
 
 def _differences(e: Example, g: Gradient) -> Report:
@@ -52,14 +57,15 @@ def _differences(e: Example, g: Gradient) -> Report:
                           name=g.name)
 
 
-def _row(row: Row) -> str:
+def _row(e: Example, row: Row) -> str:
+    name = short(row.name, e.aliases)
     verified = sum(entry.verdict == "PASS" for entry in row.entries)
     worst = max((abs(entry.analytic - entry.numeric) for entry in row.entries), default=math.nan)
-    return (f"d{row.name}: {verified} of {len(row.entries)} entries verified, the largest error is {worst:.1e} "
+    return (f"d{name}: {verified} of {len(row.entries)} entries verified, the largest error is {worst:.1e} "
             f"({row.worst_ratio:.2g} of what is allowed)")
 
 
-def _ways(e: Example, g: Gradient) -> Iterator[tuple[str, Expr]]:
+def _ways(g: Gradient) -> Iterator[tuple[str, Expr]]:
     """The chain rule as it stands before anything was summed by hand; the formula; its other forms."""
     if g.paths:
         parts = [total(tuple(dict.fromkeys(_primed(path.through))),

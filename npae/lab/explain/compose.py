@@ -114,22 +114,23 @@ def _entries(lesson: Lesson) -> Section:
 
 def _worked(e: Example, equation: Equation, place: tuple[int, ...], says_backward: bool = False) -> Worked:
     """The equation at one place: with places, with numbers, and its value."""
-    env = e.env.place(bound(equation.left, place))
-    where, figures = Writer(env), Writer(env, figures=True)
-    name = called(equation.left.name, place)
-    numbers = equation.right.write(figures).text
+    env, name = e.env.place(bound(equation.left, place)), called(equation.left.name, place)
+    texts: list[str] = []
+    printed: list[Number] = []
+    for how in (Writer(env), Writer(env, figures=True)):
+        text = equation.right.write(how).text
+        if not texts or texts[-1] != text:
+            texts.append(text)
+            printed += how.numbers
     value, claimed = shown(equation.right.value(env)), shown(float(e.arrays[equation.left.name][place]))
-    lines = [f"{name} = {equation.right.write(where).text}"]
-    if lines != [f"{name} = {numbers}"]:
-        lines.append(f"{' ' * len(name)} = {numbers}")
-    printed = list(figures.numbers)
-    if numbers != value:
-        lines.append(f"{' ' * len(name)} = {value}")
+    if texts[-1] != value:
+        texts.append(value)
         printed.append(Number(equation.left.name, place, value))
     if says_backward:
-        lines[-1] += f"        backward gives {claimed}"
+        texts[-1] += f"{8 * ' '}backward gives {claimed}"
         printed.append(Number(equation.left.name, place, claimed))
-    return Worked(tuple(lines), tuple(printed))
+    heads = (name, *(" " * len(name) for _ in texts[1:]))
+    return Worked(tuple(f"{head} = {text}" for head, text in zip(heads, texts, strict=True)), tuple(printed))
 
 
 def _busiest(e: Example, equation: Equation) -> tuple[int, ...]:

@@ -20,8 +20,8 @@ DRAWN = ("Which numbers were drawn has nothing to do with x, so they are constan
          "backward has to use the same draw: with a new one it would be the gradient of another function.")
 
 
-def _noisy(layer: _Noise, shape: Shape | None, name: str, idea: str, drawn: str, scale: Expr, right: Expr, gradient: Expr,
-           matrix: str, words: str) -> Lesson:
+def _noisy(layer: _Noise, shape: Shape | None, name: str, idea: str, drawn: str, scale: Expr, right: Expr,
+           gradient: Expr, matrix: str, words: str) -> Lesson:
     N, features = example.checked_shape(shape, (2, 4), name, "(N, features)")
     picture = example.whole((N, features), 5)
     e = example.of_layer(layer, picture, {"n": N, "i": features}, noise=SEED, given=("x", drawn, "dy"),

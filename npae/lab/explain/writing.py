@@ -61,12 +61,11 @@ class Writer:
         other.numbers = self.numbers
         return other
 
-    def constant(self, value: float, text: str = "") -> Text:
+    def constant(self, value: float) -> Text:
         """A number of the formula itself."""
-        text = text or shown(value)
-        if self.figures:
-            self.numbers.append(Number("", (), text))
-        return Text(text, SUM if value < 0 else ATOM)
+        if self.env is not None:
+            self.numbers.append(Number("", (), shown(value)))
+        return Text(shown(value), SUM if value < 0 else ATOM)
 
 
 def shown(value: float) -> str:

@@ -250,7 +250,7 @@ def test_without_a_name_it_lists_what_there_is(capsys):
 @pytest.mark.parametrize(("words", "said"), [
     (["convv2d"], "nothing to explain is called 'convv2d': did you mean Conv2d? It is one of Dense, "),
     (["zebra"], "nothing to explain is called 'zebra': use one of Dense, "),
-    (["Dense", "--shape", "2,3,4"], "Dense is explained on a batch of shape (N, in), 2 numbers, got --shape 2,3,4: try "),
+    (["Dense", "--shape", "2,3,4"], "Dense is explained on a batch of shape (N, in), 2 numbers, got --shape 2,3,4"),
     (["Conv2d", "--shape", "9,9,9,9"], "an example of 6561 numbers is too large to be read, 128 is the most"),
     (["Conv2d", "--shape", "1,1,4,1"], "a kernel of (2, 2) does not fit into an input of (1, 4)"),
     (["Reparameterize", "--shape", "2,3"], "needs an even number of columns, got 3"),

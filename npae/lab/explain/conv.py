@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npae.kernels import reference
-from npae.lab.explain import example
+from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import Conv2d
@@ -40,7 +40,7 @@ def conv2d(shape: Shape | None) -> Lesson:
         "dz = f′(y) ⊙ dy takes the place of dy below, as it does in Dense.",
         (_dW(), _db(), _dcols(), _dx()),
         (Conv2d._gradients, reference.im2col, reference.col2im, reference.conv2d, reference.conv2d_weight_grad,
-         reference.conv2d_input_grad, reference.conv2d_backward))
+         reference.conv2d_input_grad, reference.conv2d_backward), pictures=(pictures.im2col(g), pictures.strides()))
 
 
 def _dW() -> Gradient:

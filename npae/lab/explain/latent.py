@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from npae.lab.explain import example
+from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, apply, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import Reparameterize
@@ -43,7 +43,7 @@ def reparameterize(shape: Shape | None) -> Lesson:
         "A sample of N(mu, sigma²) by a draw that knows nothing of mu and sigma: eps ~ N(0, 1) is drawn outside, then "
         "stretched and shifted. For a given eps, z is a smooth function of mu and logvar.",
         (_dmu(), _dsigma(), _dlogvar()),
-        (Reparameterize._forward, Reparameterize._backward))
+        (Reparameterize._forward, Reparameterize._backward), pictures=(pictures.estimators(),))
 
 
 def _dmu() -> Gradient:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from npae.canvas import render, styled
 from npae.lab.explain.blocks import Code, Formula, Picture, Prose, Sheet, Table, Tables, Worked
-from npae.lab.explain.document import Explanation, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from npae.lab.explain.document import Explanation, Section
 
 NAMED = re.compile(r"(?<![\w&])([^\W\d][\w′]*)(?=\[)")
 LIMITS = re.compile(r"Σ_(?:\{([^}]*)\}|(\w′?))")

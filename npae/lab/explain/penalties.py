@@ -5,7 +5,7 @@ import numpy as np
 
 from npae import penalties
 from npae.kernels import reference
-from npae.lab.explain import example
+from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Array, Constant, apply, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import Sigmoid
@@ -51,7 +51,7 @@ def gaussian_kl(shape: Shape | None) -> Lesson:
                   (Path(kl[n_], apply("expm1", logvar[n, j]) / 2, ((n_, n),)),),
                   "(exp(logvar) − 1) / 2: upwards where sigma is below 1, downwards where it is above, and 0 at "
                   "sigma = 1, where the prior is.", ("dlogvar = (exp(logvar) − 1) / (2 N)",))),
-        (penalties.gaussian_kl, penalties._gaussian_kl_each), scalar=True)
+        (penalties.gaussian_kl, penalties._gaussian_kl_each), scalar=True, pictures=(pictures.kl_area(),))
 
 
 def gaussian_kl_sampled(shape: Shape | None) -> Lesson:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npae.kernels import reference
-from npae.lab.explain import example
+from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import AvgPool2d, MaxPool2d, Upsample2d
@@ -47,7 +47,8 @@ def max_pool2d(shape: Shape | None) -> Lesson:
             "up. The entries of dx that are 0 belong to pixels that won nothing.",
             ("dx = Rᵀ dy", "With the winners held, y = R x for a matrix R that has a single 1 in each row, in the "
              "winner's column: the gradient is routed. The next forward may have another R.")),),
-        (MaxPool2d._forward, MaxPool2d._backward, reference.max_pool2d, reference.max_pool2d_input_grad))
+        (MaxPool2d._forward, MaxPool2d._backward, reference.max_pool2d, reference.max_pool2d_input_grad),
+        pictures=(pictures.routing(e.arrays), pictures.strides()))
 
 
 def avg_pool2d(shape: Shape | None) -> Lesson:
@@ -72,7 +73,8 @@ def avg_pool2d(shape: Shape | None) -> Lesson:
             ("dx = Mᵀ dy", "y = M x with a matrix M that holds 1/k wherever a window covers a pixel. In the code: the "
              "share is spread over the window, and col2im adds up.")),),
         (AvgPool2d._forward, AvgPool2d._backward, reference.avg_pool2d, reference.avg_pool2d_input_grad,
-         reference.col2im))
+         reference.col2im),
+        pictures=(pictures.strides(),))
 
 
 def upsample2d(shape: Shape | None) -> Lesson:

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from npae.kernels import reference
-from npae.lab.explain import example
+from npae.kernels.geometry import Geometry
+from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
+from npae.lab.explain.blocks import Picture
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import Conv2d, Dense, Sequential, TiedConvTranspose2d, TiedDense
 
@@ -67,7 +69,9 @@ def tied_dense(shape: Shape | None) -> Lesson:
                   (Path(code[n_, o_], W[i, o_], ((n_, n),)),), "Only o′ is free.",
                   ("dx = dcode Wᵀ", "Together dx = dy W Wᵀ: a tied linear pair is a symmetric matrix, and its own "
                    "transpose."))),
-        (TiedDense._apply, TiedDense._gradients, reference.dense_backward))
+        (TiedDense._apply, TiedDense._gradients, reference.dense_backward),
+        pictures=(pictures.contributions(("xᵀ dcode", "dyᵀ code"), e.arrays["x"].T @ e.arrays["dcode"],
+                                         e.arrays["dy"].T @ e.arrays["code"]),))
 
 
 def tied_conv_transpose2d(shape: Shape | None) -> Lesson:
@@ -90,7 +94,16 @@ def tied_conv_transpose2d(shape: Shape | None) -> Lesson:
         "A Conv2d partner with stride 2, and after it the tied layer, which paints with the same W; both are linear "
         "here.",
         (_dcode(below), _conv_dW(met, below), _conv_db_dec(), _conv_db_enc(), _conv_dx()),
-        (TiedConvTranspose2d._gradients, reference.conv2d_transpose_backward, reference.conv2d_backward))
+        (TiedConvTranspose2d._gradients, reference.conv2d_transpose_backward, reference.conv2d_backward),
+        pictures=(_two_shares(e, partner.geometry((H, width))),))
+
+
+def _two_shares(e: example.Example, g: Geometry) -> Picture:
+    """Taps as rows, channels of the code as columns, of the first channel of the pictures."""
+    a = e.arrays
+    shares = [reference.conv2d_weight_grad(large, small, g)[:, :, 0].reshape(4, -1)
+              for large, small in ((a["x"], a["dcode"]), (a["dy"], a["code"]))]
+    return pictures.contributions(("of x and dcode", "of dy and code"), *shares)
 
 
 def _dcode(below: Any) -> Gradient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npae.kernels import reference
-from npae.lab.explain import example
+from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import ConvTranspose2d, UpsampleConv2d
@@ -36,7 +36,8 @@ def conv_transpose2d(shape: Shape | None) -> Lesson:
         "formula of Conv2d's dx, letter by letter.",
         (_dx(), _dW(), _db()),
         (ConvTranspose2d._apply, ConvTranspose2d._gradients, reference.conv2d_transpose_forward,
-         reference.conv2d_transpose_backward, reference.conv2d_input_grad, reference.conv2d))
+         reference.conv2d_transpose_backward, reference.conv2d_input_grad, reference.conv2d),
+        pictures=(pictures.adjoint(layer.geometry((H, width))),))
 
 
 def _dx() -> Gradient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import zip_longest
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def im2col(g: Geometry) -> Picture:
     counts = copies(g)
     rows = [" ".join(f"{number:2d}" for number in row) for row in places]
     backs = ["".join(f"{count:3d}" for count in row) for row in counts]
-    beside = [f"{left:<40}{right}" for left, right in zip(rows, backs + [""] * (len(rows) - len(backs)), strict=True)]
+    beside = [f"{left:<40}{right}" for left, right in zip_longest(rows, backs, fillvalue="")]
     text = "\n".join([f"{'im2col: a row for each window':<40}col2im: how often each comes back", *beside])
     return Picture("Pixels are numbered row by row. Forward lays each window out as a row, and so copies a pixel once "
                    "for every window that sees it; col2im adds the copies up again.",

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from npae.kernels import reference
-from npae.kernels.geometry import Geometry
 from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.blocks import Picture
@@ -95,14 +94,16 @@ def tied_conv_transpose2d(shape: Shape | None) -> Lesson:
         "here.",
         (_dcode(below), _conv_dW(met, below), _conv_db_dec(), _conv_db_enc(), _conv_dx()),
         (TiedConvTranspose2d._gradients, reference.conv2d_transpose_backward, reference.conv2d_backward),
-        pictures=(_two_shares(e, partner.geometry((H, width))),))
+        pictures=(_two_shares(e),))
 
 
-def _two_shares(e: example.Example, g: Geometry) -> Picture:
+def _two_shares(e: example.Example) -> Picture:
     """Taps as rows, channels of the code as columns, of the first channel of the pictures."""
-    a = e.arrays
+    a, (first, second) = e.arrays, e.layer.layers
+    geometries = first.geometry(a["x"].shape[1:3]), second.geometry(a["code"].shape[1:3])
+    pairs = (a["x"], a["dcode"]), (a["dy"], a["code"])
     shares = [reference.conv2d_weight_grad(large, small, g)[:, :, 0].reshape(4, -1)
-              for large, small in ((a["x"], a["dcode"]), (a["dy"], a["code"]))]
+              for (large, small), g in zip(pairs, geometries, strict=True)]
     return pictures.contributions(("of x and dcode", "of dy and code"), *shares)
 
 

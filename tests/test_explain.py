@@ -1,6 +1,7 @@
 """Explanations: one for every layer, loss and penalty, every number computed and right, and a wrong backward told."""
 import inspect
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,14 +17,12 @@ from npae.lab.explain.writing import Env, Writer
 STEPS = {"loss", "forward", "derivation", "matrix", "entry", "code", "check"}
 NUMBER = re.compile(r"(?<!\w)\N{MINUS SIGN}?\d+(?:\.\d+)?(?:e[+\N{MINUS SIGN}]\d+)?")
 H = 1e-4
-FOUND = {}
 
 
+@cache
 def found(name):
     """Its explanation, made once."""
-    if name not in FOUND:
-        FOUND[name] = explain.explanation(name)
-    return FOUND[name]
+    return explain.explanation(name)
 
 
 every = pytest.mark.parametrize("name", explain.LESSONS)

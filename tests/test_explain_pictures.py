@@ -1,4 +1,6 @@
 """The pictures of the explanations: what they show is what layers compute, and no text lies on another or outside."""
+from functools import cache
+
 import numpy as np
 import pytest
 from test_figures import texts
@@ -13,14 +15,12 @@ from npae.penalties import gaussian_kl
 
 SHOWN = {"Conv2d": 2, "ConvTranspose2d": 1, "TiedDense": 1, "TiedConvTranspose2d": 1, "MaxPool2d": 2, "AvgPool2d": 1,
          "Reparameterize": 1, "gaussian_kl": 1}
-FOUND = {}
 
 
+@cache
 def shown(name):
-    if name not in FOUND:
-        (section,) = explain.explanation(name).section("picture")
-        FOUND[name] = section.blocks
-    return FOUND[name]
+    (section,) = explain.explanation(name).section("picture")
+    return section.blocks
 
 
 def numbers(ax):

@@ -168,8 +168,8 @@ def estimators(samples: Mapping[str, np.ndarray], truth: float, variances: Mappi
     left.annotate(f"the derivative, {number(truth, '.3g')}", (truth, 0.97), xycoords=("data", "axes fraction"),
                   xytext=(8, 0), textcoords="offset points", va="top", fontsize=10, color=GREY)
     for (name, draws), (across, up) in zip(samples.items(), ((0.1, 0.8), (0.68, 0.46)), strict=True):
-        variance = f"{draws.var():,.0f}" if draws.var() > 10 else f"{draws.var():.2g}"
-        left.text(across, up, f"{name}\nmean {number(draws.mean(), '.2g')}\nvariance {variance}", color=colours[name],
+        spread = f"{draws.var():,.0f}" if draws.var() > 10 else f"{draws.var():.2g}"
+        left.text(across, up, f"{name}\nmean {number(draws.mean(), '.2g')}\nvariance {spread}", color=colours[name],
                   transform=left.transAxes, fontsize=11, weight="bold", va="top", linespacing=1.4)
     left.set(yticks=[], xlabel="estimate from one sample", ylim=(0, 1.15 * left.get_ylim()[1]))
     left.set_title("What single samples say", loc="left", weight="bold", pad=10)

@@ -76,7 +76,7 @@ def parsed(name):
 
 
 def squeezed(text):
-    return re.sub(r"\s+|_|[{}]", "", text)
+    return re.sub(r"[\s_{}]+", "", text)
 
 
 @pytest.mark.parametrize("name", explain.LESSONS)

@@ -88,9 +88,9 @@ class Table:
             return [(f"{self.name}[{n}, :, :]", [[(n, r, k) for k in range(shape[2])] for r in range(shape[1])])
                     for n in range(shape[0])]
         if len(shape) == 6:
-            rows, columns = (list(np.ndindex(*sizes)) for sizes in (shape[:3], shape[3:]))
-            return [(f"{self.name}, a row for each n, i, j, a column for each u, v, c",
-                     [[(*row, *column) for column in columns] for row in rows])]
+            rows, columns = (list(np.ndindex(*sizes)) for sizes in (shape[1:3], shape[3:]))
+            return [(f"{self.name} of picture {n}, a row for each i, j, a column for each u, v, c",
+                     [[(n, *row, *column) for column in columns] for row in rows]) for n in range(shape[0])]
         if self.name.lstrip("d")[0] in "WV":
             return [(f"{self.name}[:, :, {c}, {o}]",
                      [[(u, v, c, o) for v in range(shape[1])] for u in range(shape[0])])
@@ -122,6 +122,20 @@ class Tables:
         blocks = [_blocks(table) for table in self.tables]
         lines = _side_by_side([block for some in blocks for block in some], WIDTH - 6)
         return [f"    {line}".rstrip() for line in lines]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of words and figures."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def lines(self) -> list[str]:
+        """Columns flush left, as wide as they need to be."""
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        return ["    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                for row in (self.head, *self.rows)]
 
 
 @dataclass(frozen=True)
@@ -166,8 +180,8 @@ def wrapped(text: str, width: int = WIDTH - 4) -> list[str]:
     the equals sign."""
     room, hang = width - 4, text.find(" = ") + 3 if " = " in text[:40] else 4
     lines = [""]
-    for piece in _pieces(text, _at_signs):
-        shorter = [piece] if len(piece) <= room - hang else _pieces(piece, _at_spaces)
+    for piece in pieces(text, at_signs):
+        shorter = [piece] if len(piece) <= room - hang else pieces(piece, _at_spaces)
         for part in shorter:
             if lines[-1].strip() and len(lines[-1]) + 1 + len(part) > room:
                 lines.append(" " * hang + part)
@@ -176,7 +190,7 @@ def wrapped(text: str, width: int = WIDTH - 4) -> list[str]:
     return ["    " + line for line in lines]
 
 
-def _pieces(text: str, at: Callable[[str, int], bool]) -> list[str]:
+def pieces(text: str, at: Callable[[str, int], bool]) -> list[str]:
     """The text cut at those spaces outside brackets that `at` names."""
     pieces, depth, start = [], 0, 0
     for place, sign in enumerate(text):
@@ -187,7 +201,7 @@ def _pieces(text: str, at: Callable[[str, int], bool]) -> list[str]:
     return [*pieces, text[start:]]
 
 
-def _at_signs(text: str, place: int) -> bool:
+def at_signs(text: str, place: int) -> bool:
     """Before a + or a − that stands between two terms, not in a condition."""
     return text[place + 1:place + 3] in ("+ ", "\N{MINUS SIGN} ") and " where " not in text[:place]
 
@@ -228,4 +242,4 @@ def _side_by_side(blocks: Sequence[Sequence[str]], width: int) -> list[str]:
     return lines
 
 
-Block = Prose | Formula | Worked | Tables | Code | Picture
+Block = Prose | Formula | Worked | Tables | Rows | Code | Picture

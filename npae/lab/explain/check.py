@@ -11,7 +11,7 @@ import numpy as np
 from npae.gradcheck import Report, Row, check_function
 from npae.lab.explain.algebra import Array as Name
 from npae.lab.explain.algebra import Entry, Expr, Letter, total
-from npae.lab.explain.blocks import Formula, Prose
+from npae.lab.explain.blocks import Prose, Rows
 from npae.lab.explain.document import Section
 from npae.lab.explain.example import Example, short
 from npae.lab.explain.lesson import Equation, Gradient, Lesson
@@ -23,27 +23,27 @@ ROUNDING = 1e-12
 def check(lesson: Lesson, number: int) -> tuple[Section, bool]:
     """The section, and whether all is right."""
     e = lesson.example
-    forward = [(equation, "step 2", equation.right) for equation in lesson.forward]
-    backward = [(g.equation, what, right) for g in lesson.gradients for what, right in _ways(g)]
-    gaps = [_compared(e, *claim) for claim in (*forward, *backward)]
-    same = all(not wrong for _, wrong in gaps)
+    claims = [(equation, "step 2", equation.right) for equation in lesson.forward]
+    claims += [(g.equation, what, right) for g in lesson.gradients for what, right in _ways(g)]
+    compared = [_compared(e, *claim) for claim in claims]
     reports = [e.report, *(_differences(e, g) for g in lesson.gradients if not of_backward(e, g.name))]
-    ok = same and all(report.ok for report in reports)
-    words = ("The formulas above, summed entry by entry in plain Python, against what forward and backward gave. "
-             f"{'To rounding they are the same' if same else 'They are NOT all the same'}:")
+    same, right = all(same for _, same in compared), all(report.ok for report in reports)
+    words = "The formulas above, summed entry by entry in plain Python, against what forward and backward gave:"
     again = "Every gradient against finite differences of L, which know no formula (`npae.gradcheck`):"
-    verdict = "Every gradient is right." if ok else "NOT every gradient is right: see above."
-    rows = tuple(_row(e, row) for report in reports for row in report.rows)
-    blocks = (Prose(words), Formula(tuple(text for text, _ in gaps)), Prose(again), Formula(rows), Prose(verdict))
-    return Section("check", f"{number}  The check", blocks), ok
+    formulas = Rows(("array", "by", "entries", "verdict"), tuple(row for row, _ in compared))
+    differences = Rows(("gradient", "entries verified", "largest error", "of what is allowed", "verdict"),
+                       tuple(_row(e, row) for report in reports for row in report.rows))
+    verdict = "Every gradient is right." if same and right else "NOT every gradient is right: see above."
+    blocks = (Prose(words), formulas, Prose(again), differences, Prose(verdict))
+    return Section("check", f"{number}  The check", blocks), same and right
 
 
-def _compared(e: Example, equation: Equation, what: str, right: Expr) -> tuple[str, bool]:
-    """A line on one formula for one array, and whether it is wrong."""
+def _compared(e: Example, equation: Equation, what: str, right: Expr) -> tuple[tuple[str, ...], bool]:
+    """A row on one formula for one array, and whether they are the same."""
     array, gap = e.arrays[equation.left.name], largest_gap(e, Equation(equation.left, right))
-    wrong = not gap <= ROUNDING * max(1.0, float(np.max(np.abs(array), initial=0)))
-    count = f"all {array.size} entries" if array.size > 1 else "the number"
-    return f"{equation.left.name} by {what}: {f'NOT the same, off by {gap:.2g}' if wrong else count}", wrong
+    same = gap <= ROUNDING * max(1.0, float(np.max(np.abs(array), initial=0)))
+    verdict = "the same, to rounding" if same else f"NOT the same, off by {gap:.2g}"
+    return (equation.left.name, what, str(array.size), verdict), same
 
 
 def of_backward(e: Example, name: str) -> bool:
@@ -57,12 +57,11 @@ def _differences(e: Example, g: Gradient) -> Report:
                           name=g.name)
 
 
-def _row(e: Example, row: Row) -> str:
-    name = short(row.name, e.aliases)
+def _row(e: Example, row: Row) -> tuple[str, ...]:
     verified = sum(entry.verdict == "PASS" for entry in row.entries)
     worst = max((abs(entry.analytic - entry.numeric) for entry in row.entries), default=math.nan)
-    return (f"d{name}: {verified} of {len(row.entries)} entries verified, the largest error is {worst:.1e} "
-            f"({row.worst_ratio:.2g} of what is allowed)")
+    return (f"d{short(row.name, e.aliases)}", f"{verified} of {len(row.entries)}", f"{worst:.1e}",
+            f"{row.worst_ratio:.2g}", str(row.verdict))
 
 
 def _ways(g: Gradient) -> Iterator[tuple[str, Expr]]:

@@ -11,7 +11,19 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from npae.canvas import render, styled
-from npae.lab.explain.blocks import Code, Formula, Picture, Prose, Sheet, Table, Tables, Worked
+from npae.lab.explain.blocks import (
+    Code,
+    Formula,
+    Picture,
+    Prose,
+    Rows,
+    Sheet,
+    Table,
+    Tables,
+    Worked,
+    at_signs,
+    pieces,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,9 +81,10 @@ def _(block: Worked) -> str:
     for text in block.texts:
         left, right = text.split("= ", 1)
         right, *backward = right.split(8 * " ")
+        terms = " ".join(f'<span class="term">{mathematics(term)}</span>' for term in pieces(right, at_signs))
         said = "".join(f'<span class="said">{html.escape(words)}</span>' for words in backward)
         rows.append(f'<span class="left">{mathematics(left.strip())}</span><span class="equals">=</span>'
-                    f'<span class="right">{mathematics(right)}{said}</span>')
+                    f'<span class="right">{terms}{said}</span>')
     return f'<div class="worked">{"".join(rows)}</div>'
 
 
@@ -79,6 +92,13 @@ def _(block: Worked) -> str:
 def _(block: Tables) -> str:
     sheets = [_sheet(table, sheet) for table in block.tables for sheet in table.sheets()]
     return f'<div class="tables">{"".join(sheets)}</div>'
+
+
+@written.register
+def _(block: Rows) -> str:
+    head, *rows = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+                   for tag, cells in (("th", block.head), *(("td", row) for row in block.rows)))
+    return f'<table class="rows"><tr>{head}</tr>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
 
 
 @written.register
@@ -98,7 +118,7 @@ def _(block: Picture) -> str:
 def mathematics(text: str) -> str:
     """A formula with its sums' limits as subscripts; an entry and its indices stay on one line."""
     text = LIMITS.sub(lambda found: f"Σ\x01{found[1] or found[2]}\x02", text)
-    text = _entries(html.escape(text, quote=False))
+    text = _entries(html.escape(text.replace("else 0", "else\N{NO-BREAK SPACE}0"), quote=False))
     return text.replace("\x01", "<sub>").replace("\x02", "</sub>")
 
 

@@ -115,7 +115,7 @@ def test_the_score_function_varies_a_hundred_times_as_much():
             assert abs(estimate.mean() - truth) < 5 * estimate.std() / np.sqrt(len(estimate))
     assert score.var() / pathwise.var() > 1000
     caption, figure = shown("Reparameterize")[0].caption, shown("Reparameterize")[0].draw()
-    assert f"{float(f'{score.var() / pathwise.var():.2g}'):g} to 1" in caption
+    assert f"{float(f'{score.var() / pathwise.var():.2g}'):,.0f} to 1" in caption
     assert any("variance 1" in text for text in texts(figure))
 
 

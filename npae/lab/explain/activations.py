@@ -4,8 +4,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from npae.kernels import reference
 from npae.lab.explain import example
 from npae.lab.explain.algebra import Constant, Expr, Letter, apply, arrays, letters
@@ -64,7 +62,7 @@ def lesson(name: str, shape: Shape | None) -> Lesson:
     bend = BENDS[name]
     N, features = example.checked_shape(shape, (2, 3), name, "(N, features)")
     picture = example.first(lambda seed: example.whole((N, features), seed),
-                            lambda x: len(np.unique(x > 0)) == 2)
+                            lambda x: x[0, 0] < 0 < x.max())
     settings = {"alpha": bend.layer.alpha} if isinstance(bend.layer, LeakyReLU) else {}
     e = example.of_layer(bend.layer, picture, {"n": N, "i": features}, letters=settings)
     said = "A function of one number, applied to each. " + bend.remark.format(**settings)

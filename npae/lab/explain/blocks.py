@@ -4,6 +4,7 @@ its lines for a terminal.
 from __future__ import annotations
 
 import inspect
+import itertools
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -171,8 +172,9 @@ class Picture:
     text: str = ""
 
     def lines(self) -> list[str]:
-        """The caption, and the picture in letters where there is one."""
-        return [*Prose(self.caption).lines(), *("    " + line for line in self.text.splitlines())]
+        """The caption, and the picture in letters, or where it can be seen."""
+        elsewhere = "" if self.text else " (The picture is on the page: --html FILE.)"
+        return [*Prose(self.caption + elsewhere).lines(), *("    " + line for line in self.text.splitlines())]
 
 
 def wrapped(text: str, width: int = WIDTH - 4) -> list[str]:
@@ -182,12 +184,20 @@ def wrapped(text: str, width: int = WIDTH - 4) -> list[str]:
     lines = [""]
     for piece in pieces(text, at_signs):
         shorter = [piece] if len(piece) <= room - hang else pieces(piece, _at_spaces)
-        for part in shorter:
+        for part in itertools.chain.from_iterable(_crammed(part, room - hang) for part in shorter):
             if lines[-1].strip() and len(lines[-1]) + 1 + len(part) > room:
                 lines.append(" " * hang + part)
             else:
                 lines[-1] += " " * bool(lines[-1].strip()) + part
     return ["    " + line for line in lines]
+
+
+def _crammed(text: str, room: int) -> list[str]:
+    """A sum that is too long and stands in brackets is broken all the same."""
+    if len(text) <= room:
+        return [text]
+    first, *others = text.split(" + ")
+    return [first, *(f"+ {other}" for other in others)]
 
 
 def pieces(text: str, at: Callable[[str, int], bool]) -> list[str]:

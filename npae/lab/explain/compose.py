@@ -34,10 +34,10 @@ def _loss(lesson: Lesson) -> Section:
     e = lesson.example
     tables = Tables(tuple(Table(name, e.arrays[name]) for name in e.given))
     if lesson.scalar:
-        words = (f"The example is `{e.title}`. It gives a scalar already, L, so no upstream gradient is needed: each "
-                 "gradient is dL by an array.")
+        words = (f"The example is {e.title}. It gives a scalar already, L, so no upstream gradient is needed: dL is 1, "
+                 "and each gradient below is L's derivative by an array.")
         return Section("loss", "1  The scalar loss", (Prose(words), Prose(lesson.indices), tables))
-    words = (f"The example is `{e.title}`. A gradient is that of a number, so the output is made one: each entry of y "
+    words = (f"The example is {e.title}. A gradient is that of a number, so the output is made one: each entry of y "
              "is weighed by an upstream gradient dy, which in a net comes from the layers behind. Then dL/dy is dy.")
     y = e.arrays["y"]
     shapes = f"y has the shape {y.shape}, as dy. {lesson.indices}"

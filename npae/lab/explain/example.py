@@ -136,8 +136,17 @@ def by_param(layer: Layer, x: Array, dy: Array, p: Any) -> Callable[[Array], flo
     return L
 
 
-def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, aliases: Mapping[str, str] = MISSING,
-             letters: Mapping[str, float] = MISSING, given: tuple[str, ...] = (), noise: int | None = None) -> Example:
+def called_as(layer: Layer) -> str:
+    """Dense(in_features=3, out_features=2): its settings, but for those that say nothing."""
+    plain = {"activation": "identity", "dtype": "float64"}
+    settings = [f"{key}={value!r}" for key, value in layer.config().items()
+                if key != "layer" and plain.get(key) != value]
+    return f"{type(layer).__name__}({', '.join(settings)})"
+
+
+def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, title: str = "",
+             aliases: Mapping[str, str] = MISSING, letters: Mapping[str, float] = MISSING,
+             given: tuple[str, ...] = (), noise: int | None = None) -> Example:
     """A layer that has run on x: its arrays, L by x and by each parameter, and its gradient check."""
     found = run(layer, x, aliases, noise)
     dy = found["dy"]
@@ -146,7 +155,7 @@ def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, aliases: Mappi
     rng = None if noise is None else np.random.default_rng(noise)
     report = gradcheck.check(layer, x, upstream=dy, rng=rng)
     given = given or ("x", *(short(p.name, aliases) for p in layer.params), "dy")
-    return Example(repr(layer), found, sizes, losses, report, letters, given, aliases, layer)
+    return Example(title or f"`{called_as(layer)}`", found, sizes, losses, report, letters, given, aliases, layer)
 
 
 def renamed(e: Example, parts: Mapping[str, str]) -> Example:

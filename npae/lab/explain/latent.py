@@ -70,7 +70,7 @@ def _dlogvar() -> Gradient:
         Equation(dlogvar[n, j], dsigma[n, j] * sigma[n, j] / 2),
         "logvar[n, j] reaches the loss through sigma[n, j] alone.",
         (Path(sigma[n_, j_], sigma[n, j] / 2, ((n_, n), (j_, j))),),
-        "The derivative of exp(t / 2) is exp(t / 2) / 2, which is sigma / 2: the half comes from the root, the sigma "
-        "from the logarithm.",
+        "The derivative of exp(t / 2) is exp(t / 2) / 2, which is sigma / 2: exp is its own derivative, and the half "
+        "is the root's.",
         ("dlogvar = dsigma ⊙ sigma / 2", "A net's output may have any sign, a sigma may not. So the net gives logvar, "
          "and exp makes it positive."))

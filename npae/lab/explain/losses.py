@@ -79,7 +79,8 @@ def _squares(name: str, likelihood: losses.Likelihood, shape: Shape | None, cons
     e = _example(likelihood, "y", example.whole(shape, 5) / 2, pictures, constants)
     each = total(j, cost) if constant is None else total(j, cost) + constant
     return Lesson(
-        e, idea, f"{INDICES}, D the number of pixels.", (Equation(nll[n], each), MEAN), words,
+        e, idea, INDICES + ("." if constant is None else ", D the number of pixels."),
+        (Equation(nll[n], each), MEAN), words,
         (DNLL, Gradient(
             Equation(dy[n, j], slope / N),
             "y[n, j] stands in the cost of its own picture, in the term of its own pixel.",

@@ -24,8 +24,9 @@ def sequential(shape: Shape | None) -> Lesson:
         param.value[...] = (example.halves if param.value.ndim == 1 else example.whole)(param.value.shape, 3 + place)
     picture = example.whole((N, features), 2)
     names = {"0.W": "W1", "0.b": "b1", "1.W": "W2", "1.b": "b2"}
-    e = example.of_layer(net, picture, {"n": N, "i": features, "k": 2, "o": 2}, aliases=names)
     first, second = net.layers
+    title = f"`{example.called_as(first)}` and after it `{example.called_as(second)}`"
+    e = example.of_layer(net, picture, {"n": N, "i": features, "k": 2, "o": 2}, title=title, aliases=names)
     e.arrays.update(h=first.forward(picture), dh=second.backward(e.arrays["dy"]))
     e.losses["h"] = example.weighed(second, e.arrays["dy"])
     return Lesson(

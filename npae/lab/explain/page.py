@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from npae.lab.explain.document import Explanation, Section
 
-NAMED = re.compile(r"(?<![\w&])([^\W\d][\w′]*)(?=\[)")
+NAMED = re.compile(r"(?<![\w&])(∂?[^\W\d][\w′]*)(?=\[)")
 LIMITS = re.compile(r"Σ_(?:\{([^}]*)\}|(\w′?))")
 WORD = re.compile(r"(?<![\w&<])(?!(?:where|else|in|the|shape|of|and|its|an|that|is|a)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
 SPAN = re.compile(r"`([^`]+)`|([^\W\d][\w′]*\[[^\]]*\])")
@@ -111,7 +111,8 @@ def _(block: Code) -> str:
 def _(block: Picture) -> str:
     data = base64.b64encode(png(block.draw())).decode()
     caption = html.escape(block.caption)
-    return (f'<figure class="picture"><img src="data:image/png;base64,{data}" alt="{caption}">'
+    return (f'<figure class="picture"><div class="frame" tabindex="0"><img src="data:image/png;base64,{data}" '
+            f'alt="{caption}"></div>'
             f"<figcaption>{caption}</figcaption></figure>")
 
 

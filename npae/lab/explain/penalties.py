@@ -56,45 +56,58 @@ def gaussian_kl(shape: Shape | None) -> Lesson:
 
 def gaussian_kl_sampled(shape: Shape | None) -> Lesson:
     """The Monte Carlo estimate, with two samples a picture."""
+    e = _sampled(example.checked_shape(shape, (2, 2), "gaussian_kl_sampled", "(N, d)"))
+    each = (z[k, n, j].squared() - eps[k, n, j].squared() - logvar[n, j]) / 2
+    return Lesson(
+        e, "the same divergence at the z that was drawn",
+        f"{CODES}, k the sample, K the number of samples. The function has eps as rows k N + n.",
+        (Equation(sigma[n, j], apply("exp", logvar[n, j] / 2)),
+         Equation(z[k, n, j], mu[n, j] + sigma[n, j] * eps[k, n, j]),
+         Equation(kl[k, n], total(j, each)), Equation(L, total((k, n), kl[k, n]) / (K * N))),
+        "log q(z) − log p(z) at a drawn z = mu + sigma eps: log q is −eps² / 2 − logvar / 2 and log p is −z² / 2, but "
+        "for the same constant. Its mean over eps is the closed form; a single estimate may be negative.",
+        (Gradient(Equation(dkl[k, n], 1 / (K * N)), "What a picture's sample costs, kl[k, n], stands in L once.",
+                  (Path(L, 1 / (K * N)),), "A mean over samples and pictures.", ("dkl = 1 / (K N)",)),
+         Gradient(Equation(dz[k, n, j], z[k, n, j] / (K * N)), "z[k, n, j] stands in its own sample's cost, as z² / 2.",
+                  (Path(kl[k_, n_], z[k, n, j], ((k_, k), (n_, n))),), "eps is not moved: it was drawn outside.",
+                  ("dz = z / (K N)",)),
+         Gradient(Equation(dmu[n, j], total(k, dz[k, n, j])), "mu[n, j] stands in the z of every sample.",
+                  (Path(z[k_, n_, j_], Constant(1), ((n_, n), (j_, j))),), "All samples share it.",
+                  ("dmu = Σ_k dz[k, :, :]",)),
+         Gradient(Equation(dsigma[n, j], total(k, dz[k, n, j] * eps[k, n, j])), "So does sigma[n, j], beside each eps.",
+                  (Path(z[k_, n_, j_], eps[k_, n, j], ((n_, n), (j_, j))),), "Again a sum over the samples.",
+                  ("dsigma = Σ_k dz[k, :, :] ⊙ eps[k, :, :]",)),
+         _two_ways()),
+        (penalties.gaussian_kl_sampled,), scalar=True)
+
+
+def _sampled(shape: tuple[int, ...]) -> example.Example:
     def f(mu: example.Array, logvar: example.Array, eps: example.Array) -> tuple[float, Values]:
         value, dmu, dlogvar = penalties.gaussian_kl_sampled(mu, logvar, eps.reshape(-1, mu.shape[1]))
         return value, {"mu": dmu, "logvar": dlogvar}
 
-    shape = example.checked_shape(shape, (2, 2), "gaussian_kl_sampled", "(N, d)")
     codes = {"mu": example.whole(shape, 7), "logvar": example.whole(shape, 8) / 2}
     noise = example.halves((2, *shape), 5) * example.whole((2, *shape), 6)
     e = example.of_function(f"gaussian_kl_sampled on {shape[0]} codes of {shape[1]} latents, 2 samples each", f, codes,
                             {"n": shape[0], "j": shape[1], "k": 2}, constants={"eps": noise},
                             letters={"N": shape[0], "K": 2})
-    spread = np.exp(codes["logvar"] / 2)
-    drawn, rows = codes["mu"] + spread * noise, 2 * shape[0]
-    e.arrays.update(sigma=spread, z=drawn, dz=drawn / rows, dsigma=(drawn / rows * noise).sum(0), dL=np.array(1.0))
-    rest = float(np.sum(noise**2 + codes["logvar"])) / 2
-    e.losses.update(z=lambda z: (float(np.sum(z * z)) / 2 - rest) / rows,
-                    sigma=lambda s: (float(np.sum((codes["mu"] + s * noise) ** 2)) / 2 - rest) / rows)
-    each = (z[k, n, j].squared() - eps[k, n, j].squared() - logvar[n, j]) / 2
-    return Lesson(
-        e, "the same divergence at the z that was drawn",
-        f"{CODES}, k the sample, K the number of samples. The layer has eps as rows k N + n.",
-        (Equation(sigma[n, j], apply("exp", logvar[n, j] / 2)),
-         Equation(z[k, n, j], mu[n, j] + sigma[n, j] * eps[k, n, j]),
-         Equation(L, total((k, n, j), each) / (K * N))),
-        "log q(z) − log p(z) at a drawn z = mu + sigma eps: log q = −eps² / 2 − logvar / 2 and log p = −z² / 2, but "
-        "for the same constant. Its mean over eps is the closed form; a single estimate may be negative.",
-        (Gradient(Equation(dz[k, n, j], z[k, n, j] / (K * N)), "z[k, n, j] stands in its own term, as z² / 2.",
-                  (Path(L, z[k, n, j] / (K * N)),), "eps is not moved: it was drawn outside.", ("dz = z / (K N)",)),
-         Gradient(Equation(dmu[n, j], total(k, dz[k, n, j])), "mu[n, j] stands in the z of every sample.",
-                  (Path(z[k_, n_, j_], Constant(1), ((n_, n), (j_, j))),), "All samples share it.",
-                  ("dmu = Σ_k dz[k, :, :]",)),
-         Gradient(Equation(dsigma[n, j], total(k, dz[k, n, j] * eps[k, n, j])), "sigma[n, j] too, beside each eps.",
-                  (Path(z[k_, n_, j_], eps[k_, n, j], ((n_, n), (j_, j))),), "Again a sum over the samples.",
-                  ("dsigma = Σ_k dz[k, :, :] ⊙ eps[k, :, :]",)),
-         Gradient(Equation(dlogvar[n, j], dsigma[n, j] * sigma[n, j] / 2 - 1 / (2 * N)),
-                  "logvar[n, j] has two ways to the loss: through sigma, and by itself in each of the K samples.",
-                  (Path(sigma[n_, j_], sigma[n, j] / 2, ((n_, n), (j_, j))), Path(L, -1 / (2 * N))),
-                  "By itself it is −1/2 in K terms, over K N: −1 / (2 N). To forget one of the two ways is a mistake "
-                  "that trains, only not towards the prior.", ("dlogvar = dsigma ⊙ sigma / 2 − 1 / (2 N)",))),
-        (penalties.gaussian_kl_sampled,), scalar=True)
+    spread, rows = np.exp(codes["logvar"] / 2), 2 * shape[0]
+    drawn, rest = codes["mu"] + spread * noise, np.square(noise) + codes["logvar"]
+    e.arrays.update(sigma=spread, z=drawn, kl=(np.square(drawn) - rest).sum(2) / 2,
+                    dkl=np.full((2, shape[0]), 1 / rows), dz=drawn / rows,
+                    dsigma=(drawn / rows * noise).sum(0), dL=np.array(1.0))
+    e.losses.update(kl=lambda kl: float(np.mean(kl)), z=lambda z: float(np.sum(z * z - rest)) / 2 / rows,
+                    sigma=lambda s: float(np.sum((codes["mu"] + s * noise) ** 2 - rest)) / 2 / rows)
+    return e
+
+
+def _two_ways() -> Gradient:
+    return Gradient(
+        Equation(dlogvar[n, j], dsigma[n, j] * sigma[n, j] / 2 - 1 / (2 * N)),
+        "logvar[n, j] has two ways to the loss: through sigma, and by itself in the cost of each sample.",
+        (Path(sigma[n_, j_], sigma[n, j] / 2, ((n_, n), (j_, j))), Path(kl[k_, n_], Constant(-1) / 2, ((n_, n),))),
+        "By itself it is −1/2 in each of K samples, over K N: −1 / (2 N). To forget one of the two ways is a mistake "
+        "that trains, only not towards the prior.", ("dlogvar = dsigma ⊙ sigma / 2 − 1 / (2 N)",))
 
 
 def sparsity_kl(shape: Shape | None) -> Lesson:

@@ -11,7 +11,6 @@ from npae.figures import backprop
 from npae.kernels import reference
 from npae.kernels.geometry import Geometry, window_geometry
 from npae.lab.explain.blocks import Picture
-from npae.lab.explain.writing import shown
 from npae.layers import Reparameterize
 from npae.penalties import gaussian_kl
 
@@ -55,7 +54,18 @@ def strides() -> Picture:
         settings.append(backprop.Windows(name, copies(whole), g.padding, g.input_size, g.kernel_size, g.output_size))
     return Picture("Four settings on a picture of 4 × 4. With 'same' the odd row of zeros stands at the bottom and "
                    "right. A pixel that few windows see hears from few: its gradient is a shorter sum.",
-                   partial(backprop.windows, settings))
+                   partial(backprop.windows, settings), _counted(settings))
+
+
+def _counted(settings: list[backprop.Windows]) -> str:
+    """The counts of each setting beside each other, a dot for a zero of the padding."""
+    blocks = []
+    for one in settings:
+        (top, left), (H, W) = one.padding, one.size
+        rows = [" ".join(str(count) if top <= i < top + H and left <= j < left + W else "·"
+                         for j, count in enumerate(row)) for i, row in enumerate(one.seen.tolist())]
+        blocks.append([*one.name.split("\n"), *rows])
+    return "\n".join("".join(f"{line:<22}" for line in lines).rstrip() for lines in zip_longest(*blocks, fillvalue=""))
 
 
 def adjoint(g: Geometry) -> Picture:
@@ -112,7 +122,7 @@ def estimators() -> Picture:
             f"{DRAWS:,} draws each")
     caption = ("Both estimators are right on average. The score function only asks how f as a whole did, so every "
                "other latent is noise to it; the reparameterised one knows f's slope. Measured at "
-               f"{LATENTS[-1]} latents, the variances are {shown(float(f'{ratio:.2g}'))} to 1.")
+               f"{LATENTS[-1]} latents, the variances are {float(f'{ratio:.2g}'):,.0f} to 1.")
     return Picture(caption, partial(backprop.estimators, samples, MU - TARGET, variances, note=note))
 
 

@@ -44,7 +44,8 @@ def max_pool2d(shape: Shape | None) -> Lesson:
             (Path(y[n_, i_, j_, c_], Constant(1), primed),),
             "A small step of x does not change who wins (unless two are equal: a kink). So the winner's slope is 1 "
             "and that of all others 0. Windows overlap, a pixel may win several of them, and then their gradients add "
-            "up. The entries of dx that are 0 belong to pixels that won nothing.",
+            "up. The entries of dx that are 0 belong to pixels that won nothing. (With a stride of the window's size "
+            "nothing overlaps, and the sum has one term at most.)",
             ("dx = Rᵀ dy", "With the winners held, y = R x for a matrix R that has a single 1 in each row, in the "
              "winner's column: the gradient is routed. The next forward may have another R.")),),
         (MaxPool2d._forward, MaxPool2d._backward, reference.max_pool2d, reference.max_pool2d_input_grad),

@@ -27,8 +27,9 @@ def _example(net: Sequential, picture: example.Array, sizes: dict[str, int],
     """The pair has run; code is what stands between them."""
     for place, param in enumerate(net.params):
         param.value[...] = (example.halves if param.value.ndim == 1 else example.whole)(param.value.shape, 3 + place)
-    e = example.of_layer(net, picture, sizes, aliases=ALIASES, letters=letters)
     first, second = net.layers
+    title = f"`{example.called_as(first)}` and after it its {type(second).__name__}"
+    e = example.of_layer(net, picture, sizes, title=title, aliases=ALIASES, letters=letters)
     e.arrays.update(code=first.forward(picture), dcode=second.backward(e.arrays["dy"]))
     e.losses["code"] = example.weighed(second, e.arrays["dy"])
     return e

@@ -11,7 +11,7 @@ from npae.cli import main
 from npae.kernels import reference
 from npae.lab import catalogue, explain, oracles
 from npae.lab.explain.algebra import apply, arrays, letters, total
-from npae.lab.explain.blocks import Prose, Tables, Worked
+from npae.lab.explain.blocks import Prose, Table, Tables, Worked, wrapped
 from npae.lab.explain.writing import Env, Writer
 
 STEPS = {"loss", "forward", "derivation", "matrix", "entry", "code", "check"}
@@ -160,6 +160,27 @@ def test_another_shape_is_explained_as_well(name, shape):
     assert first.size == np.prod(sizes) or name == "Reparameterize"
 
 
+WINDOWS = [{"kernel": 3, "stride": 2, "padding": 1}, {"kernel": 2, "stride": 2, "padding": 1},
+           {"kernel": 3, "stride": 1, "padding": "same"}, {"kernel": 3, "stride": 2, "padding": "valid"}]
+
+
+@pytest.mark.parametrize("setting", WINDOWS, ids=str)
+@pytest.mark.parametrize("name", ["Conv2d", "ConvTranspose2d", "TiedConvTranspose2d", "MaxPool2d", "AvgPool2d"])
+def test_the_formulas_hold_with_a_stride_and_with_padding(name, setting):
+    """With s = 1 and p = 0 a wrong sign of either would not be seen."""
+    lesson = explain.LESSONS[name]((1, 3, 3, 2) if name == "ConvTranspose2d" else (1, 5, 5, 1), **setting)
+    e = explain.explained(name, lesson)
+    assert e.ok, "\n".join(e.section("check")[0].lines())
+    for section in e.section("picture"):
+        for picture in section.blocks:
+            assert picture.draw()
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 4])
+def test_the_folded_kernel_is_explained_for_other_sizes(kernel):
+    assert explain.explained("UpsampleConv2d", explain.transposed.upsample_conv2d((1, 2, 3, 1), kernel)).ok
+
+
 # -- formulas --
 
 
@@ -263,3 +284,39 @@ def test_a_wrong_word_is_one_sentence(words, said, capsys):
 def test_a_wrong_gradient_is_exit_status_1(monkeypatch, capsys):
     monkeypatch.setattr(layers.Tanh, "slope", lambda self, y: 1 - y)
     assert main(["explain", "tanh"]) == 1
+
+
+# -- layout --
+
+
+def test_a_table_lays_numbers_where_they_belong():
+    rows = Table("x", np.array([[1.0, -2.5], [30.0, 4.0]]), frozenset([(1, 0)]))
+    assert rows.lines() == ["x", "      1   −2.5 ", "   [30]     4 "]
+    assert [line.split() for line in Table("b", np.array([0.5, 2.0])).lines()] == [["b"], ["0.5", "2"]]
+    x = np.arange(16.0).reshape(2, 2, 2, 2)
+    pictures, weights = Table("x", x), Table("dW", x)
+    assert [name for name, _ in pictures.sheets()] == [f"x[{n}, :, :, {c}]" for n in (0, 1) for c in (0, 1)]
+    assert [line.split() for line in pictures.lines()[3:6]] == [["x[0,", ":,", ":,", "1]"], ["1", "3"], ["5", "7"]]
+    assert [line.split() for line in weights.lines()[3:6]] == [["dW[:,", ":,", "0,", "1]"], ["1", "5"], ["9", "13"]]
+    marked = Table("x", x, frozenset([(1, 0, 1, 0)]))
+    assert marked.lines()[0] == "x[1, :, :, 0]" and len(marked.lines()) == 3 and "[10]" in marked.lines()[1]
+
+
+def test_a_long_equation_is_broken_before_its_signs():
+    text = "dW[0, 0] = " + " + ".join(f"x[{n}, 0] dz[{n}, 0]" for n in range(9))
+    lines = wrapped(text)
+    assert max(map(len, lines)) <= 100 and len(lines) > 2
+    assert all(line.strip().startswith("+ ") for line in lines[1:])
+    assert " ".join(line.strip() for line in lines) == text
+    conditions = wrapped("∂y = 1 where " + ", ".join(f"s i′ + u′ − {n} = h" for n in range(12)))
+    assert all(line.endswith(",") for line in conditions[:-1])
+    crammed = wrapped("L = (" + " + ".join(f"nll[{n}]" for n in range(30)) + ") / N")
+    assert max(map(len, crammed)) <= 100
+
+
+def test_what_takes_part_in_an_entry_is_marked():
+    (section,) = found("Dense").section("entry")
+    tables = [block for block in section.blocks if isinstance(block, Tables)]
+    for worked, marks in zip([b for b in section.blocks if isinstance(b, Worked)], tables, strict=True):
+        used = {(n.name, n.place) for n in worked.numbers if n.name}
+        assert used == {(table.name, place) for table in marks.tables for place in table.marked}

@@ -289,7 +289,9 @@ def _colours(shares: np.ndarray, name: str, pale: float) -> np.ndarray:
 
 
 def _taps(matrix: np.ndarray) -> np.ndarray:
-    """The colour of each tap."""
+    """The colour of each tap: by name where there are four, from a map where there are more."""
+    if matrix.max() >= len(TAPS):
+        return np.where(matrix[..., None] > 0, _colours(matrix / matrix.max(), "viridis", 0.3), 1)
     from matplotlib.colors import to_rgb
 
     return np.array([to_rgb(colour) for colour in TAPS])[matrix.astype(int)]

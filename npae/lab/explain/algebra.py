@@ -278,6 +278,8 @@ class Sum(Expr):
         return math.fsum(self.body.value(there) for there in self.walk(env))
 
     def write(self, how: Writer) -> Text:
+        if how.env is None and not self.over:
+            return self.body.write(how)
         if how.env is None:
             where = ", ".join(f"{a.write(how).text} = {b.write(how).text}" for a, b in self.where)
             return Text(f"{sigma(self.over, where)} {self.body.write(how).within(PRODUCT)}", PRODUCT)
@@ -302,6 +304,11 @@ def total(over: Any, body: Any, *where: tuple[Any, Any]) -> Sum:
     """Σ body over one letter or several, under conditions (left, right) that are to be equal."""
     letters = over if isinstance(over, tuple) else (over,)
     return Sum(letters, as_expr(body), tuple((as_expr(a), as_expr(b)) for a, b in where))
+
+
+def inside(body: Expr) -> Sum:
+    """The body, or 0 where an entry in it lies outside its array."""
+    return Sum((), body)
 
 
 def letters(names: str) -> list[Letter]:

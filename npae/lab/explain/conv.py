@@ -4,8 +4,9 @@ from __future__ import annotations
 import numpy as np
 
 from npae.kernels import reference
+from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
-from npae.lab.explain.algebra import Constant, arrays, letters, total
+from npae.lab.explain.algebra import Constant, arrays, inside, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.layers import Conv2d
 
@@ -18,22 +19,23 @@ INDICES = ("Letters: n is the picture, h and w a pixel's row and column, i and j
            "the tap's within the kernel, c the input channel, o the output channel, s the stride, p the padding.")
 
 
-def conv2d(shape: Shape | None) -> Lesson:
+def conv2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Padding = "valid") -> Lesson:
     """Stride 1 without padding, so that windows overlap."""
     N, H, width, channels = example.checked_shape(shape, (2, 4, 4, 1), "Conv2d", "(N, H, W, in)")
-    layer = Conv2d(channels, 2, 2, padding="valid", rng=np.random.default_rng(0), dtype=np.float64, kernels=reference)
+    layer = Conv2d(channels, 2, kernel, stride=stride, padding=padding, rng=np.random.default_rng(0),
+                   dtype=np.float64, kernels=reference)
     layer.W.value[...], layer.b.value[...] = example.whole(layer.W.value.shape, 4), example.halves((2,))
     picture = example.whole((N, H, width, channels), 5)
     g = layer.geometry((H, width))
-    sizes = {"n": N, "h": H, "w": width, "i": g.output_size[0], "j": g.output_size[1], "u": 2, "v": 2, "c": channels,
-             "o": 2}
-    e = example.of_layer(layer, picture, sizes, letters={"s": 1, "p": 0})
+    sizes = {"n": N, "h": H, "w": width, "i": g.output_size[0], "j": g.output_size[1], "u": kernel,
+             "v": kernel, "c": channels, "o": 2}
+    e = example.of_layer(layer, picture, sizes, letters={"s": stride, "p": g.padding[0]})
     windows, weights = reference.im2col(picture, g), layer.W.value
     e.arrays.update(cols=windows, dcols=np.tensordot(e.arrays["dy"], weights, ([3], [3])))
     e.losses["cols"] = lambda a: float(np.sum(e.arrays["dy"] * (np.tensordot(a, weights, 3) + layer.b.value)))
     return Lesson(
         e, "a window that walks over the picture, and why its backward adds", INDICES,
-        (Equation(cols[n, i, j, u, v, c], x[n, ROW, COLUMN, c]),
+        (Equation(cols[n, i, j, u, v, c], inside(x[n, ROW, COLUMN, c])),
          Equation(y[n, i, j, o], total((u, v, c), cols[n, i, j, u, v, c] * W[u, v, c, o]) + b[o])),
         "First each window is copied out of the picture and laid into a row (im2col); outside the picture stands 0. "
         "Then the layer is a dense one: each row times W. Here f is the identity; with another activation, "
@@ -49,7 +51,7 @@ def _dW() -> Gradient:
         "W[u, v, c, o] stands in y[n, i, j, o] of every picture n and every window (i, j), beside the pixel that its "
         "tap meets there.",
         (Path(y[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - p, c], ((o_, o),)),),
-        "o′ is pinned to o. Pictures and windows are not: the same four taps are used at every place (weights are "
+        "o′ is pinned to o. Pictures and windows are not: the same taps are used at every place (weights are "
         "shared), so the sum goes over n, i and j, the indices that W does not have.",
         ("dW = colsᵀ dy", "With n, i, j as one index and u, v, c as another, cols is a matrix and the layer is "
          "y = cols W + b. Then this is Dense's dW = xᵀ dy with a larger batch: each window counts as a picture."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npae.kernels import reference
+from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
@@ -17,20 +18,21 @@ INDICES = ("Letters: n is the picture, h and w a pixel's row and column, i and j
            "the window, c the channel, s the stride, p the padding.")
 
 
-def _sizes(shape: Shape, size: tuple[int, int]) -> dict[str, int]:
+def _sizes(shape: Shape, size: tuple[int, int], kernel: int = 2) -> dict[str, int]:
     (N, H, width, channels), (rows, columns) = shape, size
-    return {"n": N, "h": H, "w": width, "c": channels, "i": rows, "j": columns, "u": 2, "v": 2}
+    return {"n": N, "h": H, "w": width, "c": channels, "i": rows, "j": columns, "u": kernel, "v": kernel}
 
 
-def max_pool2d(shape: Shape | None) -> Lesson:
+def max_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Padding = 0) -> Lesson:
     """Windows of 2 x 2 in steps of 1, so that they overlap."""
     shape = example.checked_shape(shape, (2, 4, 4, 1), "MaxPool2d", "(N, H, W, C)")
-    layer = MaxPool2d(2, stride=1, kernels=reference)
+    layer = MaxPool2d(kernel, stride=stride, padding=padding, kernels=reference)
     g = layer.geometry(shape[1:3])
-    e = example.of_layer(layer, example.distinct(shape), _sizes(shape, g.output_size), letters={"s": 1, "p": 0})
+    e = example.of_layer(layer, example.distinct(shape), _sizes(shape, g.output_size, kernel),
+                         letters={"s": stride, "p": g.padding[0]})
     winner = layer.saved[2]
-    above, left = (np.arange(size) for size in g.output_size)
-    e.arrays.update(row=winner // 2 + above[:, None, None], column=winner % 2 + left[:, None])
+    above, left = (stride * np.arange(size) - p for size, p in zip(g.output_size, g.padding, strict=True))
+    e.arrays.update(row=winner // kernel + above[:, None, None], column=winner % kernel + left[:, None])
     wins = ((row[n, i, j, c], h), (column[n, i, j, c], w))
     primed = ((n_, n), (c_, c), (row[n_, i_, j_, c_], h), (column[n_, i_, j_, c_], w))
     return Lesson(
@@ -52,12 +54,13 @@ def max_pool2d(shape: Shape | None) -> Lesson:
         pictures=(pictures.routing(e.arrays), pictures.strides()))
 
 
-def avg_pool2d(shape: Shape | None) -> Lesson:
+def avg_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Padding = 0) -> Lesson:
     """Windows of 2 x 2 in steps of 1, so that they overlap."""
     shape = example.checked_shape(shape, (2, 4, 4, 1), "AvgPool2d", "(N, H, W, C)")
-    layer = AvgPool2d(2, stride=1, kernels=reference)
-    sizes = _sizes(shape, layer.geometry(shape[1:3]).output_size)
-    e = example.of_layer(layer, example.whole(shape, 5), sizes, letters={"s": 1, "p": 0, "k": 4})
+    layer = AvgPool2d(kernel, stride=stride, padding=padding, kernels=reference)
+    g = layer.geometry(shape[1:3])
+    e = example.of_layer(layer, example.whole(shape, 5), _sizes(shape, g.output_size, kernel),
+                         letters={"s": stride, "p": g.padding[0], "k": kernel * kernel})
     meets = ((s * i + u - p, h), (s * j + v - p, w))
     inner = total((u, v), 1 / k, (s * i_ + u - p, h), (s * j_ + v - p, w))
     return Lesson(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from npae.kernels import reference
+from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.blocks import Picture
@@ -74,15 +75,19 @@ def tied_dense(shape: Shape | None) -> Lesson:
                                          e.arrays["dy"].T @ e.arrays["code"]),))
 
 
-def tied_conv_transpose2d(shape: Shape | None) -> Lesson:
+def tied_conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 2, padding: Padding = "same") -> Lesson:
     """A Conv2d of stride 2 and its transpose."""
     N, H, width, channels = example.checked_shape(shape, (2, 4, 4, 1), "TiedConvTranspose2d",
                                                   "(N, H, W, in of its partner)")
-    partner = Conv2d(channels, 2, 2, stride=2, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference)
+    partner = Conv2d(channels, 2, kernel, stride=stride, padding=padding, rng=np.random.default_rng(0),
+                     dtype=np.float64, kernels=reference)
     net = Sequential([partner, TiedConvTranspose2d(partner)])
     rows, columns, _ = partner.output_shape((H, width, channels))
-    sizes = {"n": N, "i": rows, "j": columns, "h": 2 * rows, "w": 2 * columns, "u": 2, "v": 2, "c": channels, "o": 2}
-    e = _example(net, example.whole((N, H, width, channels), 2), sizes, {"s": 2, "p": 0})
+    large = net.layers[1].output_shape((rows, columns, 2))
+    sizes = {"n": N, "i": rows, "j": columns, "h": large[0], "w": large[1], "u": kernel, "v": kernel, "c": channels,
+             "o": 2}
+    e = _example(net, example.whole((N, H, width, channels), 2), sizes,
+                 {"s": stride, "p": partner.geometry((H, width)).padding[0]})
     met, painted = x[n, s * i + u - p, s * j + v - p, c], W[h - s * i + p, w - s * j + p, c, o]
     below = dy[n, s * i + u - p, s * j + v - p, c]
     return Lesson(
@@ -103,7 +108,7 @@ def _two_shares(e: example.Example) -> Picture:
     a, (first, second) = e.arrays, e.layer.layers
     geometries = first.geometry(a["x"].shape[1:3]), second.geometry(a["code"].shape[1:3])
     pairs = (a["x"], a["dcode"]), (a["dy"], a["code"])
-    shares = [reference.conv2d_weight_grad(large, small, g)[:, :, 0].reshape(4, -1)
+    shares = [reference.conv2d_weight_grad(large, small, g)[:, :, 0].reshape(-1, first.out_channels)
               for (large, small), g in zip(pairs, geometries, strict=True)]
     return pictures.contributions(("of x and dcode", "of dy and code"), *shares)
 

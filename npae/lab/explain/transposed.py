@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from npae.kernels import reference
+from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
 from npae.lab.explain.algebra import Constant, arrays, letters, total
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
@@ -16,15 +17,18 @@ x, W, b, y, V, dx, dW, db, dV, dy = arrays("x W b y V dx dW db dV dy")
 Shape = tuple[int, ...]
 
 
-def conv_transpose2d(shape: Shape | None) -> Lesson:
+def conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Padding = "valid") -> Lesson:
     """Stride 1 without padding: the adjoint of what `Conv2d` explains."""
     N, H, width, channels = example.checked_shape(shape, (2, 3, 3, 2), "ConvTranspose2d", "(N, H, W, in)")
-    layer = ConvTranspose2d(channels, 1, 2, padding="valid", rng=np.random.default_rng(0), dtype=np.float64,
-                            kernels=reference)
+    layer = ConvTranspose2d(channels, 1, kernel, stride=stride, padding=padding, rng=np.random.default_rng(0),
+                            dtype=np.float64, kernels=reference)
     layer.W.value[...], layer.b.value[...] = example.whole(layer.W.value.shape, 4), example.halves((1,))
     large = layer.output_shape((H, width, channels))
-    sizes = {"n": N, "i": H, "j": width, "h": large[0], "w": large[1], "u": 2, "v": 2, "c": channels, "o": 1}
-    e = example.of_layer(layer, example.whole((N, H, width, channels), 5), sizes, letters={"s": 1, "p": 0})
+    sizes = {"n": N, "i": H, "j": width, "h": large[0], "w": large[1], "u": kernel, "v": kernel,
+             "c": channels, "o": 1}
+    g = layer.geometry((H, width))
+    e = example.of_layer(layer, example.whole((N, H, width, channels), 5), sizes,
+                         letters={"s": stride, "p": g.padding[0]})
     return Lesson(
         e, "each pixel paints its kernel, and the roles of x and y are those of a convolution, exchanged",
         "Letters: i and j are the row and column of x, h and w those of the larger y, u and v the tap's, c the input "
@@ -37,7 +41,7 @@ def conv_transpose2d(shape: Shape | None) -> Lesson:
         (_dx(), _dW(), _db()),
         (ConvTranspose2d._apply, ConvTranspose2d._gradients, reference.conv2d_transpose_forward,
          reference.conv2d_transpose_backward, reference.conv2d_input_grad, reference.conv2d),
-        pictures=(pictures.adjoint(layer.geometry((H, width))),))
+        pictures=(pictures.adjoint(g),))
 
 
 def _dx() -> Gradient:
@@ -74,16 +78,17 @@ def _db() -> Gradient:
         ("db = Σ_{n, h, w} dy[n, h, w, :]", "As in Conv2d, over the larger picture."))
 
 
-def upsample_conv2d(shape: Shape | None) -> Lesson:
+def upsample_conv2d(shape: Shape | None, kernel: int = 2) -> Lesson:
     """Upsampling by two and a 'same' convolution, by the folded kernel V."""
     N, H, width, channels = example.checked_shape(shape, (2, 2, 2, 1), "UpsampleConv2d", "(N, H, W, in)")
-    layer = UpsampleConv2d(channels, 2, 2, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference)
+    layer = UpsampleConv2d(channels, 2, kernel, rng=np.random.default_rng(0), dtype=np.float64, kernels=reference)
     layer.W.value[...], layer.b.value[...] = example.whole(layer.W.value.shape, 4), example.halves((2,))
-    sizes = {"n": N, "h": H, "w": width, "i": 2 * H, "j": 2 * width, "u": 2, "v": 2, "c": channels, "o": 2,
-             "k": 3, "l": 3, "e": 2, "g": 2}
+    sizes = {"n": N, "h": H, "w": width, "i": 2 * H, "j": 2 * width, "u": kernel, "v": kernel, "c": channels,
+             "o": 2, "k": kernel + 1, "l": kernel + 1, "e": 2, "g": 2}
     g = layer.geometry((H, width))
     picture = example.whole((N, H, width, channels), 5)
-    e = example.of_layer(layer, picture, sizes, letters={"p": (2 - 1) // 2, "q": g.padding[0], "kh": 2, "kw": 2})
+    e = example.of_layer(layer, picture, sizes,
+                         letters={"p": (kernel - 1) // 2, "q": g.padding[0], "kh": kernel, "kw": kernel})
     e.arrays.update(V=layer.V.copy(), dV=reference.conv2d_weight_grad(e.arrays["dy"], picture, g))
     e.losses["V"] = lambda V: float(np.sum(e.arrays["dy"] * (reference.conv2d_input_grad(picture, V, g)
                                                              + layer.b.value)))

@@ -291,7 +291,7 @@ def test_a_wrong_gradient_is_exit_status_1(monkeypatch, capsys):
 
 def test_a_table_lays_numbers_where_they_belong():
     rows = Table("x", np.array([[1.0, -2.5], [30.0, 4.0]]), frozenset([(1, 0)]))
-    assert rows.lines() == ["x", "      1   −2.5 ", "   [30]     4 "]
+    assert rows.lines() == ["x", "      1   −2.5 ", "    [30]     4 "]
     assert [line.split() for line in Table("b", np.array([0.5, 2.0])).lines()] == [["b"], ["0.5", "2"]]
     x = np.arange(16.0).reshape(2, 2, 2, 2)
     pictures, weights = Table("x", x), Table("dW", x)

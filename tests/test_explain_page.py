@@ -6,12 +6,14 @@ import io
 import re
 from functools import cache
 
+import numpy as np
 import pytest
 from browser import MISSING, Browser
 from PIL import Image
 
 from npae.lab import explain
-from npae.lab.explain.page import mathematics
+from npae.lab.explain.blocks import Table, Tables
+from npae.lab.explain.page import mathematics, written
 
 MOST_BYTES = 3_000_000
 VOID = {"meta", "link", "img", "br"}
@@ -104,6 +106,13 @@ def test_pictures_stand_in_the_page_itself():
     for source in sources:
         with Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))) as picture:
             assert picture.width > 600 and len(picture.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_a_sheet_has_its_numbers_in_their_places():
+    text = written(Tables((Table("x", np.array([[1.0, -2.0], [3.0, 4.5]]), frozenset([(0, 1)])),)))
+    assert re.findall(r"<td(?: class=marked)?>([^<]*)</td>|(</tr>)", text) == [
+        ("1", ""), ("\N{MINUS SIGN}2", ""), ("", "</tr>"), ("3", ""), ("4.5", ""), ("", "</tr>")]
+    assert text.count("marked") == 1 and "<td class=marked>\N{MINUS SIGN}2</td>" in text
 
 
 def test_mathematics_keeps_an_entry_together_and_escapes():

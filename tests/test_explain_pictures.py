@@ -23,6 +23,11 @@ def shown(name):
     return section.blocks
 
 
+@cache
+def drawn(name, place=0):
+    return shown(name)[place].draw()
+
+
 def numbers(ax):
     """The numbers in the cells of a grid, row by row."""
     cells = {(round(t.get_position()[1] - 0.53), round(t.get_position()[0] - 0.5)): t.get_text() for t in ax.texts}
@@ -33,8 +38,7 @@ def numbers(ax):
 @pytest.mark.parametrize(("name", "place"), [(name, k) for name, count in SHOWN.items() for k in range(count)])
 def test_every_picture_is_drawn_within_its_page(name, place):
     assert len(shown(name)) == SHOWN[name]
-    picture = shown(name)[place]
-    figure = picture.draw()
+    picture, figure = shown(name)[place], drawn(name, place)
     assert not overlaps(figure) and not outside(figure)
     width, _ = figure.bbox.size
     assert all(text.get_window_extent().x1 <= width for text in figure.texts), texts(figure)
@@ -42,7 +46,7 @@ def test_every_picture_is_drawn_within_its_page(name, place):
 
 
 def test_im2col_shows_where_pixels_go_and_how_often_they_come_back():
-    picture, columns, back = shown("Conv2d")[0].draw().axes
+    picture, columns, back = drawn("Conv2d").axes
     assert np.array_equal(numbers(picture), np.arange(16).reshape(4, 4))
     windows = [[4 * (i + u) + j + v for u in range(2) for v in range(2)] for i in range(3) for j in range(3)]
     assert np.array_equal(numbers(columns), windows)
@@ -67,13 +71,13 @@ def test_windows_are_counted_one_by_one(setting):
                     if 0 <= row < 4 and 0 <= column < 4:
                         seen[row, column] += 1
     assert np.array_equal(pictures.copies(g), seen)
-    ax = shown("Conv2d")[1].draw().axes[list(pictures.SETTINGS).index(setting)]
+    ax = drawn("Conv2d", 1).axes[list(pictures.SETTINGS).index(setting)]
     inside = [int(t.get_text()) for t in ax.texts if t.get_text().isdigit()]
     assert sorted(inside) == sorted(seen.ravel())
 
 
 def test_the_two_matrices_are_each_others_transpose_and_are_the_layer():
-    first, second = shown("ConvTranspose2d")[0].draw().axes
+    first, second = drawn("ConvTranspose2d").axes
     A, At = (ax.images[0].get_array() for ax in (first, second))
     assert np.array_equal(A, At.transpose(1, 0, 2))
     g = window_geometry(4, 2, 1, 0)
@@ -85,7 +89,7 @@ def test_the_two_matrices_are_each_others_transpose_and_are_the_layer():
 
 
 def test_each_window_has_the_colour_of_its_winner():
-    x, y, dy, dx = shown("MaxPool2d")[0].draw().axes
+    x, y, dy, dx = drawn("MaxPool2d").axes
     values, largest, upstream, routed = (numbers(ax) for ax in (x, y, dy, dx))
     large, small = x.images[0].get_array(), dy.images[0].get_array()
     expected = np.zeros((4, 4))
@@ -100,7 +104,7 @@ def test_each_window_has_the_colour_of_its_winner():
 
 @pytest.mark.parametrize("name", ["TiedDense", "TiedConvTranspose2d"])
 def test_two_contributions_add_up_to_what_backward_gives(name):
-    first, second, total = (numbers(ax) for ax in shown(name)[0].draw().axes)
+    first, second, total = (numbers(ax) for ax in drawn(name).axes)
     assert np.array_equal(first + second, total)
     assert np.abs(first).max() > 0 and np.abs(second).max() > 0
     dW = explain.explanation(name).example.arrays["dW"]
@@ -114,13 +118,13 @@ def test_the_score_function_varies_a_hundred_times_as_much():
         for estimate in (pathwise, score):
             assert abs(estimate.mean() - truth) < 5 * estimate.std() / np.sqrt(len(estimate))
     assert score.var() / pathwise.var() > 1000
-    caption, figure = shown("Reparameterize")[0].caption, shown("Reparameterize")[0].draw()
+    caption, figure = shown("Reparameterize")[0].caption, drawn("Reparameterize")
     assert f"{float(f'{score.var() / pathwise.var():.2g}'):,.0f} to 1" in caption
     assert any("variance 1" in text for text in texts(figure))
 
 
 def test_the_area_is_the_divergence():
-    figure = shown("gaussian_kl")[0].draw()
+    figure = drawn("gaussian_kl")
     text = next(t for t in texts(figure) if "closed form" in t)
     areas = [float(line.split(" = ")[1].split()[0]) for line in text.splitlines()]
     closed = gaussian_kl(np.array([[1.0]]), np.array([[2 * np.log(0.6)]]))[0]

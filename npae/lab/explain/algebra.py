@@ -258,8 +258,8 @@ class Sum(Expr):
     body: Expr
     where: Conditions = ()
 
-    def walk(self, env: Env) -> Iterator[Env]:
-        """The places of the sum, those at which the body has a value."""
+    def walk(self, env: Env) -> Iterator[tuple[Env, float]]:
+        """The places of the sum, those at which the body has a value, and that value."""
         own = [letter.name for letter in self.over]
         pinned = {a.name: b for a, b in self.where if isinstance(a, Letter) and isinstance(b, Letter)
                   and a.name in own and b.name not in own}
@@ -269,13 +269,12 @@ class Sum(Expr):
             there = env.place(dict(zip(own, places, strict=True)))
             try:
                 if all(a.value(there) == b.value(there) for a, b in self.where):
-                    self.body.value(there)
-                    yield there
+                    yield there, self.body.value(there)
             except Outside:
                 continue
 
     def value(self, env: Env) -> float:
-        return math.fsum(self.body.value(there) for there in self.walk(env))
+        return math.fsum(value for _, value in self.walk(env))
 
     def write(self, how: Writer) -> Text:
         if how.env is None and not self.over:
@@ -283,7 +282,7 @@ class Sum(Expr):
         if how.env is None:
             where = ", ".join(f"{a.write(how).text} = {b.write(how).text}" for a, b in self.where)
             return Text(f"{sigma(self.over, where)} {self.body.write(how).within(PRODUCT)}", PRODUCT)
-        terms = [self.body.write(how.at(there)) for there in self.walk(how.env)]
+        terms = [self.body.write(how.at(there)) for there, _ in self.walk(how.env)]
         if len(terms) < 2:
             return terms[0] if terms else how.constant(0)
         mixed = isinstance(self.body, Add)  # a difference as a term is kept together
@@ -291,7 +290,7 @@ class Sum(Expr):
                                for i, t in enumerate(terms)), SUM)
 
     def terms(self, env: Env) -> int:
-        return sum(self.body.terms(there) for there in self.walk(env))
+        return sum(self.body.terms(there) for there, _ in self.walk(env))
 
 
 def sigma(over: Iterable[Expr], where: str = "") -> str:

@@ -2,7 +2,7 @@
 """
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from itertools import zip_longest
 
 import numpy as np
@@ -96,6 +96,7 @@ def contributions(names: tuple[str, str], first: Array, second: Array) -> Pictur
 
 # ---- a gradient through a sample, two ways
 
+@cache
 def estimates(d: int, draws: int = DRAWS) -> tuple[Array, Array]:
     """Single-sample estimates of the derivative of E[f(z)] by the first mu, f(z) = Σ_j (z_j − target)² / 2.
 

@@ -26,7 +26,7 @@ def _example(likelihood: losses.Likelihood, name: str, output: example.Array, pi
         return value, {name: doutput}
 
     count, pixels = output.shape
-    e = example.of_function(f"{likelihood!r} on {count} pictures of {pixels} pixels", f, {name: output},
+    e = example.of_function(f"`{likelihood!r}` on {count} pictures of {pixels} pixels", f, {name: output},
                             {"n": count, "j": pixels}, constants={"x": pictures},
                             letters={"N": count, "D": pixels, **constants})
     e.arrays.update(nll=likelihood.per_image(output, pictures), dnll=np.full(count, 1 / count), dL=np.array(1.0))
@@ -48,7 +48,8 @@ def bernoulli(shape: Shape | None) -> Lesson:
     """Cross-entropy of logits."""
     shape = example.checked_shape(shape, (2, 3), "Bernoulli", "(N, pixels)")
     pictures = np.random.default_rng(3).choice((0, 0.5, 1), shape)
-    e = _example(losses.Bernoulli(kernels=reference), "l", example.whole(shape, 5), pictures, {})
+    logits = example.first(lambda seed: example.whole(shape, seed), lambda l: l[0, 0] < 0 < l.max())
+    e = _example(losses.Bernoulli(kernels=reference), "l", logits, pictures, {})
     e.arrays["p"] = losses.Bernoulli().mean(e.arrays["l"])
     costs = apply("max", l[n, j], 0) - x[n, j] * l[n, j] + apply("log", 1 + apply("exp", -apply("abs", l[n, j])))
     plain = -(x[n, j] * apply("log", p[n, j]) + (1 - x[n, j]) * apply("log", 1 - p[n, j]))

@@ -10,11 +10,12 @@ import numpy as np
 
 from npae.gradcheck import Report, Row, check_function
 from npae.lab.explain.algebra import Array as Name
-from npae.lab.explain.algebra import Entry, Expr, Letter, total
+from npae.lab.explain.algebra import Entry, Expr, Letter
 from npae.lab.explain.blocks import Prose, Rows
 from npae.lab.explain.document import Section
 from npae.lab.explain.example import Example, short
 from npae.lab.explain.lesson import Equation, Gradient, Lesson
+from npae.lab.explain.sums import total
 
 ROUNDING = 1e-12
 """Of the largest entry: two ways of summing the same few terms in float64."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 
-from npae.lab.explain.algebra import Conditions, Entry, Expr, sigma
+from npae.lab.explain.algebra import Entry, Expr
 from npae.lab.explain.blocks import Block, Code, Formula, Prose, Table, Tables, Worked
 from npae.lab.explain.check import bound, check, of_backward
 from npae.lab.explain.document import Explanation, Section
 from npae.lab.explain.example import Example
 from npae.lab.explain.lesson import Equation, Gradient, Lesson
+from npae.lab.explain.sums import Conditions, sigma
 from npae.lab.explain.writing import Number, Writer, called, shown
 
 

@@ -5,8 +5,9 @@ import numpy as np
 
 from npae.kernels import reference
 from npae.lab.explain import example
-from npae.lab.explain.algebra import Constant, apply, arrays, letters, total
+from npae.lab.explain.algebra import Constant, apply, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import Dense
 
 n, i, o, n_, o_ = letters("n i o n′ o′")

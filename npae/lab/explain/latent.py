@@ -4,8 +4,9 @@ from __future__ import annotations
 import numpy as np
 
 from npae.lab.explain import example, pictures
-from npae.lab.explain.algebra import Constant, apply, arrays, letters, total
+from npae.lab.explain.algebra import Constant, apply, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import Reparameterize
 
 n, j, k, n_, j_, k_ = letters("n j k n′ j′ k′")

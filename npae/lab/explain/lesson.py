@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from npae.lab.explain.algebra import Conditions, Entry, Expr
+from npae.lab.explain.algebra import Entry, Expr
 from npae.lab.explain.blocks import Picture
 from npae.lab.explain.example import Example
+from npae.lab.explain.sums import Conditions
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 from npae import losses
 from npae.kernels import reference
 from npae.lab.explain import example
-from npae.lab.explain.algebra import Array, Constant, Expr, Letter, apply, arrays, letters, total
+from npae.lab.explain.algebra import Array, Constant, Expr, Letter, apply, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 
 n, j, N, D, n_, pi, variance, factor = letters("n j N D n′ π variance factor")
 x, y, l, p, nll, dy, dl, dnll = arrays("x y l p nll dy dl dnll")

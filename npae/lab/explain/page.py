@@ -21,9 +21,8 @@ from npae.lab.explain.blocks import (
     Table,
     Tables,
     Worked,
-    at_signs,
-    pieces,
 )
+from npae.lab.explain.wrap import at_signs, pieces
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

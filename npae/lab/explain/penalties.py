@@ -6,8 +6,9 @@ import numpy as np
 from npae import penalties
 from npae.kernels import reference
 from npae.lab.explain import example, pictures
-from npae.lab.explain.algebra import Array, Constant, apply, arrays, letters, total
+from npae.lab.explain.algebra import Array, Constant, apply, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import Sigmoid
 
 n, j, i, k, N, K, rho = letters("n j i k N K rho")

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from npae.figures import backprop
+from npae.figures import backprop, backprop_latent
 from npae.kernels import reference
 from npae.kernels.geometry import Geometry, window_geometry
 from npae.lab.explain.blocks import Picture
@@ -124,7 +124,7 @@ def estimators() -> Picture:
     caption = ("Both estimators are right on average. The score function only asks how f as a whole did, so every "
                "other latent is noise to it; the reparameterised one knows f's slope. Measured at "
                f"{LATENTS[-1]} latents, the variances are {float(f'{ratio:.2g}'):,.0f} to 1.")
-    return Picture(caption, partial(backprop.estimators, samples, MU - TARGET, variances, note=note))
+    return Picture(caption, partial(backprop_latent.estimators, samples, MU - TARGET, variances, note=note))
 
 
 def kl_area(mu: float = 1.0, sigma: float = 0.6) -> Picture:
@@ -139,6 +139,6 @@ def kl_area(mu: float = 1.0, sigma: float = 0.6) -> Picture:
     closed = gaussian_kl(np.array([[mu]]), np.array([[2 * np.log(sigma)]]))[0]
     note = f"q = N({mu:g}, {sigma:g}²), p = N(0, 1)"
     return Picture("Where q is larger than p the integrand is above 0, where it is smaller below; weighed by q, "
-                   "there is always more above.", partial(backprop.kl_area, z, q, p, area, closed, note=note))
+                   "there is always more above.", partial(backprop_latent.kl_area, z, q, p, area, closed, note=note))
 
 

@@ -6,8 +6,9 @@ import numpy as np
 from npae.kernels import reference
 from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
-from npae.lab.explain.algebra import Constant, arrays, letters, total
+from npae.lab.explain.algebra import Constant, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import AvgPool2d, MaxPool2d, Upsample2d
 
 n, i, j, u, v, c, h, w, s, p, k, f = letters("n i j u v c h w s p k f")

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 from npae.lab.explain import example
-from npae.lab.explain.algebra import Constant, Letter, arrays, letters, total
+from npae.lab.explain.algebra import Constant, Letter, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import Flatten, Reshape, Shift
 
 n, i, h, w, c, k, r, q = letters("n i h w c k r q")

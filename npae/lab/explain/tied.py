@@ -8,9 +8,10 @@ import numpy as np
 from npae.kernels import reference
 from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
-from npae.lab.explain.algebra import Constant, arrays, letters, total
+from npae.lab.explain.algebra import Constant, arrays, letters
 from npae.lab.explain.blocks import Picture
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import Conv2d, Dense, Sequential, TiedConvTranspose2d, TiedDense
 
 n, i, o, n_, i_, o_ = letters("n i o n′ i′ o′")

@@ -6,8 +6,9 @@ import numpy as np
 from npae.kernels import reference
 from npae.kernels.geometry import Padding
 from npae.lab.explain import example, pictures
-from npae.lab.explain.algebra import Constant, arrays, letters, total
+from npae.lab.explain.algebra import Constant, arrays, letters
 from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
+from npae.lab.explain.sums import total
 from npae.layers import ConvTranspose2d, UpsampleConv2d
 
 n, i, j, u, v, c, o, h, w, s, p = letters("n i j u v c o h w s p")

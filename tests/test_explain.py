@@ -146,7 +146,8 @@ SHAPES = {"Dense": ["1,1", "3,4"], "TiedDense": ["1,2", "3,1"], "Conv2d": ["1,3,
           "MaxPool2d": ["1,2,4,2"], "AvgPool2d": ["3,3,2,1"], "Upsample2d": ["1,1,3,2"],
           "Upsample2d-bilinear": ["1,3,1,2"],
           "Flatten": ["1,3,1,2"], "Reshape": ["3,7", "1,9"], "Reparameterize": ["1,2", "3,6"], "Bernoulli": ["1,5"],
-          "gaussian_kl_sampled": ["3,1"], "sparsity_kl": ["4,1"], "contractive": ["1,3"], "weight_decay": ["1,4"]}
+          "gaussian_kl_sampled": ["3,1"], "sparsity_kl": ["4,1"], "contractive": ["1,3"], "weight_decay": ["1,4"],
+          "Gaussian": ["1,1"], "SquaredError": ["1,1"], "ReLU": ["1,1"], "MaskingNoise": ["1,1"]}
 
 
 @pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, shapes in SHAPES.items() for shape in shapes])

@@ -196,6 +196,19 @@ def do_bughunt(args: argparse.Namespace) -> int:
     return 0 if talk.rounds(args.room, seed, 1 if args.number is None else args.number, input, print) else 1
 
 
+def do_data(args: argparse.Namespace) -> int:
+    from npae import data, runs
+
+    head, *lines = data.describe(args.name, args.data_dir)
+    print("\n".join([head, *lines]))
+    if "downloaded on first use" in head and not all("verified" in line for line in lines):
+        print("nothing is drawn, and nothing was downloaded: `npae train RECIPE --data mnist` does that")
+        return 0
+    path = runs.sheet(args.name, args.data_dir, args.out or f"{data.short_name(args.name)}-sheet.png")
+    print(f"a sheet of pictures: {path}")
+    return 0
+
+
 def do_explain(args: argparse.Namespace) -> int:
     from npae.lab import explain
 
@@ -208,16 +221,3 @@ def do_explain(args: argparse.Namespace) -> int:
     found = explain.explanation(args.layer, shape)
     print(found.to_text() if args.html is None else explain.write(found, args.html))
     return 0 if found.ok else 1
-
-
-def do_data(args: argparse.Namespace) -> int:
-    from npae import data, runs
-
-    head, *lines = data.describe(args.name, args.data_dir)
-    print("\n".join([head, *lines]))
-    if "downloaded on first use" in head and not all("verified" in line for line in lines):
-        print("nothing is drawn, and nothing was downloaded: `npae train RECIPE --data mnist` does that")
-        return 0
-    path = runs.sheet(args.name, args.data_dir, args.out or f"{data.short_name(args.name)}-sheet.png")
-    print(f"a sheet of pictures: {path}")
-    return 0

@@ -102,18 +102,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--answers", metavar="FILE", help="where its answers go (default: FILE-answers.md)")
     p.set_defaults(run=commands.do_bughunt)
 
+    p = names.add_parser("data", help="what there is of a data set, and a sheet of its pictures")
+    p.add_argument("name", nargs="?", default="strokes", metavar="DATA", help="strokes, mnist, or a path")
+    p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
+    p.add_argument("--out", metavar="FILE", help="the sheet (default: DATA-sheet.png)")
+    p.set_defaults(run=commands.do_data)
+
     p = names.add_parser("explain", help="derive the backward pass of a layer, loss or penalty, with numbers")
     p.add_argument("layer", nargs="?", metavar="LAYER", help="its name: Dense, Conv2d, gaussian_kl, ... (default: what "
                    "there is)")
     p.add_argument("--shape", metavar="N,...", help="shape of the example's batch (default: a small one)")
     p.add_argument("--html", metavar="FILE", help="write a page for a browser, which prints well")
     p.set_defaults(run=commands.do_explain)
-
-    p = names.add_parser("data", help="what there is of a data set, and a sheet of its pictures")
-    p.add_argument("name", nargs="?", default="strokes", metavar="DATA", help="strokes, mnist, or a path")
-    p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
-    p.add_argument("--out", metavar="FILE", help="the sheet (default: DATA-sheet.png)")
-    p.set_defaults(run=commands.do_data)
     return door
 
 

@@ -216,3 +216,17 @@ def do_trace(args: argparse.Namespace) -> int:
                               data_dir=args.data_dir, seed=args.seed, given=_given(args)):
         print(line)
     return 0
+
+
+def do_explain(args: argparse.Namespace) -> int:
+    from npae.lab import explain
+
+    shape = _shape(args.shape)
+    if args.layer is None:
+        if shape is not None or args.html is not None:
+            raise ValueError("--shape and --html belong to a LAYER: name one, `npae explain` lists them")
+        print(explain.contents())
+        return 0
+    found = explain.explanation(args.layer, shape)
+    print(found.to_text() if args.html is None else explain.write(found, args.html))
+    return 0 if found.ok else 1

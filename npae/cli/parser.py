@@ -121,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", action="append", default=[], metavar="key=value", dest="settings",
                    help="change a setting of the recipe; more of them may follow")
     p.set_defaults(run=commands.do_trace)
+
+    p = names.add_parser("explain", help="derive the backward pass of a layer, loss or penalty, with numbers")
+    p.add_argument("layer", nargs="?", metavar="LAYER", help="its name: Dense, Conv2d, gaussian_kl, ... (default: what "
+                   "there is)")
+    p.add_argument("--shape", metavar="N,...", help="shape of the example's batch (default: a small one)")
+    p.add_argument("--html", metavar="FILE", help="write a page for a browser, which prints well")
+    p.set_defaults(run=commands.do_explain)
     return door
 
 

@@ -1,0 +1,231 @@
+"""Pictures of backward passes: where a pixel goes, how often it comes back, and which way a gradient takes.
+All are drawn from arrays that a layer has computed.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from npae.canvas import BLUE, GREY, HEAD, MARGIN, ORANGE, box, number, page, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CELL = 44  # pixels a number
+ROOM = 26  # above a grid, for a line of its name
+BOLD, PLAIN, NAME = 13.5, 9.8, 11.0  # pixels of a letter of a title, a note, a grid's name, as a mean
+GAP = 56  # between two grids
+TAPS = ("#ffffff", "#9ecae9", "#4c93c7", "#ffbf79", "#d6731c")  # nothing, and the four taps of a kernel of 2 x 2
+INK = "#22252a"
+EDGE = "#b9b9b9"
+
+
+class Grid(NamedTuple):
+    """Numbers in cells: their texts, a colour each, and the places with a frame."""
+
+    name: str
+    texts: Sequence[Sequence[str]]
+    colours: np.ndarray
+    framed: Sequence[tuple[int, int]] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Pixels across and down: cells are as wide as their texts ask."""
+        longest = max(len(text) for row in self.texts for text in row)
+        return max(CELL, 11 * longest + 10) * len(self.texts[0]), CELL * len(self.texts)
+
+
+class Windows(NamedTuple):
+    """A setting of stride and padding; `seen`: how many windows see each place of the padded picture."""
+
+    name: str
+    seen: np.ndarray
+    padding: tuple[int, int]
+    size: tuple[int, int]
+    kernel: tuple[int, int]
+    output: tuple[int, int]
+
+
+@styled
+def im2col_and_back(places: np.ndarray, counts: np.ndarray, *, title: str = "im2col, and the way back") -> Figure:
+    """A picture whose pixels have numbers, the windows laid out as rows, and how often col2im brings a pixel back.
+
+    Shapes: places (windows, taps), the number of the pixel that each tap meets; counts (H, W)
+    """
+    H, W = counts.shape
+    shades = _colours(np.arange(H * W) / max(H * W - 1, 1), "viridis", pale=0.5)
+    numbers = np.arange(H * W).reshape(H, W)
+    one = int(np.argmax(counts))
+    at, copies = _places(numbers == one), _places(places == one)
+    grids = [Grid("the picture", _texts(numbers), shades[numbers], at),
+             Grid("im2col: a row a window", _texts(places), shades[places], copies),
+             Grid("col2im: copies", _texts(counts), _colours(counts / counts.max(), "Blues", 0.35), at)]
+    note = f"Framed: pixel {one}; forward made {len(copies)} copies of it, backward adds them up (+=)"
+    return _row(grids, title, f"Each pixel keeps its number and colour. {note}")
+
+
+@styled
+def windows(settings: Sequence[Windows], *, title: str = "Stride and padding: who is seen how often") -> Figure:
+    """Pictures with the zeros around them, and in each pixel the number of windows that see it.
+
+    The first window has a blue frame, the last an orange one.
+    """
+    note = "How many windows see each pixel; hatched: zeros of the padding; blue: the first window, orange: the last"
+    across = sum(CELL * one.seen.shape[1] for one in settings) + GAP * (len(settings) - 1)
+    down = max(CELL * one.seen.shape[0] for one in settings)
+    figure = _page(across, down + 3 * ROOM, title, note)
+    left = float(MARGIN)
+    for one in settings:
+        (rows, columns), (top, first), (H, W) = one.seen.shape, one.padding, one.size
+        inside = np.zeros(one.seen.shape, bool)
+        inside[top:top + H, first:first + W] = True
+        texts = [[text if inside[i, j] else "" for j, text in enumerate(row)] for i, row in enumerate(_texts(one.seen))]
+        shades = np.where(inside[..., None], _colours(one.seen / max(one.seen.max(), 1), "Blues", 0.35), 1)
+        ax = _grid(figure, Grid(one.name, texts, shades), left, HEAD + 2 * ROOM)
+        for i, j in _places(~inside):
+            _patch(ax, j, i, 1, 1, hatch="////", edgecolor=EDGE, fill=False, linewidth=0)
+        (kh, kw), (down, right) = one.kernel, (rows - one.kernel[0], columns - one.kernel[1])
+        for (i, j), colour in (((0, 0), BLUE), ((down, right), ORANGE)):
+            _patch(ax, j, i, kw, kh, edgecolor=colour, fill=False, linewidth=3)
+        ax.text(0, rows + 0.15, f"y is {one.output[0]} × {one.output[1]}", va="top", color=GREY, fontsize=11)
+        left += CELL * columns + GAP
+    return figure
+
+
+@styled
+def adjoint(A: np.ndarray, *, title: str = "A convolution is a matrix, its backward the transpose") -> Figure:
+    """The matrix of a convolution, each entry the number of its tap (up to four), and its transpose.
+
+    Shapes: A (pixels of y, pixels of x), 0 where a window does not see a pixel
+    """
+    rows, columns = A.shape
+    cell = min(26, 900 // (rows + columns))
+    figure = _page(cell * (rows + columns) + 2 * GAP, cell * max(rows, columns) + ROOM + 8, title,
+                   "Colours: the taps of the kernel. Framed: one window, what it sees (A) and whom it tells (Aᵀ)")
+    left, window = float(MARGIN), rows // 2
+    for name, matrix, frame in (("A:  y = A x", A, (0, window, columns, 1)),
+                                ("Aᵀ:  dx = Aᵀ dy", A.T, (window, 0, 1, columns))):
+        ax = box(figure, left, HEAD + ROOM, cell * matrix.shape[1], cell * matrix.shape[0])
+        ax.imshow(_taps(matrix), aspect="auto", extent=(0, matrix.shape[1], matrix.shape[0], 0))
+        _lines(ax, *matrix.shape)
+        ax.set_title(name, loc="left", fontsize=12)
+        _patch(ax, *frame, edgecolor=INK, fill=False, linewidth=2)
+        left += cell * matrix.shape[1] + 2 * GAP
+    return figure
+
+
+@styled
+def routing(x: np.ndarray, winners: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray, *,
+            title: str = "Max-pooling: the gradient finds the winner") -> Figure:
+    """One picture's way through max-pooling and back; windows have the colour of their winner.
+
+    Shapes: x and dx (H, W), y and dy (H', W'), winners (H', W', 2) places in x
+    """
+    places = [(int(i), int(j)) for i, j in winners.reshape(-1, 2)]
+    different = sorted(set(places))
+    palette = _colours(np.linspace(0, 1, max(len(different), 2)), "viridis", pale=0.5)
+    large, small = np.ones((*x.shape, 3)), np.ones((*y.shape, 3))
+    for place, colour in zip(different, palette, strict=False):
+        large[place] = colour
+    for place, index in zip(places, np.ndindex(y.shape), strict=True):
+        small[index] = large[place]
+    grids = [Grid("x", _texts(x), large, different), Grid("y", _texts(y), small), Grid("dy", _texts(dy), small),
+             Grid("dx", _texts(dx), large, different)]
+    return _row(grids, title, "Windows of one colour have the same winner: their gradients add up there. Others get 0")
+
+
+@styled
+def contributions(shares: Mapping[str, np.ndarray], *, title: str = "One weight, two gradients") -> Figure:
+    """Two contributions to the gradient of a shared W, and their sum, as numbers on colours.
+
+    Shapes: three arrays of one shape (rows, columns); the last is the sum of the others
+    """
+    most = max(float(np.abs(share).max()) for share in shares.values())
+    grids = [Grid(name, _texts(share), _colours(0.5 + share / (2 * most), "RdBu_r", 0.25))
+             for name, share in shares.items()]
+    return _row(grids, title, "Each layer adds (+=) its own share to the same W.grad; red is above 0, blue below",
+                between=("+", "="))
+
+
+# ---- grids of numbers
+
+def _page(width: float, height: float, title: str, note: str) -> Figure:
+    """A page that is wide enough for its title and its note, too."""
+    return page(max(width, BOLD * len(title), PLAIN * len(note)), height, title, note)
+
+
+def _row(grids: Sequence[Grid], title: str, note: str, between: Sequence[str] = ()) -> Figure:
+    """Grids beside each other, with signs between them."""
+    sizes = [grid.size for grid in grids]
+    wide = [max(width, NAME * len(grid.name)) for (width, _), grid in zip(sizes, grids, strict=True)]
+    figure = _page(sum(wide) + GAP * (len(grids) - 1), max(height for _, height in sizes) + ROOM + 8, title, note)
+    left = float(MARGIN)
+    for place, (grid, width) in enumerate(zip(grids, wide, strict=True)):
+        _grid(figure, grid, left, HEAD + ROOM)
+        if place < len(between):
+            middle = left + (sizes[place][0] + width + GAP) / 2
+            figure.text(middle / figure.bbox.width, 1 - (HEAD + ROOM + sizes[place][1] / 2) / figure.bbox.height,
+                        between[place], fontsize=20, ha="center", va="center")
+        left += width + GAP
+    return figure
+
+
+def _grid(figure: Figure, grid: Grid, left: float, top: float) -> Axes:
+    """Cells with their numbers, the name above."""
+    rows, columns = len(grid.texts), len(grid.texts[0])
+    ax = box(figure, left, top, *grid.size)
+    ax.imshow(grid.colours, aspect="auto", extent=(0, columns, rows, 0))
+    _lines(ax, rows, columns)
+    for i, texts in enumerate(grid.texts):
+        for j, text in enumerate(texts):
+            dark = float(np.dot(grid.colours[i, j], (0.299, 0.587, 0.114))) < 0.5
+            ax.text(j + 0.5, i + 0.53, text, ha="center", va="center", fontsize=11, color="white" if dark else INK)
+    for i, j in grid.framed:
+        _patch(ax, j, i, 1, 1, edgecolor=INK, fill=False, linewidth=2)
+    ax.set_title(grid.name, loc="left", fontsize=12)
+    return ax
+
+
+def _lines(ax: Axes, rows: int, columns: int) -> None:
+    """Cells instead of axes."""
+    ax.set_axis_off()
+    for place in range(rows + 1):
+        ax.plot((0, columns), (place, place), color=EDGE, linewidth=0.8, clip_on=False)
+    for place in range(columns + 1):
+        ax.plot((place, place), (0, rows), color=EDGE, linewidth=0.8, clip_on=False)
+    ax.set(xlim=(0, columns), ylim=(rows, 0))
+
+
+def _places(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Where a mask holds."""
+    return [(int(i), int(j)) for i, j in np.argwhere(mask)]
+
+
+def _patch(ax: Axes, left: float, top: float, width: float, height: float, **how: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    ax.add_patch(Rectangle((left, top), width, height, clip_on=False, zorder=5, **how))
+
+
+def _texts(values: np.ndarray) -> list[list[str]]:
+    return [[number(float(value), ".4g") for value in row] for row in values]
+
+
+def _colours(shares: np.ndarray, name: str, pale: float) -> np.ndarray:
+    """Colours of a map for shares in [0, 1], mixed with white so that dark text can be read on them."""
+    import matplotlib
+
+    rgb = np.asarray(matplotlib.colormaps[name](np.asarray(shares, np.float64)))[..., :3]
+    return pale + (1 - pale) * rgb
+
+
+def _taps(matrix: np.ndarray) -> np.ndarray:
+    """The colour of each tap: by name where there are four, from a map where there are more."""
+    if matrix.max() >= len(TAPS):
+        return np.where(matrix[..., None] > 0, _colours(matrix / matrix.max(), "viridis", 0.3), 1)
+    from matplotlib.colors import to_rgb
+
+    return np.array([to_rgb(colour) for colour in TAPS])[matrix.astype(int)]

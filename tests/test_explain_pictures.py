@@ -1,0 +1,139 @@
+"""The pictures of the explanations: what they show is what layers compute, and no text lies on another or outside."""
+from functools import cache
+
+import numpy as np
+import pytest
+from test_figures import texts
+from test_figures_gradients import outside, overlaps
+
+from npae.figures import backprop
+from npae.kernels import reference
+from npae.kernels.geometry import window_geometry
+from npae.lab import explain
+from npae.lab.explain import pictures
+from npae.penalties import gaussian_kl
+
+SHOWN = {"Conv2d": 2, "ConvTranspose2d": 1, "TiedDense": 1, "TiedConvTranspose2d": 1, "MaxPool2d": 2, "AvgPool2d": 1,
+         "Reparameterize": 1, "gaussian_kl": 1}
+
+
+@cache
+def shown(name):
+    (section,) = explain.explanation(name).section("picture")
+    return section.blocks
+
+
+@cache
+def drawn(name, place=0):
+    return shown(name)[place].draw()
+
+
+def numbers(ax):
+    """The numbers in the cells of a grid, row by row."""
+    cells = {(round(t.get_position()[1] - 0.53), round(t.get_position()[0] - 0.5)): t.get_text() for t in ax.texts}
+    rows, columns = (1 + max(place[axis] for place in cells) for axis in (0, 1))
+    return np.array([[float(cells[i, j].replace("\N{MINUS SIGN}", "-")) for j in range(columns)] for i in range(rows)])
+
+
+@pytest.mark.parametrize(("name", "place"), [(name, k) for name, count in SHOWN.items() for k in range(count)])
+def test_every_picture_is_drawn_within_its_page(name, place):
+    assert len(shown(name)) == SHOWN[name]
+    picture, figure = shown(name)[place], drawn(name, place)
+    assert not overlaps(figure) and not outside(figure)
+    width, _ = figure.bbox.size
+    assert all(text.get_window_extent().x1 <= width for text in figure.texts), texts(figure)
+    assert picture.caption.endswith(".")
+
+
+def test_im2col_shows_where_pixels_go_and_how_often_they_come_back():
+    picture, columns, back = drawn("Conv2d").axes
+    assert np.array_equal(numbers(picture), np.arange(16).reshape(4, 4))
+    windows = [[4 * (i + u) + j + v for u in range(2) for v in range(2)] for i in range(3) for j in range(3)]
+    assert np.array_equal(numbers(columns), windows)
+    counts = np.bincount(np.ravel(windows)).reshape(4, 4)
+    assert np.array_equal(numbers(back), counts)
+    framed = [len(ax.patches) for ax in (picture, columns, back)]
+    assert framed == [1, counts.max(), 1]
+    text = "\n".join(shown("Conv2d")[0].lines())
+    assert " 0  1  4  5" in text and "1  2  2  1" in text
+
+
+@pytest.mark.parametrize("setting", pictures.SETTINGS)
+def test_windows_are_counted_one_by_one(setting):
+    kernel, stride, padding = pictures.SETTINGS[setting]
+    g = window_geometry(4, kernel, stride, padding)
+    seen = np.zeros((4, 4), int)
+    for i in range(g.output_size[0]):
+        for j in range(g.output_size[1]):
+            for u in range(kernel):
+                for v in range(kernel):
+                    row, column = stride * i + u - g.padding[0], stride * j + v - g.padding[1]
+                    if 0 <= row < 4 and 0 <= column < 4:
+                        seen[row, column] += 1
+    assert np.array_equal(pictures.copies(g), seen)
+    ax = drawn("Conv2d", 1).axes[list(pictures.SETTINGS).index(setting)]
+    inside = [int(t.get_text()) for t in ax.texts if t.get_text().isdigit()]
+    assert sorted(inside) == sorted(seen.ravel())
+
+
+def test_the_two_matrices_are_each_others_transpose_and_are_the_layer():
+    first, second = drawn("ConvTranspose2d").axes
+    A, At = (ax.images[0].get_array() for ax in (first, second))
+    assert np.array_equal(A, At.transpose(1, 0, 2))
+    g = window_geometry(4, 2, 1, 0)
+    matrix = shown("ConvTranspose2d")[0].draw.args[0]
+    x, taps = np.random.default_rng(0).standard_normal((1, 4, 4, 1)), np.arange(1.0, 5).reshape(2, 2, 1, 1)
+    assert np.allclose(matrix @ x.ravel(), reference.conv2d(x, taps, g).ravel())
+    dy = np.random.default_rng(1).standard_normal((1, 3, 3, 1))
+    assert np.allclose(matrix.T @ dy.ravel(), reference.conv2d_input_grad(dy, taps, g).ravel())
+
+
+def test_each_window_has_the_colour_of_its_winner():
+    x, y, dy, dx = drawn("MaxPool2d").axes
+    values, largest, upstream, routed = (numbers(ax) for ax in (x, y, dy, dx))
+    large, small = x.images[0].get_array(), dy.images[0].get_array()
+    expected = np.zeros((4, 4))
+    for i, j in np.ndindex(3, 3):
+        window = values[i:i + 2, j:j + 2]
+        place = np.unravel_index(window.argmax(), (2, 2))
+        assert largest[i, j] == window.max()
+        assert np.array_equal(small[i, j], large[i + place[0], j + place[1]])
+        expected[i + place[0], j + place[1]] += upstream[i, j]
+    assert np.array_equal(routed, expected)
+
+
+@pytest.mark.parametrize("name", ["TiedDense", "TiedConvTranspose2d"])
+def test_two_contributions_add_up_to_what_backward_gives(name):
+    first, second, total = (numbers(ax) for ax in drawn(name).axes)
+    assert np.array_equal(first + second, total)
+    assert np.abs(first).max() > 0 and np.abs(second).max() > 0
+    dW = explain.explanation(name).example.arrays["dW"]
+    assert np.array_equal(total, dW if name == "TiedDense" else dW[:, :, 0].reshape(total.shape))
+
+
+def test_the_score_function_varies_a_hundred_times_as_much():
+    for d in (1, 8, 64):
+        pathwise, score = pictures.estimates(d)
+        truth = pictures.MU - pictures.TARGET
+        for estimate in (pathwise, score):
+            assert abs(estimate.mean() - truth) < 5 * estimate.std() / np.sqrt(len(estimate))
+    assert score.var() / pathwise.var() > 1000
+    caption, figure = shown("Reparameterize")[0].caption, drawn("Reparameterize")
+    assert f"{float(f'{score.var() / pathwise.var():.2g}'):,.0f} to 1" in caption
+    assert any("variance 1" in text for text in texts(figure))
+
+
+def test_the_area_is_the_divergence():
+    figure = drawn("gaussian_kl")
+    text = next(t for t in texts(figure) if "closed form" in t)
+    areas = [float(line.split(" = ")[1].split()[0]) for line in text.splitlines()]
+    closed = gaussian_kl(np.array([[1.0]]), np.array([[2 * np.log(0.6)]]))[0]
+    assert areas == [round(closed, 4)] * 2
+    z, q, p, area, _ = shown("gaussian_kl")[0].draw.args
+    assert area == pytest.approx(closed, abs=1e-4) and np.trapezoid(q, z) == pytest.approx(1, abs=1e-4)
+    assert np.trapezoid(p, z) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_longer_text_gets_a_wider_cell():
+    short, long = (backprop.Grid("", [[text]], np.ones((1, 1, 3))) for text in ("1", "−23.25"))
+    assert short.size[0] == backprop.CELL < long.size[0]

@@ -45,7 +45,7 @@ def _go_on(args: argparse.Namespace) -> str:
 
 def _given(args: argparse.Namespace) -> dict[str, str]:
     """The settings that were given, as text."""
-    given = {} if args.epochs is None else {"epochs": str(args.epochs)}
+    given = {} if getattr(args, "epochs", None) is None else {"epochs": str(args.epochs)}
     for pair in args.settings:
         key, sign, value = pair.partition("=")
         if not sign:
@@ -206,4 +206,13 @@ def do_data(args: argparse.Namespace) -> int:
         return 0
     path = runs.sheet(args.name, args.data_dir, args.out or f"{data.short_name(args.name)}-sheet.png")
     print(f"a sheet of pictures: {path}")
+    return 0
+
+
+def do_trace(args: argparse.Namespace) -> int:
+    from npae.trace import command
+
+    for line in command.lines(args.what, html=args.html, every=args.every, steps=args.steps, data=args.data,
+                              data_dir=args.data_dir, seed=args.seed, given=_given(args)):
+        print(line)
     return 0

@@ -107,6 +107,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
     p.add_argument("--out", metavar="FILE", help="the sheet (default: DATA-sheet.png)")
     p.set_defaults(run=commands.do_data)
+
+    p = names.add_parser("trace", help="look at a training step layer by layer, forward and back")
+    p.add_argument("what", metavar="RECIPE|RUN", help="a recipe's name, or the folder of a run")
+    p.add_argument("--html", metavar="FILE", help="write a page for a browser: maps, source, finite differences")
+    p.add_argument("--every", type=int, metavar="N", help="trace steps 1, 1 + N, 1 + 2 N, ..., 20 at most, of the "
+                   "training from its beginning; the page gets a slider")
+    p.add_argument("--steps", type=int, metavar="K", help="steps before the traced one (default: 10 of a recipe, 0 of "
+                   "a run)")
+    p.add_argument("--data", help="of a recipe: strokes (the default), mnist, or the path of pictures")
+    p.add_argument("--data-dir", metavar="DIR", help="where MNIST's files are")
+    p.add_argument("--seed", type=int, metavar="S", help="of a recipe: what all chance comes from (default: 0)")
+    p.add_argument("--set", action="append", default=[], metavar="key=value", dest="settings",
+                   help="change a setting of the recipe; more of them may follow")
+    p.set_defaults(run=commands.do_trace)
     return door
 
 

@@ -1,0 +1,247 @@
+"""What a step does, layer by layer: shapes, times, activations, and the gradients on their way back.
+A trace is put around a model from outside. The layers know nothing of it, and a model without one runs as ever.
+"""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from npae.layers import Layer, Sequential
+from npae.models import Model
+from npae.params import Param
+from npae.trace import statistics
+from npae.trace.statistics import Stats
+
+PICTURES = 8  # of the batch, whose maps a page shows
+Shape = tuple[int, ...]
+
+
+@dataclass
+class ParamTrace:
+    """One parameter: its length before the block, its gradient's, and how far the block has moved it.
+
+        update_ratio = ‖p_after - p_before‖ / ‖p_before‖     (None: it stayed; inf: it has left exact zero)
+
+    grad_norm is that of `p.grad` when the latest backward had ended; None without one.
+    """
+
+    name: str
+    norm: float
+    grad_norm: float | None = None
+    update_ratio: float | None = None
+
+
+@dataclass
+class LayerTrace:
+    """One layer in the latest forward and backward; what did not happen is None (seconds: 0).
+
+    Shapes: with the batch axis. The first layers have no gradient where backward is not asked for it (need_dx=False).
+    multiply_adds: of forward, for one row of x. activation: of y. gradient: of the dLoss/dy that arrives.
+    dead: share of units (ReLU) that were off in the whole batch. saturated: share of numbers at the flat ends of a
+    sigmoid or tanh; blocked: the share of Σ dy² that arrives there.
+    y, dy: those of the first pictures, copied.
+    """
+
+    name: str
+    kind: str
+    layer: Layer
+    input_shape: Shape | None = None
+    output_shape: Shape | None = None
+    dtype: np.dtype | None = None
+    multiply_adds: int = 0
+    forward_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    activation: Stats | None = None
+    gradient: Stats | None = None
+    dead: float | None = None
+    saturated: float | None = None
+    blocked: float | None = None
+    params: list[ParamTrace] = field(default_factory=list)
+    y: np.ndarray | None = None
+    dy: np.ndarray | None = None
+
+    def saw_forward(self, x: np.ndarray, y: np.ndarray, seconds: float, ends: np.ndarray | None) -> None:
+        """Take down one forward; what was known of a backward belongs to another one."""
+        self.input_shape, self.output_shape, self.dtype = np.shape(x), y.shape, y.dtype
+        self.multiply_adds = self.layer.multiply_adds(np.shape(x)[1:])
+        self.forward_seconds, self.backward_seconds = seconds, 0.0
+        self.activation, self.gradient = statistics.stats(y), None
+        self.dead = statistics.never_active(self.layer, y)
+        self.saturated, self.blocked = None if ends is None else float(ends.mean()), None
+        self.y, self.dy = y[:PICTURES].copy(), None
+
+    def saw_backward(self, dy: np.ndarray, seconds: float, ends: np.ndarray | None) -> None:
+        """Take down one backward."""
+        self.backward_seconds, self.gradient = seconds, statistics.stats(dy)
+        self.blocked = None if ends is None else statistics.share_of_squares(dy, ends)
+        self.dy = dy[:PICTURES].copy()
+
+
+class Trace:
+    """Records, for every layer, what passes through it inside a `with` block.
+
+        with Trace(model) as t:
+            model.loss(x, rng=rng)
+            model.backward()
+        print(t)
+
+    A step of an optimizer inside the block is seen too. Of several losses the latest counts. `rows` has the layers in
+    the order of the walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in
+    sentences what is wrong. `terms` is what loss gave, `steps` how often backward ran, `pictures` and `labels` the
+    first of the batch.
+    Raises ValueError: no model; a Trace that is open already.
+
+    >>> from npae.layers import Dense, Sequential
+    >>> from npae.models import Autoencoder
+    >>> rng = np.random.default_rng(0)
+    >>> ae = Autoencoder(Sequential([Dense(6, 2, activation="tanh", rng=rng)]), Sequential([Dense(2, 6, rng=rng)]))
+    >>> with Trace(ae) as t:
+    ...     terms = ae.loss(np.ones((5, 6), np.float32))
+    ...     ae.backward()
+    >>> [(row.name, row.output_shape, row.gradient.size) for row in t.rows], t.flags
+    ([('encoder.0', (5, 2), 10), ('decoder.0', (5, 6), 30)], [])
+    """
+
+    def __init__(self, model: Model):
+        if not isinstance(model, Model):
+            raise ValueError(f"Trace takes a model such as models.VAE(encoder, decoder), got {model!r}: put layers of "
+                             "your own into one")
+        self.model = model
+        self.rows: list[LayerTrace] = []
+        self.steps = 0
+        self.terms: dict[str, float] = {}
+        self.seconds: float = 0.0
+        self.pictures: np.ndarray | None = None
+        self.labels: np.ndarray | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        if self._undo:
+            raise ValueError("this Trace is open already: make another one for a block inside it")
+        self.rows = [LayerTrace(name, type(layer).__name__, layer) for name, layer in places(self.model)]
+        self.steps, self.terms = 0, {}
+        self._before = {id(p): p.value.copy() for p in self.model.params}
+        for row in self.rows:
+            row.params = [ParamTrace(p.name, length(p.value)) for p in row.layer.params]
+            self._watch(row)
+        self._put(self.model, "loss", self._loss)
+        self._put(self.model, "backward", self._backward)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        while self._undo:
+            self._undo.pop()()
+        for row, p, told in self._params():
+            moved = length(p.value - self._before[id(p)])
+            if moved:
+                told.update_ratio = moved / told.norm if told.norm else math.inf
+        self._before = {}
+
+    @property
+    def flags(self) -> list[str]:
+        """What is wrong, in sentences that begin with a layer's name; none for a healthy step."""
+        from npae.trace.flags import flags
+
+        return flags(self)
+
+    def __str__(self) -> str:
+        from npae.trace.table import table
+
+        return table(self)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the trace as one page for a browser, which needs no network.
+
+        Raises ValueError: a block without a loss; a path that cannot be written.
+        """
+        from npae.trace.page import write
+
+        return write(path, self)
+
+    def _params(self) -> Iterator[tuple[LayerTrace, Param, ParamTrace]]:
+        for row in self.rows:
+            for p, told in zip(row.layer.params, row.params, strict=True):
+                yield row, p, told
+
+    # -- wrapping --
+
+    def _put(self, owner: Any, name: str, watch: Callable[..., Any]) -> None:
+        """owner.name(...) becomes watch(the call as it was, ...) until the block ends."""
+        there = vars(owner).get(name)  # of a Trace around this one, or a user's own
+        setattr(owner, name, _Watched(owner, name, getattr(owner, name), watch))
+        self._undo.append(lambda: delattr(owner, name) if there is None else setattr(owner, name, there))
+
+    def _watch(self, row: LayerTrace) -> None:
+        ends: np.ndarray | None = None  # of the latest y: where it is flat
+
+        def forward(call: Callable[..., Any], x: np.ndarray) -> np.ndarray:
+            nonlocal ends
+            y, seconds = timed(call, x)
+            ends = statistics.at_the_ends(row.layer, y)
+            row.saw_forward(x, y, seconds, ends)
+            return y
+
+        def backward(call: Callable[..., Any], dy: np.ndarray, *args: Any, **settings: Any) -> Any:
+            dx, seconds = timed(call, dy, *args, **settings)
+            row.saw_backward(dy, seconds, ends)
+            return dx
+
+        self._put(row.layer, "forward", forward)
+        self._put(row.layer, "backward", backward)
+
+    def _loss(self, call: Callable[..., Any], x: np.ndarray, y: Any = None, *args: Any, **settings: Any) -> Any:
+        self.terms, self.seconds = timed(call, x, y, *args, **settings)
+        self.pictures, self.labels = x[:PICTURES].copy(), None if y is None else np.array(y[:PICTURES])
+        return self.terms
+
+    def _backward(self, call: Callable[..., Any]) -> None:
+        _, seconds = timed(call)
+        self.seconds += seconds
+        self.steps += 1
+        for _, p, told in self._params():
+            told.grad_norm = length(p.grad)
+
+
+class _Watched:
+    """A bound method with a watcher around it. A copy of its owner gets the plain method of its own."""
+
+    def __init__(self, owner: Any, name: str, call: Callable[..., Any], watch: Callable[..., Any]):
+        self.owner, self.name, self.call, self.watch = owner, name, call, watch
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return self.watch(self.call, *args, **settings)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return getattr(type(self.owner), self.name).__get__(memo[id(self.owner)])
+
+
+def places(model: Model) -> list[tuple[str, Layer]]:
+    """Every layer of a model with its name, in the order in which a batch walks through them; no Sequential.
+
+    What the model itself holds between its nets (a VAE's Reparameterize) goes by the attribute's name.
+    """
+    nets = [[layer for layer in net.walk() if not isinstance(layer, Sequential)]
+            for net in (model.encoder, model.decoder)]
+    known = {id(layer) for net in nets for layer in net}
+    between = [(name, layer) for name, layer in vars(model).items()
+               if isinstance(layer, Layer) and not isinstance(layer, Sequential) and id(layer) not in known]
+    encoder, decoder = ([(layer.name, layer) for layer in net] for net in nets)
+    return [*encoder, *between, *decoder]
+
+
+def timed(call: Callable[..., Any], *args: Any, **settings: Any) -> tuple[Any, float]:
+    """What a call gives, and its seconds."""
+    start = time.perf_counter()
+    result = call(*args, **settings)
+    return result, time.perf_counter() - start
+
+
+def length(array: np.ndarray) -> float:
+    """sqrt(Σ a²)"""
+    return statistics.stats(array).norm

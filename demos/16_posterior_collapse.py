@@ -18,10 +18,10 @@ seed = 0
 x = to_float(digits.test_x)
 
 # %% [markdown]
-# The KL asks for q(z|x) = N(0, 1), a code that says nothing of x; the pixels ask for one that does. A number of the code
-# lives if the nats that it saves on the pixels are worth more than beta times the nats that it costs. Where none of them
-# is, the encoder says mu = 0, sigma = 1 of every picture and the decoder paints the mean: **posterior collapse**. Two
-# ways to make it, which are one and the same:
+# The KL asks for q(z|x) = N(0, 1), a code that says nothing of x; the pixels ask for one that does. A number of the
+# code lives if the nats that it saves on the pixels are worth more than beta times the nats that it costs. Where none
+# of them is, the encoder says mu = 0, sigma = 1 of every picture and the decoder paints the mean: **posterior
+# collapse**. Two ways to make it, which are one and the same:
 #
 # 1. `reduction="mean"`: the pixels are averaged, the KL is not. The pixels weigh 1/784 of what they should.
 # 2. beta = 20. The same in an honest dress.
@@ -73,8 +73,8 @@ healthy = active_by_epoch(vae(), dead + alive)
 
 # %% [markdown]
 # **Which numbers die?** In a linear VAE (one matrix each way, Gaussian pixels of variance s²) the answer is a formula.
-# Along principal component k the pictures have the variance lambda_k, and at the optimum a number of the code speaks for
-# that component alone:
+# Along principal component k the pictures have the variance lambda_k, and at the optimum a number of the code speaks
+# for that component alone:
 #
 #     its mu varies by   1 - beta s² / lambda_k,      it costs   log(lambda_k / (beta s²)) / 2   nats
 #

@@ -176,8 +176,8 @@ def both():
         values = np.array(of_mu[name])
         up = row + np.random.default_rng(0).uniform(-0.2, 0.2, len(values))
         left.plot(values, up, ".", color=colours[name], markersize=3, alpha=0.4)
-        left.text(0.01, row + 0.28, f"{name}: {canvas.number(values.mean(), '.2f')} ± {values.std():.2f}", color=colours[name],
-                  weight="bold", va="bottom", transform=left.get_yaxis_transform())
+        told = f"{name}: {canvas.number(values.mean(), '.2f')} ± {values.std():.2f}"
+        left.text(0.01, row + 0.28, told, color=colours[name], weight="bold", transform=left.get_yaxis_transform())
         right.plot(np.arange(1, epochs + 1), curves[name], color=colours[name])
         right.annotate(name.replace(" ", "\n", 1), (epochs, curves[name][-1]), (10, 0), textcoords="offset points",
                        color=colours[name], weight="bold", va="center")
@@ -195,6 +195,6 @@ lesson.promised("variance of the score function, of reparameterisation's", ratio
 lesson.promised("the same with a baseline", ratio["with a baseline"], above=4)
 
 # %% [markdown]
-# Try next: `latent = 2`, then 32. How does the variance with a baseline grow with the numbers that are drawn at once, and
-# why does reparameterisation's not? Then a mistake: let the baseline be the cost of this very draw, and read the first
-# promise.
+# Try next: `latent = 2`, then 32. How does the variance with a baseline grow with the numbers that are drawn at once,
+# and why does reparameterisation's not? Then a mistake: let the baseline be the cost of this very draw, and read the
+# first promise.

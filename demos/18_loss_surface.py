@@ -60,8 +60,8 @@ def loss(theta):
 # %% [markdown]
 # **Random directions** are the usual choice, drawn from N(0, 1) and scaled so that the weights of each unit are as long
 # as the trained ones: without that, a unit of large weights would look flat, and one of small weights steep (Li et al.
-# 2018, section 4). **PCA of the path** takes the two along which the thetas differ most from theta_end (section 7 there).
-# What a plane holds of the motion is the sum of squares of the path's coordinates in it, over that of the whole path.
+# 2018, section 4). **PCA of the path** takes the two along which the thetas differ most from theta_end (section 7
+# there). A plane holds of the motion the sum of squares of the path's coordinates in it, over that of the whole path.
 
 # %%
 
@@ -161,5 +161,5 @@ lesson.promised("trained loss over the least of both surfaces", float(real[-1]) 
 
 # %% [markdown]
 # Try next: make the origin the path's mean in place of its end (`thetas - thetas.mean(axis=0)`): which of the shares
-# falls more, training's or the walk's? Then `optim.Adam(2e-2)` without a decay: where does the path end, and is the star
-# still the least?
+# falls more, training's or the walk's? Then `optim.Adam(2e-2)` without a decay: where does the path end, and is the
+# star still the least?

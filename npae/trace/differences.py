@@ -20,7 +20,7 @@ def checks(model: Model, x: np.ndarray, y: np.ndarray | None, seed: int = 0) -> 
         quotient(h) = (phi(w + h) - phi(w - h)) / 2 h,   phi the loss of a few pictures with the same noise each time
 
     {"entry": "W[2, 0]", "value": w, "analytic": dphi/dw by backward, "plus": [phi(w + h) ...], "minus": [...]}, one phi
-    for each h of STEPS. Of a weight those entries with the largest and with the middle |dphi/dw|, of a bias the largest.
+    for each h of STEPS. Of a weight the entries with the largest and with the middle |dphi/dw|, of a bias the largest.
     """
     twin = model.to(np.float64)
     x, y = np.asarray(x[:PICTURES], np.float64), None if y is None else y[:PICTURES]

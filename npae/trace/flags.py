@@ -48,30 +48,42 @@ def _of_layer(row: LayerTrace) -> Iterator[str]:
 
 
 def _over_the_depth(rows: list[LayerTrace]) -> Iterator[str]:
-    """The gradient's way from the last layer to the first: where it has shrunk or grown a hundredfold.
+    """The gradient's way from the last layer to the first: where it has shrunk or grown a hundredfold."""
+    way = _way(rows)
+    if not way:
+        return
+    (_, top), least, most = way[0], min(way, key=_factor), max(way, key=_factor)
+    came = f"on its way back from {top.name} (norm {_norm(top)}) to here"
+    if least[0] <= 1 / HUNDREDFOLD:
+        yield (f"{_called(least[1])}: a vanishing gradient, which shrinks {_times(1 / least[0])} {came} "
+               f"({_norm(least[1])}), the layers' widths allowed for; use larger weights, or fewer flat activations")
+    if most[0] >= HUNDREDFOLD:
+        yield (f"{_called(most[1])}: an exploding gradient, which grows {_times(most[0])} {came} ({_norm(most[1])}), "
+               "the layers' widths allowed for; use smaller weights, or clip the gradient (clip_norm)")
+
+
+def _way(rows: list[LayerTrace]) -> list[tuple[float, LayerTrace]]:
+    """By what factor the gradient has changed from the last layer to each that it reaches.
 
     Widths change a norm without any fault: a code of 10 numbers takes the part of the gradient that lies in 10
     directions, and 3,136 units behind it share one of 10. Norm and root mean square change by the root of the widths'
     ratio against each other, so of each step only that counts which both agree on.
     """
-    way = [(row, row.gradient) for row in reversed(rows) if row.gradient is not None]
-    factor, least, most = 1.0, (1.0, way[:1]), (1.0, way[:1])
-    for i, ((_, above), (_, below)) in enumerate(pairwise(way), start=1):
+    back = [(row, row.gradient) for row in reversed(rows) if row.gradient is not None]
+    way = [(1.0, row) for row, _ in back[:1]]
+    for (_, above), (row, below) in pairwise(back):
         if not (above.norm and below.norm and above.finite and below.finite):
             break  # exact zeros and overflows have sentences of their own
-        factor *= _change(above, below)
-        least, most = min(least, (factor, way[i:i + 1]), key=_first), max(most, (factor, way[i:i + 1]), key=_first)
-    for (size, end), verb, word, cure in ((least, "shrinks", "vanishing", "use larger initial weights or fewer flat "
-                                           "activations"), (most, "grows", "exploding", "use smaller initial weights, "
-                                           "or clip the gradient (clip_norm)")):
-        if max(size, 1 / size) >= HUNDREDFOLD:
-            (top, dy), (row, there) = way[0], end[0]
-            yield (f"{_called(row)}: a {word} gradient, which {verb} {_times(max(size, 1 / size))} on its way back from "
-                   f"{top.name} (norm {dy.norm:.1e}) to here ({there.norm:.1e}), the layers' widths allowed for; {cure}")
+        way.append((way[-1][0] * _change(above, below), row))
+    return way
 
 
-def _first(found: tuple[float, object]) -> float:
-    return found[0]
+def _factor(place: tuple[float, LayerTrace]) -> float:
+    return place[0]
+
+
+def _norm(row: LayerTrace) -> str:
+    return "" if row.gradient is None else f"{row.gradient.norm:.1e}"
 
 
 def _change(above: Stats, below: Stats) -> float:
@@ -81,18 +93,21 @@ def _change(above: Stats, below: Stats) -> float:
 
 
 def _of_params(trace: Trace) -> Iterator[str]:
-    told = {p.name: (row, p) for row in reversed(trace.rows) for p in row.params}  # a tied one where it stands first
-    moved = any(p.update_ratio is not None for _, p in told.values())
-    for row, p in reversed(told.values()):
-        ratio = (p.update_ratio or 0.0) / max(trace.steps, 1)
-        if p.grad_norm == 0:
-            yield f"{_called(row)} is frozen: the gradient of {p.name} is exactly 0"
-        elif p.update_ratio is None and moved and p.grad_norm is not None:
-            yield (f"{_called(row)} is frozen: {p.name} has a gradient of norm {p.grad_norm:.1e} and has not moved, "
-                   "where others have")
-        if ratio > LARGE and math.isfinite(ratio) and _is_weight(p.name):  # biases begin at 0: any step is large there
-            yield (f"{_called(row)}: the update is larger than the weight, {p.name} has moved by {ratio:.3g} times its "
-                   f"own length in a step, where about {USUAL:g} is usual: lower the learning rate")
+    seen: set[str] = set()
+    moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)
+    for row in trace.rows:
+        own = [p for p in row.params if p.name not in seen]  # a tied one belongs to the layer where it stands first
+        seen.update(p.name for p in own)
+        if zero := [p.name for p in own if p.grad_norm == 0]:
+            yield f"{_called(row)} is frozen: the gradient of {' and of '.join(zero)} is exactly 0"
+        if still := [f"{p.name} ({p.grad_norm:.1e})" for p in own if moved and p.grad_norm and p.update_ratio is None]:
+            yield (f"{_called(row)} is frozen: {' and '.join(still)} stayed where others moved, in spite of a gradient "
+                   "(its norm in brackets)")
+        for p in own:
+            ratio = (p.update_ratio or 0.0) / max(trace.steps, 1)
+            if ratio > LARGE and math.isfinite(ratio) and _is_weight(p.name):  # biases begin at 0: any step is large
+                yield (f"{_called(row)}: the update is larger than the weight, {p.name} has moved by {ratio:.3g} times "
+                       f"its own length in a step, where about {USUAL:g} is usual: lower the learning rate")
 
 
 def _is_weight(name: str) -> bool:

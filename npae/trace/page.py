@@ -62,7 +62,7 @@ def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
     told = _told(title, frames, model)
     found = differences.checks(model, last.pictures, last.labels)
     for layer, row in zip(told["layers"], last.rows, strict=True):
-        layer["check"] = [entry for p in row.params for entry in found[p.name]]
+        layer["check"] = [_finite_all(entry) for p in row.params for entry in found[p.name]]
     for pictures, channels in RUNGS:
         blob = _blob(told, frames, min(pictures, len(last.pictures)), channels)
         text = _filled(title, told, blob)
@@ -87,7 +87,7 @@ def _told(title: str, frames: Any, model: Model) -> dict[str, Any]:
     sources: list[dict[str, str]] = []
     first = frames[0].trace
     return {"title": title, "model": type(model).__name__, "unit": model.likelihood.unit,
-            "objective": source.equation(model), "batch": len_of(first), "series": len(frames) > 1,
+            "batch": len_of(first), "code": code_of(first), "series": len(frames) > 1,
             "steps": list(differences.STEPS), "levels": maps.LEVELS, "quantile": maps.QUANTILE,
             "layers": [_layer(row, sources) for row in first.rows], "sources": sources,
             "frames": [_frame(frame) for frame in frames]}
@@ -98,13 +98,18 @@ def len_of(trace: Trace) -> int:
     return next((row.input_shape[0] for row in trace.rows if row.input_shape), 0)
 
 
+def code_of(trace: Trace) -> int:
+    """The place of the row whose output the decoder is given."""
+    return next((i for i, row in enumerate(trace.rows) if row.name.startswith("decoder.")), 0) - 1
+
+
 def _layer(row: LayerTrace, sources: list[dict[str, str]]) -> dict[str, Any]:
-    shapes = [["x", row.input_shape], ["y", row.output_shape],
-              *([p.name.rsplit(".", 1)[-1], p.value.shape] for p in row.layer.params)]
+    shapes = [("x", row.input_shape), ("y", row.output_shape),
+              *((p.name.rsplit(".", 1)[-1], p.value.shape) for p in row.layer.params)]
     part = row.name.split(".")[0]
     return {"name": row.name, "kind": described(row.layer), "part": part if part in ("encoder", "decoder") else "code",
             "equation": source.equation(row.layer), "shapes": [[name, _shape(shape)] for name, shape in shapes],
-            "size": _shape((row.output_shape or ())[1:]).strip("(),").replace(", ", " × "),
+            "size": _shape((row.output_shape or ())[1:]).strip("(),").replace(", ", "×"),
             "adds": row.multiply_adds, "dtype": str(row.dtype),
             "code": {part: [_index(one, sources) for one in parts] for part, parts in source.code(row.layer).items()}}
 
@@ -138,6 +143,11 @@ def _stats(found: Stats | None) -> list[float | None] | None:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _finite_all(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: [_finite(v) for v in value] if isinstance(value, list) else value if key == "entry" else _finite(value)
+            for key, value in entry.items()}
 
 
 def _blob(told: dict[str, Any], frames: Any, pictures: int, channels: int) -> bytes:

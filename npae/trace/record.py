@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 @dataclass
 class ParamTrace:
-    """One parameter: its length before the block, its gradient's, and how far the block has moved it.
+    """One parameter: its length before the block (nan while that is open), its gradient's, and how far it has moved.
 
         update_ratio = ‖p_after - p_before‖ / ‖p_before‖     (None: it stayed; inf: it has left exact zero)
 
@@ -32,7 +32,7 @@ class ParamTrace:
     """
 
     name: str
-    norm: float
+    norm: float = math.nan
     grad_norm: float | None = None
     update_ratio: float | None = None
 
@@ -73,7 +73,7 @@ class LayerTrace:
         self.forward_seconds, self.backward_seconds = seconds, 0.0
         self.activation, self.gradient = statistics.stats(y), None
         self.dead = statistics.never_active(self.layer, y)
-        self.saturated, self.blocked = None if ends is None else float(ends.mean()), None
+        self.saturated, self.blocked = None if ends is None else int(np.count_nonzero(ends)) / ends.size, None
         self.y, self.dy = y[:PICTURES].copy(), None
 
     def saw_backward(self, dy: np.ndarray, seconds: float, ends: np.ndarray | None) -> None:
@@ -93,8 +93,8 @@ class Trace:
 
     A step of an optimizer inside the block is seen too. Of several losses the latest counts. `rows` has the layers in
     the order of the walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in
-    sentences what is wrong. `terms` is what loss gave, `steps` how often backward ran, `pictures` and `labels` the
-    first of the batch.
+    sentences what is wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward
+    ran, `pictures` and `labels` the first of the batch.
     Raises ValueError: no model; a Trace that is open already.
 
     >>> from npae.layers import Dense, Sequential
@@ -119,6 +119,7 @@ class Trace:
         self.seconds: float = 0.0
         self.pictures: np.ndarray | None = None
         self.labels: np.ndarray | None = None
+        self._spent = 0.0  # by the statistics, which is no time of the model's
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
@@ -127,8 +128,9 @@ class Trace:
         self.rows = [LayerTrace(name, type(layer).__name__, layer) for name, layer in places(self.model)]
         self.steps, self.terms = 0, {}
         self._before = {id(p): p.value.copy() for p in self.model.params}
+        told = {id(p): ParamTrace(p.name) for p in self.model.params}
         for row in self.rows:
-            row.params = [ParamTrace(p.name, length(p.value)) for p in row.layer.params]
+            row.params = [told[id(p)] for p in row.layer.params]
             self._watch(row)
         self._put(self.model, "loss", self._loss)
         self._put(self.model, "backward", self._backward)
@@ -137,10 +139,11 @@ class Trace:
     def __exit__(self, *error: object) -> None:
         while self._undo:
             self._undo.pop()()
-        for row, p, told in self._params():
-            moved = length(p.value - self._before[id(p)])
-            if moved:
-                told.update_ratio = moved / told.norm if told.norm else math.inf
+        with np.errstate(all="ignore"):  # what has become inf is told by a flag
+            for p, told in self._params():
+                told.norm, moved = statistics.lengths(self._before[id(p)], p.value)
+                if moved:
+                    told.update_ratio = moved / told.norm if told.norm else math.inf
         self._before = {}
 
     @property
@@ -164,10 +167,10 @@ class Trace:
 
         return write(path, self)
 
-    def _params(self) -> Iterator[tuple[LayerTrace, Param, ParamTrace]]:
-        for row in self.rows:
-            for p, told in zip(row.layer.params, row.params, strict=True):
-                yield row, p, told
+    def _params(self) -> list[tuple[Param, ParamTrace]]:
+        """Each parameter once: tied layers hold the same one."""
+        pairs = (pair for row in self.rows for pair in zip(row.layer.params, row.params, strict=True))
+        return list({id(p): (p, told) for p, told in pairs}.values())
 
     # -- wrapping --
 
@@ -183,29 +186,37 @@ class Trace:
         def forward(call: Callable[..., Any], x: np.ndarray) -> np.ndarray:
             nonlocal ends
             y, seconds = timed(call, x)
+            start = time.perf_counter()
             ends = statistics.at_the_ends(row.layer, y)
             row.saw_forward(x, y, seconds, ends)
+            self._spent += time.perf_counter() - start
             return y
 
         def backward(call: Callable[..., Any], dy: np.ndarray, *args: Any, **settings: Any) -> Any:
             dx, seconds = timed(call, dy, *args, **settings)
+            start = time.perf_counter()
             row.saw_backward(dy, seconds, ends)
+            self._spent += time.perf_counter() - start
             return dx
 
         self._put(row.layer, "forward", forward)
         self._put(row.layer, "backward", backward)
 
     def _loss(self, call: Callable[..., Any], x: np.ndarray, y: Any = None, *args: Any, **settings: Any) -> Any:
-        self.terms, self.seconds = timed(call, x, y, *args, **settings)
+        self._spent = 0.0
+        self.terms, seconds = timed(call, x, y, *args, **settings)
+        self.seconds = seconds - self._spent
         self.pictures, self.labels = x[:PICTURES].copy(), None if y is None else np.array(y[:PICTURES])
         return self.terms
 
     def _backward(self, call: Callable[..., Any]) -> None:
+        self._spent = 0.0
         _, seconds = timed(call)
-        self.seconds += seconds
+        self.seconds += seconds - self._spent
         self.steps += 1
-        for _, p, told in self._params():
-            told.grad_norm = length(p.grad)
+        with np.errstate(all="ignore"):
+            for p, told in self._params():
+                told.grad_norm = statistics.length(p.grad)
 
 
 class _Watched:
@@ -240,8 +251,3 @@ def timed(call: Callable[..., Any], *args: Any, **settings: Any) -> tuple[Any, f
     start = time.perf_counter()
     result = call(*args, **settings)
     return result, time.perf_counter() - start
-
-
-def length(array: np.ndarray) -> float:
-    """sqrt(Σ a²)"""
-    return statistics.stats(array).norm

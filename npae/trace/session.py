@@ -62,7 +62,7 @@ def of_run(folder: str | Path, *, steps: int = 0, every: int | None = None) -> S
     if every is not None:
         recipe = recipes.get(config["recipe"])
         model = recipe.build(config["settings"], dataset, train.streams(config["seed"]).init)
-    what = "trained once more" if every is not None else "trained"
+    what = "trained once more" if every is not None else "after its training"
     title = f"{config['recipe']} on {dataset.name}, seed {config['seed']}, {what}"
     return _traced(title, model, dataset, config, _wanted(steps, every))
 
@@ -111,8 +111,8 @@ def _traced(title: str, model: Model, dataset: _data.Dataset, config: Mapping[st
     finally:
         watch.close()
     if not watch.frames:
-        raise ValueError(f"the training has {watch.step} steps, and step {wanted[0] + 1} was to be traced: use fewer "
-                         f"--steps")
+        raise ValueError(f"the training has {watch.step:,} steps, and step {wanted[0] + 1:,} was to be traced: use "
+                         "fewer --steps")
     return Session(title, watch.frames, model)
 
 
@@ -129,7 +129,7 @@ def some_pictures(dataset: _data.Dataset, seed: int, transform: Any,
     return x, None if y is None or model.classes is None else y[chosen]
 
 
-class Enough(Exception):  # noqa: N818
+class Enough(Exception):
     """Ends a fit whose wanted steps are traced."""
 
 

@@ -1,5 +1,5 @@
 """What a layer says of itself: its equation from the docstring, and the lines that compute it, read with `inspect`.
-Beside the lines of the layer stand those of `kernels.reference` that they call: the textbook of what the fast kernels do.
+Beside the lines of the layer stand those of `kernels.reference` that they call: the textbook of the fast kernels.
 """
 from __future__ import annotations
 

@@ -3,10 +3,12 @@
 
 const layerOf = (k) => told.layers[k];
 
-function caption(id, map, what) {
-  const shown = map && (map.h > 1 && map.w > 1 && map.total !== map.c && map.c > 1
-    ? `, ${map.c} of ${map.total.toLocaleString("en")} channels` : map.c > 1 ? `, ${map.c} channels` : "");
-  $(id).textContent = map ? `${what}${shown}; scale \u00b1${number(map.scale)}` : `${what}: none is asked for here`;
+function caption(id, map, what, isPicture) {
+  $(id).textContent = `${what}: none is asked for here`;
+  if (!map) return;
+  const shown = isPicture ? map.c : Math.min(map.total, map.c * map.h * map.w), kind = isPicture ? "channel" : "number";
+  const all = `${map.total.toLocaleString("en")} ${kind}${map.total === 1 ? "" : "s"}`;
+  $(id).textContent = `${what}: ${shown < map.total ? `the first ${shown.toLocaleString("en")} of ${all}` : all}; scale \u00b1${number(map.scale)}`;
 }
 
 // what changes with the step and the picture
@@ -16,8 +18,9 @@ function layerMaps(at, picture, k) {
     $(`big-${side}`).hidden = !maps[side];
     if (maps[side]) mosaic($(`big-${side}`), maps[side], picture);
   }
-  caption("caption-y", maps.y, "y, what it gives");
-  caption("caption-dy", maps.dy, "dy, the gradient that arrives");
+  const isPicture = layerOf(k).size.includes("\u00d7");
+  caption("caption-y", maps.y, "y, what it gives", isPicture);
+  caption("caption-dy", maps.dy, "dy, the gradient that arrives", isPicture);
 }
 
 const share = (v) => v === null || v === undefined ? "\u2013" : `${Number((100 * v).toPrecision(3))} %`;
@@ -31,8 +34,8 @@ function layerNumbers(at, k) {
   rows($("params"), ["parameter", "norm", "its gradient's norm", "update / norm"], row.params.map(([name, norm, grad, ratio]) =>
     [name, number(norm), grad === null ? "\u2013" : number(grad), ratio === null ? norm === 0 && grad ? "from 0" : "\u2013" : number(ratio, 2)]));
   const part = { encoder: "in the encoder", decoder: "in the decoder", code: "between encoder and decoder" }[layerOf(k).part];
-  const off = row.dead === null ? "" : `; ${share(row.dead)} of its units are off in the whole batch`;
-  const flat = row.saturated === null ? "" : `; ${share(row.saturated)} of its numbers lie at a flat end`;
+  const off = !row.dead ? "" : `; ${share(row.dead)} of its units are off in the whole batch`;
+  const flat = !row.saturated ? "" : `; ${share(row.saturated)} of its numbers lie at a flat end`;
   $("layer-hint").textContent = `${layerOf(k).kind}, ${part}: ${layerOf(k).adds.toLocaleString("en")} multiply-adds a picture, ${layerOf(k).dtype}${off}${flat}`;
 }
 
@@ -40,16 +43,62 @@ function layerNumbers(at, k) {
 function layerWords(k) {
   const layer = layerOf(k);
   $("layer-title").textContent = layer.name;
-  $("equation").textContent = layer.equation;
-  $("shapes").replaceChildren(...layer.shapes.map(([name, shape]) => element("li", {}, element("b", { textContent: `${name} ` }), shape)));
+  $("equation").textContent = layer.equation.split("\n").map(broken).join("\n");
+  $("shapes").replaceChildren(...shapesOf(layer));
+  if (told.series) ways(k);
   $("check").hidden = !layer.check.length;
   $("code").replaceChildren(...lines(layer));
   if (layer.check.length) curves(layer.check);
 }
 
+// one statement a line: what follows a semicolon stands under what precedes it
+function broken(line) {
+  const head = line.match(/^\w+: |^ */)[0];
+  return line.replace(/; {2,}(?=\S)/g, `;\n${" ".repeat(head.length)}`);
+}
+
+// forward and backward with this run's shapes: a gradient is as large as what it belongs to
+function shapesOf(layer) {
+  const [x, y, ...params] = layer.shapes;
+  const said = (d, list) => list.flatMap(([name, shape], n) => [n ? " \u00b7 " : "",
+    element("span", {}, element("b", { textContent: `${d}${name} ` }), shape)]);
+  return [element("li", {}, ...said("", [x, ...params]), " \u2192 ", ...said("", [y])),
+    element("li", {}, ...said("d", [y]), " \u2192 ", ...said("d", [x, ...params]))];
+}
+
+// ---- a series: the loss, and this layer's norms, over the steps
+
+const wayPlace = (values, i) => {
+  const logs = values.map((v) => v > 0 ? Math.log10(v) : NaN), seen = logs.filter(Number.isFinite);
+  const low = Math.min(...seen), high = Math.max(...seen), t = high > low ? (logs[i] - low) / (high - low) : 0.5;
+  return Number.isFinite(logs[i]) ? [6 + 248 * i / Math.max(values.length - 1, 1), 84 - 62 * t].map((v) => v.toFixed(1)) : null;
+};
+const wayValues = (k) => [["loss", told.frames.map((f) => f.terms.loss)], ["\u2016y\u2016", told.frames.map((f) => f.rows[k].y?.[0])],
+  ["\u2016dy\u2016", told.frames.map((f) => f.rows[k].dy?.[0])], ...(layerOf(k).check.length ? [[`update / norm of ${told.frames[0].rows[k].params[0][0]}`, told.frames.map((f) => f.rows[k].params[0][3])]] : [])];
+
+function ways(k) {
+  $("way").hidden = false;
+  $("ways").innerHTML = wayValues(k).map(([name, values]) => {
+    const points = values.map((_, i) => wayPlace(values, i)), seen = values.filter((v) => v > 0);
+    if (!seen.length) return "";
+    return `<svg viewBox="0 0 260 106" role="img" aria-label="${name} over the steps, from ${number(seen[0])} to ${number(seen.at(-1))}"><text class="title" x="6" y="12">${name}: ${number(Math.min(...seen))} to ${number(Math.max(...seen))}</text>`
+      + `<line class="axis" x1="6" x2="254" y1="90" y2="90"/><text x="6" y="103">step ${told.frames[0].step}</text><text x="254" y="103" text-anchor="end">${told.frames.at(-1).step}</text>`
+      + `<polyline class="curve" points="${points.filter(Boolean).map((p) => p.join(",")).join(" ")}"/><circle class="now" r="4.5"/></svg>`;
+  }).join("");
+}
+
+function wayAt(at, k) {
+  const dots = document.querySelectorAll("#ways .now");
+  wayValues(k).filter(([, values]) => values.some((v) => v > 0)).forEach(([, values], n) => {
+    const spot = wayPlace(values, at);
+    dots[n].setAttribute("visibility", spot ? "visible" : "hidden");
+    if (spot) dots[n].setAttribute("transform", `translate(${spot})`);
+  });
+}
+
 // ---- finite differences
 
-const quotient = (entry, i) => (entry.plus[i] - entry.minus[i]) / (2 * told.steps[i]);
+const quotient = (entry, i) => entry.plus[i] === null || entry.minus[i] === null ? NaN : (entry.plus[i] - entry.minus[i]) / (2 * told.steps[i]);
 const error = (entry, i) => Math.abs(quotient(entry, i) - entry.analytic) / Math.max(Math.abs(entry.analytic), 1e-300);
 const FLOOR = 1e-13; // an error of exactly zero has no logarithm
 
@@ -61,7 +110,7 @@ function checkAt(i, check) {
 }
 
 const place = (entry, i) => {
-  const e = Math.log10(Math.min(Math.max(error(entry, i), FLOOR), 10));
+  const e = Math.log10(Math.min(Math.max(error(entry, i), FLOOR), 10) || 10); // not-a-number lies at the top
   return [34 + 220 * i / (told.steps.length - 1), 10 + 110 * (1 - e) / 14].map((v) => v.toFixed(1));
 };
 

@@ -100,7 +100,7 @@ function ramp() {
 
 // three digits, as 0.0123 or 1.23·10⁻⁷; null is what JSON cannot hold
 function number(v, digits = 3) {
-  if (v === null || v === undefined) return "not a number";
+  if (v === null || !Number.isFinite(v)) return "not a number";
   if (v === 0) return "0";
   const size = Math.abs(v);
   if (size >= 1e-3 && size < 1e5) return Number(v.toPrecision(digits)).toString().replace("-", "\u2212");

@@ -8,7 +8,7 @@ function pictureTile(name, what) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", what);
   $("strip").append(element("div", { className: "tile picture" }, element("b", { textContent: name }), words,
-    element("span", { className: "size", textContent: `${H} \u00d7 ${W} \u00d7 ${C}` }), element("div", { className: "frame" }, canvas)));
+    element("span", { className: "size", textContent: `${H}\u00d7${W}\u00d7${C}` }), element("div", { className: "frame" }, canvas)));
   return canvas;
 }
 
@@ -16,8 +16,10 @@ function layerTile(layer, k) {
   const sides = ["y", "dy"].map(() => ({ canvas: element("canvas"), none: element("span"), scale: element("span", { className: "scale" }) }));
   const gauge = element("i"), frames = sides.map((s) => element("div", { className: "frame" }, s.canvas, s.none));
   const button = element("button", { className: "tile" }, element("b", { className: "name", textContent: layer.name }),
-    element("span", { className: "kind", textContent: layer.kind }), element("span", { className: "size", textContent: layer.size, title: layer.size }),
+    element("span", { className: "kind", textContent: layer.kind.replace(/(?=[A-Z])/g, "\u200b") }), element("span", { className: "size", textContent: layer.size, title: layer.size }),
     frames[0], sides[0].scale, frames[1], sides[1].scale, element("div", { className: "gauge" }, gauge));
+  button.title = layer.name;
+  if (k === told.code) button.append(element("span", { className: "code", textContent: "code" }));
   button.addEventListener("click", () => { state.layer = k; show(); });
   $("strip").append(button);
   tiles.push({ button, sides, gauge });
@@ -25,7 +27,7 @@ function layerTile(layer, k) {
 
 // the gradient's length between the least and the largest of all steps, in powers of ten
 const lengths = told.frames.flatMap((f) => f.rows.map((r) => r.dy?.[0])).filter((v) => v > 0).map(Math.log10);
-const low = Math.floor(Math.min(...lengths)), high = Math.max(Math.ceil(Math.max(...lengths)), low + 1);
+const low = lengths.length ? Math.floor(Math.min(...lengths)) : 0, high = Math.max(Math.ceil(Math.max(...lengths)), low + 1);
 
 function drawTile(k) {
   const { button, sides, gauge } = tiles[k], frame = told.frames[state.frame], maps = frame.maps[k], norm = frame.rows[k].dy?.[0];
@@ -53,6 +55,7 @@ function show() {
   opened = state.layer;
   layerMaps(state.frame, state.picture, state.layer);
   layerNumbers(state.frame, state.layer);
+  if (told.series) wayAt(state.frame, state.layer);
   [...$("pictures").children].forEach((button, n) => button.setAttribute("aria-pressed", n === state.picture));
   if (said !== frame) words(frame);
   said = frame;
@@ -87,6 +90,15 @@ const original = pictureTile("x", "the picture");
 told.layers.forEach(layerTile);
 const painted = pictureTile("x\u0302", "what is painted");
 
+// the arrow keys walk along the strip
+$("strip").addEventListener("keydown", (event) => {
+  const to = tiles[state.layer + { ArrowLeft: -1, ArrowRight: 1 }[event.key]];
+  if (!to) return;
+  event.preventDefault();
+  to.button.focus();
+  to.button.click();
+});
+
 for (let n = 0; n < P; n++) {
   const label = told.pictures.labels?.[n], canvas = element("canvas");
   const button = element("button", {}, canvas);
@@ -95,12 +107,13 @@ for (let n = 0; n < P; n++) {
   $("pictures").append(button);
   photograph(canvas, 0, n);
 }
+$("when").textContent = told.series ? `, with the weights after step ${steps.at(-1).toLocaleString("en")}` : "";
 $("steps").hidden = !told.series;
 $("step").max = told.frames.length - 1;
 $("step").value = 0;
 $("step").addEventListener("input", () => { state.frame = $("step").valueAsNumber; later(); });
 $("h").max = told.steps.length - 1;
-$("h").value = 5;
+$("h").value = 6;
 $("h").addEventListener("input", () => checkAt($("h").valueAsNumber, layerOf(state.layer).check));
 
 colours();

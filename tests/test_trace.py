@@ -1,0 +1,381 @@
+"""The trace: its numbers against NumPy's for every recipe, the bits of what is traced, and nothing left behind."""
+import copy
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from explorables import dense, pictures, tied
+
+from npae import optim, recipes, train
+from npae.callbacks import Callback
+from npae.kernels import reference
+from npae.layers import Conv2d, Dense, Flatten, Reparameterize, Reshape, Sequential
+from npae.losses import Bernoulli
+from npae.models import VAE, Autoencoder, ContractiveAutoencoder
+from npae.trace import Trace
+from npae.trace.statistics import stats
+
+SMALL = (8, 8, 1)
+README = """
+import numpy as np
+from npae import data, models
+from npae.layers import Dense, Flatten, Reshape, Sequential
+from npae.trace import Trace
+x = data.load("strokes").test_x[:64] / np.float32(255)
+model = models.Autoencoder(Sequential([Flatten(), Dense(784, 16, activation="tanh")]),
+                           Sequential([Dense(16, 784), Reshape((28, 28, 1))]))
+with Trace(model) as t:
+    model.loss(x), model.backward()
+print(t), t.to_html("trace.html")
+"""
+
+
+def of_recipe(name, n=3, **changes):
+    """A small model of a recipe, and a batch for it: (model, x, y)."""
+    dataset = pictures(SMALL, 30)
+    recipe = recipes.get(name)
+    changes = {"latent": "3", **changes, **({"samples": "2"} if name == "iwae" else {})}
+    settings, _ = recipe.resolve({key: str(value) for key, value in changes.items()})
+    model = recipe.build(settings, dataset, np.random.default_rng(1))
+    x = dataset.train_x[:n] / np.float32(255)
+    return model, x, dataset.train_y[:n]
+
+
+def step(model, x, y, seed=5):
+    """Loss and backward; (terms, grad)."""
+    model.zero_grad()
+    terms = model.loss(x, y if model.classes else None, rng=np.random.default_rng(seed))
+    model.backward()
+    return terms, model.grad.copy()
+
+
+def places(model):
+    """What has attributes: the model and its layers."""
+    middle = [model.reparameterize] if isinstance(model, VAE) else []
+    return [model, *model.encoder.walk(), *middle, *model.decoder.walk()]
+
+
+def attributes(model):
+    return [set(vars(place)) for place in places(model)]
+
+
+# -- numbers --
+
+
+def same(found, a):
+    a = np.float64(a)
+    expected = [a.mean(), a.std(), np.mean(a == 0), np.linalg.norm(a)]
+    np.testing.assert_allclose([found.mean, found.std, found.zeros, found.norm], expected, rtol=1e-6, atol=1e-9)
+    assert found.size == a.size and found.rms == pytest.approx(math.sqrt(np.mean(a * a)), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_is_traced_layer_by_layer(name):
+    """Each layer's y is what its copy makes of the y before it, and each gradient what the copy behind it hands down:
+    written down from outside, it is what passes inside. The batch is small enough to be kept whole."""
+    model, x, y = of_recipe(name)
+    with Trace(model) as t:
+        terms, _ = step(model, x, y)
+    assert t.terms == terms and t.steps == 1 and t.seconds > 0
+    encoder, decoder = ([layer for layer in net.walk() if not isinstance(layer, Sequential)]
+                        for net in (model.encoder, model.decoder))
+    middle = [model.reparameterize] if isinstance(model, VAE) else []
+    assert [row.layer for row in t.rows] == [*encoder, *middle, *decoder]
+    assert [row.name for row in t.rows] == [*(layer.name for layer in encoder), *["reparameterize"] * len(middle),
+                                            *(layer.name for layer in decoder)]
+    for i, row in enumerate(t.rows):
+        same(row.activation, row.y)
+        assert row.output_shape == row.y.shape and row.dtype == np.float32 and row.forward_seconds > 0
+        assert row.multiply_adds == row.layer.multiply_adds(row.input_shape[1:])
+        twin = row.layer.to()
+        if isinstance(twin, Reparameterize):
+            twin.eps = row.layer.used_eps
+        before = t.rows[i - 1].y if i else None
+        if before is not None and before.shape == row.input_shape:  # not where labels are joined
+            np.testing.assert_allclose(twin.forward(before), row.y, rtol=1e-5, atol=1e-6)
+            # the code's own gradient has more in it: a KL, a penalty; in IWAE also that of log p(z)
+            more = t.rows[i - 1].layer is model.encoder.layers[-1] or (name == "iwae" and row.name == "decoder.0")
+            if row.dy is not None and t.rows[i - 1].dy is not None and not more:
+                np.testing.assert_allclose(twin.backward(row.dy), t.rows[i - 1].dy, rtol=1e-4, atol=1e-6)
+    for row in t.rows:
+        if row.gradient is not None:
+            same(row.gradient, row.dy)
+            assert row.dy.shape == row.output_shape and row.backward_seconds > 0
+    # need_dx=False: backward stops at the first layer that learns
+    without = [i for i, row in enumerate(t.rows) if row.gradient is None]
+    assert without == list(range(len(without))) and all(not t.rows[i].layer.params for i in without)
+    np.testing.assert_array_equal(t.pictures, x)
+
+
+def test_what_arrives_first_is_the_likelihoods_gradient():
+    model, x, _ = of_recipe("ae", 5)
+    with Trace(model) as t:
+        step(model, x, None)
+    y = model.decoder.forward(model.encoder.forward(x))
+    _, dy = model.likelihood.nll(y, x)
+    np.testing.assert_array_equal(t.rows[-1].y, y)
+    np.testing.assert_array_equal(t.rows[-1].dy, dy)
+
+
+def test_only_the_first_pictures_are_copied_and_the_figures_are_those_of_the_whole_batch():
+    model, x, _ = of_recipe("conv-ae", 30)
+    with Trace(model) as t:
+        step(model, x, None)
+    whole = model.encoder.layers[0].to().forward(x)
+    same(t.rows[0].activation, whole)
+    np.testing.assert_array_equal(t.rows[0].y, whole[:8])
+    assert t.rows[0].output_shape[0] == 30 and len(t.pictures) == 8
+
+
+@pytest.mark.parametrize("n", [1, 8191, 8192, 8193, 20000])
+def test_statistics_are_numpys_over_the_seams_of_the_chunks(n):
+    a = np.float32(0.5) + np.float32(1e-3) * np.random.default_rng(n).standard_normal(n).astype(np.float32)
+    a[::7] = 0
+    same(stats(a), a)
+    same(stats(np.asfortranarray(np.resize(a, (n, 2)))[:, 1:]), np.resize(a, (n, 2))[:, 1:])  # in no order of memory
+    flat = np.full(n, 1e3, np.float32)  # mean / deviation: no digits may cancel
+    flat[0] += 0.5
+    assert stats(flat).std == pytest.approx(np.float64(flat).std(), rel=1e-3, abs=1e-12)
+
+
+def test_statistics_of_what_is_no_number_do_not_warn():
+    for bad in (np.nan, np.inf, -np.inf):
+        found = stats(np.array([1, bad, -np.inf], np.float32))
+        assert not found.finite
+    assert stats(np.full(5, 1e30, np.float32)).norm == pytest.approx(1e30 * 5**0.5, rel=1e-6)
+
+
+# -- parameters --
+
+
+def test_a_step_inside_the_block_gives_the_update_ratios():
+    model, x, _ = of_recipe("mlp-vae", latent=2)
+    model.params[1].value[...] = 0  # a bias at zero
+    before = [p.value.astype(np.float64) for p in model.params]
+    with Trace(model) as t:
+        _, grad = step(model, x, None)
+        optim.Adam(1e-2).step(model.theta, model.grad)
+        model.zero_grad()  # as others do after a step: what is told is the gradient that backward left
+    told = {p.name: p for row in t.rows for p in row.params}
+    assert list(told) == [p.name for p in model.params] and np.linalg.norm(grad) > 0
+    for p, old in zip(model.params, before, strict=True):
+        assert told[p.name].norm == pytest.approx(np.linalg.norm(old), rel=1e-5)
+        moved = np.linalg.norm(p.value - old)
+        expected = moved / np.linalg.norm(old) if old.any() else math.inf
+        assert told[p.name].update_ratio == pytest.approx(expected, rel=1e-4)
+    squares = sum(p.grad_norm**2 for p in told.values())
+    assert squares == pytest.approx(np.sum(grad.astype(np.float64) ** 2), rel=1e-5)
+
+
+def test_without_a_step_nothing_has_moved_and_without_backward_there_is_no_gradient():
+    model, x, _ = of_recipe("tied-ae")
+    with Trace(model) as t:
+        model.loss(x)
+    told = [p for row in t.rows for p in row.params]
+    assert {p.update_ratio for p in told} == {p.grad_norm for p in told} == {None}
+    assert all(row.gradient is None and row.backward_seconds == 0 for row in t.rows) and t.steps == 0
+    with t:
+        step(model, x, None)
+    assert {p.update_ratio for row in t.rows for p in row.params} == {None} and t.rows[-1].gradient is not None
+
+
+def test_of_tiny_and_huge_numbers_the_norms_are_right():
+    """Squares of 1e-25 and 1e25 are no numbers of float32."""
+    model = Autoencoder(Sequential([Dense(4, 3, rng=0)]), Sequential([Dense(3, 4, rng=0)]))
+    for size in (1e-25, 1e25):
+        model.params[0].value[...] = size
+        with Trace(model) as t:
+            model.params[0].value[...] *= 2
+        assert t.rows[0].params[0].norm == pytest.approx(size * 12**0.5, rel=1e-6)
+        assert t.rows[0].params[0].update_ratio == pytest.approx(1, rel=1e-6)
+
+
+def test_a_tied_weight_has_one_story():
+    model = tied()
+    x = pictures((6, 9, 3), 5).train_x / np.float32(255)
+    with Trace(model) as t:
+        step(model, x, None)
+        optim.SGD(0.1).step(model.theta, model.grad)
+    down, up = t.rows[0].params[0], t.rows[-1].params[0]
+    assert down is up and down.name == "encoder.0.W" and down.grad_norm == pytest.approx(
+        np.linalg.norm(model.params[0].grad), rel=1e-5)
+
+
+# -- nothing is changed --
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_traced_step_gives_the_same_bits_and_leaves_nothing_behind(name):
+    model, x, y = of_recipe(name)
+    other, _, _ = of_recipe(name)
+    plain = step(other, x, y)
+    with Trace(model):
+        traced = step(model, x, y)
+    assert attributes(model) == attributes(other)  # no forward, backward or loss of its own
+    again = step(model, x, y)
+    for terms, grad in (traced, again):
+        assert terms == plain[0] and grad.tobytes() == plain[1].tobytes()
+
+
+class Traced(Callback):
+    """A trace around every step of a fit."""
+
+    def __init__(self, model):
+        self.model, self.traces = model, []
+
+    def on_fit_begin(self, state):
+        self.open()
+
+    def on_batch_end(self, state):
+        self.close()
+        self.open()
+
+    def on_fit_end(self, state):
+        self.close()
+
+    def open(self):
+        self.traces.append(Trace(self.model).__enter__())
+
+    def close(self):
+        self.traces[-1].__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("name", ["conv-pool-ae", "mlp-cvae", "iwae", "contractive-ae"])
+def test_a_fit_that_is_traced_ends_in_the_same_bits_and_kept_buffers_are_not_held(name):
+    x, y = (part[:24] for part in (pictures(SMALL, 30).train_x, pictures(SMALL, 30).train_y))
+    ends, traced = [], None
+    for trace in (False, True):
+        model, _, _ = of_recipe(name)
+        traced = Traced(model)
+        train.fit(model, x, y if model.classes else None, epochs=2, batch_size=8, seed=3,
+                  callbacks=[traced] if trace else [])
+        ends.append(model.theta.tobytes())
+    assert ends[0] == ends[1]
+    first, second = traced.traces[:2]
+    for a, b in zip(first.rows, second.rows, strict=True):
+        assert not np.shares_memory(a.y, b.y) and (a.y != b.y).any()  # the second batch has not written into the first
+        if a.dy is not None:
+            assert not np.shares_memory(a.dy, b.dy) and (a.dy != b.dy).any()
+
+
+def test_also_after_an_exception_nothing_is_left():
+    model, x, _ = of_recipe("mlp-vae")
+    step(model, x, None)  # after a first step the model has all its attributes
+    before = attributes(model)
+    with pytest.raises(ValueError, match="neither eps nor a generator"), Trace(model) as t:
+        model.loss(x)
+    assert attributes(model) == before and t.rows[1].activation is not None and t.rows[-1].activation is None
+    assert t.terms == {} and "no loss was computed" in str(t)
+    with pytest.raises(KeyError), Trace(model):
+        raise KeyError
+    assert attributes(model) == before
+
+
+def test_traces_nest_and_one_is_opened_once_at_a_time():
+    model, x, _ = of_recipe("ae")
+    before = attributes(model)
+    with Trace(model) as outer:
+        with Trace(model) as inner, pytest.raises(ValueError, match="open already"):
+            step(model, x, None)
+            inner.__enter__()
+        assert inner.rows[-1].gradient is not None
+        with pytest.raises(ValueError, match="open already"):
+            outer.__enter__()
+        step(model, x, None)
+    assert [row.gradient.norm for row in outer.rows[1:]] == [row.gradient.norm for row in inner.rows[1:]]
+    assert outer.steps == 2 and inner.steps == 1 and attributes(model)[1:] == before[1:]
+
+
+def test_a_copy_made_inside_the_block_is_a_model_of_its_own():
+    model, x, _ = of_recipe("bernoulli-vae")
+    with Trace(model) as t:
+        step(model, x, None)
+        seen = [row.y.tobytes() for row in t.rows]
+        for twin in (model.to(np.float64), copy.deepcopy(model)):
+            twin.theta[...] = 0.01
+            step(twin, x.astype(twin.theta.dtype), None)
+            assert (twin.grad != 0).any() and twin.encoder.layers[0].saved is not None
+        assert t.steps == 1 and [row.y.tobytes() for row in t.rows] == seen
+    assert model.encoder.layers[0].W.value.std() > 0.01
+
+
+def test_nets_inside_nets_layers_of_ones_own_and_the_textbook_kernels_are_traced():
+    class Twice(Dense):
+        """y = 2 (x W + b)"""
+
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+        def backward(self, dy, need_dx=True):
+            return super().backward(2 * dy, need_dx)
+
+    rng = np.random.default_rng(0)
+    encoder = Sequential([Sequential([Conv2d(1, 2, 3, stride=2, rng=rng, kernels=reference), Flatten()]),
+                          Sequential([Sequential([Twice(32, 3, rng=rng)])])])
+    model = Autoencoder(encoder, Sequential([Dense(3, 64, rng=rng), Reshape(SMALL)]), likelihood=Bernoulli())
+    with Trace(model) as t:
+        step(model, pictures(SMALL, 5).train_x / np.float32(255), None)
+    assert [(row.name, row.kind) for row in t.rows] == [
+        ("encoder.0.0", "Conv2d"), ("encoder.0.1", "Flatten"), ("encoder.1.0.0", "Twice"), ("decoder.0", "Dense"),
+        ("decoder.1", "Reshape")]
+    np.testing.assert_allclose(t.rows[2].y, 2 * (t.rows[1].y @ model.params[2].value), rtol=1e-5)
+
+
+def test_a_deep_contractive_encoder_walks_with_its_tangent_and_is_traced():
+    rng = np.random.default_rng(0)
+    encoder = Sequential([Flatten(), Dense(64, 9, activation="tanh", rng=rng), Dense(9, 4, activation="sigmoid",
+                                                                                   rng=rng)])
+    decoder = Sequential([Dense(4, 64, rng=rng), Reshape(SMALL)])
+    x = pictures(SMALL, 5).train_x / np.float32(255)
+    plain = ContractiveAutoencoder(encoder.to(), decoder.to(), likelihood=Bernoulli(), lam=0.5)
+    model = ContractiveAutoencoder(encoder, decoder, likelihood=Bernoulli(), lam=0.5)
+    with Trace(model) as t:
+        traced = step(model, x, None)
+    assert step(plain, x, None)[1].tobytes() == traced[1].tobytes()
+    assert len(t.rows) == 5 and all(row.gradient is not None for row in t.rows)
+
+
+# -- doors --
+
+
+@pytest.mark.parametrize("thing", [None, Dense(2, 3, rng=0), Autoencoder])
+def test_what_is_no_model_is_told_in_a_sentence(thing):
+    with pytest.raises(ValueError, match="Trace takes a model such as"):
+        Trace(thing)
+
+
+def test_the_table_has_a_line_for_each_layer_and_parameter():
+    model = dense()
+    with Trace(model) as t:
+        step(model, pictures(n=20).train_x / np.float32(255), None)
+        optim.SGD(1e-3).step(model.theta, model.grad)
+    head, _, columns, rule, *lines = str(t).splitlines()
+    assert head.startswith(f"Autoencoder: loss {t.terms['loss']:.4g}, recon") and "squared grey level per image" in head
+    assert columns.split()[0] == "layer" and set(rule) == {"-"}
+    assert [line.split()[0] for line in lines[:6]] == [row.name for row in t.rows]
+    first = lines[1]
+    for said in ("Dense + relu", "(20, 40)", "31,360", f"{t.rows[1].gradient.norm:.3g}"):
+        assert said in first
+    assert lines[-1] == "nothing wrong is found"
+    row = next(line for line in lines if line.startswith("encoder.1.W"))
+    weight = t.rows[1].params[0]
+    for said in ("(784, 40)", f"{weight.norm:.3g}", f"{weight.grad_norm:.3g}", f"{weight.update_ratio:.1e}"):
+        assert said in row
+
+
+def test_importing_it_loads_no_heavy_library():
+    code = ("import sys, npae.trace; print([m for m in ('numba', 'scipy', 'matplotlib', 'tqdm', 'npae.recipes') "
+            "if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_readmes_lines_write_a_page(tmp_path):
+    assert len(README.strip().splitlines()) <= 10
+    done = subprocess.run([sys.executable, "-c", README], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "encoder.1" in done.stdout and "nothing wrong is found" in done.stdout
+    assert (tmp_path / "trace.html").stat().st_size < 3_000_000

@@ -1,0 +1,180 @@
+"""`npae trace`: of a recipe, of a run, and of a run step by step, to the bits of the training itself."""
+import hashlib
+import re
+
+import numpy as np
+import pytest
+
+from npae import models, recipes, runs, train
+from npae.callbacks import Callback
+from npae.cli import main
+from npae.data.batches import binarizer
+from npae.trace import session
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """90 pictures of 8 x 8 with a bright bar, as a Keras-like .npz."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 60, (90, 8, 8), np.uint8)
+    y = rng.integers(0, 2, 90)
+    x[np.arange(90), :, 2 + 3 * y] = 250
+    path = tmp_path_factory.mktemp("data") / "bars.npz"
+    np.savez(path, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(pictures, tmp_path_factory):
+    """A bernoulli-vae of two epochs of five steps: with noise, labels, a validation and black-and-white pixels."""
+    out = tmp_path_factory.mktemp("vae")
+    assert main(["train", "bernoulli-vae", "--data", str(pictures), "--epochs", "2", "--out", str(out),
+                 "--set", "lr=0.01", "batch_size=11"]) == 0
+    return out
+
+
+def state(folder):
+    return {path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+            for path in folder.rglob("*") if path.is_file()}
+
+
+class Losses(Callback):
+    """What each step of a fit ends with."""
+
+    def __init__(self):
+        self.sums, self.thetas = [], []
+
+    def on_batch_end(self, now):
+        self.sums.append(dict(now.sums))
+        self.thetas.append(now.model.theta.copy())
+
+
+def trained(run):
+    """The run trained once more, without any trace: the loss of each step, theta after it."""
+    model, dataset, config = runs.load(run)
+    settings, recipe = config["settings"], recipes.get(config["recipe"])
+    fresh = recipe.build(settings, dataset, train.streams(config["seed"]).init)
+    seen = Losses()
+    train.fit(fresh, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
+              batch_size=settings["batch_size"], seed=config["seed"], transform=binarizer(settings["binarize"]),
+              callbacks=[seen])
+    assert fresh.theta.tobytes() == model.theta.tobytes()
+    return seen
+
+
+def test_every_nth_step_of_a_run_is_the_runs_own_to_the_bit(run):
+    found, seen = session.of_run(run, every=4), trained(run)
+    assert [frame.step for frame in found.frames] == [1, 5, 9]
+    for frame in found.frames:
+        k = frame.step - 1  # in its epoch of five steps it is the k mod 5th
+        before = seen.sums[k - 1]["loss"] if k % 5 else 0.0
+        rows = frame.trace.rows[0].input_shape[0]
+        assert frame.trace.terms["loss"] == pytest.approx((seen.sums[k]["loss"] - before) / rows, rel=1e-12)
+        moved = {p.name: p.update_ratio for row in frame.trace.rows for p in row.params}
+        start = seen.thetas[k - 1] if k else None
+        if start is not None:
+            model = models.load(run / "model.npz")
+            lengths = {}
+            for theta in (start, seen.thetas[k]):
+                model.theta[...] = theta
+                lengths[len(lengths)] = {p.name: p.value.astype(np.float64) for p in model.params}
+            for name, ratio in moved.items():
+                expected = np.linalg.norm(lengths[1][name] - lengths[0][name]) / np.linalg.norm(lengths[0][name])
+                assert ratio == pytest.approx(expected, rel=1e-4), name
+    assert found.model.theta.tobytes() == models.load(run / "model.npz").theta.tobytes()
+
+
+def test_the_maps_of_all_frames_are_of_the_same_pictures_with_the_weights_of_the_step(run):
+    found = session.of_run(run, every=4)
+    first, *others = found.frames
+    assert len(first.maps.pictures) == 8 and set(np.unique(first.maps.pictures)) == {0, 1}
+    for frame in others:
+        assert frame.maps.pictures.tobytes() == first.maps.pictures.tobytes()
+        assert (frame.maps.rows[0].y != first.maps.rows[0].y).any()
+        assert not np.shares_memory(frame.maps.model.theta, found.model.theta)
+    seen = trained(run)
+    assert first.maps.model.theta.tobytes() != others[0].maps.model.theta.tobytes()
+    assert others[0].maps.model.theta.tobytes() == seen.thetas[others[0].step - 2].tobytes()
+
+
+def test_a_run_is_traced_where_it_stands_and_stays_as_it_is(run, capsys):
+    before = state(run)
+    model, _, _ = runs.load(run)
+    found = session.of_run(run)
+    assert [frame.step for frame in found.frames] == [1] and "after its training" in found.title
+    assert found.frames[0].maps.model.theta.tobytes() == model.theta.tobytes()
+    assert main(["trace", str(run)]) == main(["trace", str(run), "--every", "3"]) == 0
+    assert state(run) == before
+    once, series = capsys.readouterr().out.split("trained once more: 4 steps", 1)
+    assert "reparameterize" in once and "after its training: step 1" in once
+    assert re.findall(r"^ *(\d+) +[\d.]+", series, re.MULTILINE) == ["1", "4", "7", "10"]
+
+
+def test_a_recipe_is_built_as_train_builds_it(pictures, run, capsys):
+    """The first step of the recipe with the run's settings is the run's first step."""
+    words = ["bernoulli-vae", "--data", str(pictures), "--set", "lr=0.01", "batch_size=11"]
+    assert main(["trace", *words, "--steps", "0"]) == 0
+    said = capsys.readouterr().out
+    loss = session.of_run(run, every=100).frames[0].trace.terms["loss"]
+    assert f"VAE: loss {loss:.4g}, recon" in said and "bernoulli-vae on bars, seed 0: step 1" in said
+    assert main(["trace", *words, "--steps", "3"]) == 0
+    assert "seed 0: step 4" in capsys.readouterr().out
+
+
+def test_a_series_says_the_way_of_the_gradients(pictures, capsys):
+    assert main(["trace", "tied-ae", "--data", str(pictures), "--every", "2", "--seed", "1", "--set", "latent=4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tied-ae on bars, seed 1: 20 steps; the loss, and the norm of the gradient")
+    assert lines[1].split()[:3] == ["step", "loss", "encoder.2"]
+    assert [int(line.split()[0]) for line in lines[3:23]] == list(range(1, 40, 2))
+    losses = [float(line.split()[1]) for line in lines[3:23]]
+    assert losses[-1] < losses[0]
+
+
+def test_a_recipe_that_leaves_the_last_batch_out_does_so_here(pictures):
+    rows = {name: [frame.trace.rows[0].input_shape[0] for frame in session.of_recipe(
+        name, data=str(pictures), given={"batch_size": "20"}, every=1).frames[:3]] for name in ("conv-ae", "ae")}
+    assert rows == {"conv-ae": [20, 20, 20], "ae": [20, 20, 15]}
+
+
+@pytest.mark.parametrize("name", ["sparse-ae", "mlp-cvae", "iwae"])
+def test_lbfgs_labels_and_samples_are_traced_too(name, pictures, capsys):
+    more = ["--set", "latent=4", *(["optimizer=lbfgs"] if name == "sparse-ae" else [])]
+    assert main(["trace", name, "--data", str(pictures), "--steps", "1", *more]) == 0
+    said = capsys.readouterr().out
+    assert "step 2" in said and ("float64" in said) == (name == "sparse-ae")
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["nothing"], "nothing is neither a recipe (`npae list` shows them) nor the folder of a run"),
+    (["{run}", "--seed", "1", "--set", "lr=1"], "has its own settings: leave --seed, --set out"),
+    (["{run}", "--data", "strokes"], "has its own settings: leave --data out"),
+    (["{empty}"], "is no finished run: it should hold config.json"),
+    (["ae", "--every", "0"], "--every must be at least 1, got 0"),
+    (["ae", "--steps", "-1"], "--steps must be at least 0, got -1"),
+    (["ae", "--every", "5", "--steps", "5"], "--every 5 traces from the first step on, and --steps 5 waits"),
+    (["ae", "--html", "{empty}/trace.txt"], "does not end in .html: choose another file"),
+    (["ae", "--html", "{empty}/nowhere/trace.html"], "there is no folder"),
+    (["ae", "--set", "lr"], "--set takes key=value, got 'lr'"),
+    (["ae", "--set", "rate=1"], "ae has no setting 'rate'"),
+    (["ae", "--data", "{pictures}", "--steps", "1000000"], "the training has 20 steps, and step 1,000,001 was to be"),
+    (["ae", "--data", "{pictures}", "--set", "batch_size=100"], "batch_size 100 is larger than the 55 training"),
+])
+def test_what_will_not_do_is_told_in_a_sentence(words, sentence, run, pictures, tmp_path, capsys):
+    places = {"run": run, "empty": tmp_path, "pictures": pictures}
+    assert main(["trace", *(word.format(**places) for word in words)]) == 2
+    out, error = capsys.readouterr()
+    assert sentence in error and error.count("\n") == 1 and out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number_ends_in_a_sentence_and_the_model_is_left_alone(pictures, monkeypatch, capsys):
+    models_seen = []
+    watch = session.Watch.__init__
+    monkeypatch.setattr(session.Watch, "__init__",
+                        lambda self, model, *more: (models_seen.append(model), watch(self, model, *more))[1])
+    with np.errstate(all="ignore"):
+        assert main(["trace", "tied-ae", "--data", str(pictures), "--every", "1", "--set", "lr=1e38", "latent=4"]) == 2
+    assert re.search(r"the loss is (nan|inf)|not-a-number", capsys.readouterr().err)
+    model, = models_seen
+    assert not {"loss", "backward"} & set(vars(model)) and "forward" not in vars(model.encoder.layers[2])

@@ -1,0 +1,250 @@
+"""What a trace says in words: each fault that is planted, by its name and at its place, and nothing of healthy runs."""
+import itertools
+import math
+import sys
+
+import numpy as np
+import pytest
+from explorables import pictures, tied
+
+from npae import data, optim
+from npae.layers import Dense, Flatten, ReLU, Reshape, Sequential, Sigmoid, Softplus, Tanh
+from npae.losses import Bernoulli, SquaredError
+from npae.models import Autoencoder
+from npae.trace import Trace, session
+from npae.trace import flags as words
+from npae.trace.statistics import Stats
+
+HEALTHY = ("conv-ae", "tied-ae", "bernoulli-vae", "mlp-vae", "ae")
+SHAPE = (8, 8, 1)
+X = pictures(SHAPE, 40).train_x / np.float32(255)
+
+
+def net(hidden=("relu",), widths=(32,), pixels=None, kind=Dense, up="relu"):
+    """A dense autoencoder 64 -> widths -> 6 -> 32 -> 64."""
+    rng = np.random.default_rng(0)
+    ends = (64, *widths, 6)
+    down = [(kind if i == 0 else Dense)(a, b, activation=hidden[i] if i < len(hidden) else None, rng=rng)
+            for i, (a, b) in enumerate(itertools.pairwise(ends))]
+    back = [Dense(6, 32, activation=up, rng=rng), Dense(32, 64, activation=pixels, rng=rng), Reshape(SHAPE)]
+    likelihood = SquaredError() if pixels else Bernoulli()
+    return Autoencoder(Sequential([Flatten(), *down]), Sequential(back), likelihood=likelihood)
+
+
+def traced(model, optimizer=None, x=X, between=lambda model: None):
+    """One step: loss, backward, what comes between, and the optimizer."""
+    with Trace(model) as t:
+        model.zero_grad()
+        model.loss(x, rng=np.random.default_rng(0))
+        model.backward()
+        between(model)
+        (optimizer or optim.Adam(1e-3)).step(model.theta, model.grad)
+    return t
+
+
+def told(t, *expected):
+    """The flags are these: (layer, words that stand in the sentence), in this order, and no others."""
+    assert len(t.flags) == len(expected), t.flags
+    for flag, (layer, *parts) in zip(t.flags, expected, strict=True):
+        assert flag.startswith(f"{layer} (") and all(part in flag for part in parts), flag
+    assert all(flag in str(t) for flag in t.flags)
+
+
+def test_the_net_that_is_harmed_below_is_well():
+    for model in (net(), net(("tanh",)), net(("sigmoid",), pixels="sigmoid")):
+        told(traced(model))
+
+
+# -- the six --
+
+
+@pytest.mark.parametrize("dead", [32, 16])
+def test_dead_units(dead):
+    model = net()
+    for p in model.params[3:]:
+        p.value[...] += 0.1 * (p.value.ndim == 1)  # so that what comes after is not all 0
+    model.encoder.layers[1].b.value[:dead] = -100
+    t = traced(model)
+    flag = t.flags[0]
+    assert flag.startswith("encoder.1 (Dense): dead units, ") and f"{round(t.rows[1].dead * 32)} of 32 are 0" in flag
+    assert dead <= t.rows[1].dead * 32 < dead + 8 and "40 rows" in flag
+    if dead == 32:  # no gradient passes them at all
+        told(t, ("encoder.1", "dead units"), ("encoder.1", "frozen", "encoder.1.W and of encoder.1.b is exactly 0"),
+             ("encoder.2", "frozen", "gradient of encoder.2.W is exactly 0"))
+    else:
+        told(t, ("encoder.1", "dead units"))
+
+
+def test_dead_units_behind_a_relu_of_its_own():
+    rng = np.random.default_rng(0)
+    encoder = Sequential([Flatten(), Dense(64, 32, rng=rng), ReLU(), Dense(32, 6, rng=rng)])
+    model = Autoencoder(encoder, Sequential([Dense(6, 64, rng=rng), Reshape(SHAPE)]), likelihood=Bernoulli())
+    encoder.layers[1].b.value[:20] = -100
+    told(traced(model), ("encoder.2", "dead units"))
+
+
+@pytest.mark.parametrize("bend", ["tanh", "sigmoid"])
+def test_saturated_units(bend):
+    model = net((bend,))
+    model.encoder.layers[1].W.value[...] *= 200
+    t = traced(model)
+    told(t, ("encoder.1", "saturated units", "slope is below 1%"))
+    assert t.rows[1].saturated > 0.8 and t.rows[1].blocked > 0.5
+
+
+def test_pixels_that_are_saturated_on_the_wrong_side_and_not_those_that_are_right():
+    x = X.copy()
+    x[:, :, :5] = 0  # five columns of eight are black in every picture
+    model = net(pixels="sigmoid")
+    bias = model.decoder.layers[1].b.value.reshape(8, 8)
+    bias[:, :5] = -12
+    t = traced(model, x=x)
+    assert t.rows[-2].saturated > 0.6 and t.rows[-2].blocked < 0.01 and not t.flags
+    bias[:, :5] = 12
+    told(traced(model, x=x), ("decoder.1", "saturated units"))
+
+
+def test_a_vanishing_gradient():
+    t = traced(net(("sigmoid",) * 8, (32,) * 8, up="tanh"))
+    told(t, ("encoder.1", "a vanishing gradient, which shrinks", "-fold on its way back from decoder.2"))
+    assert t.rows[1].gradient.norm < t.rows[-1].gradient.norm / 100
+
+
+def test_an_exploding_gradient():
+    model = net((), (32,) * 5, pixels="identity", up=None)
+    for layer in model.encoder.layers[1:]:
+        layer.W.value[...] *= 6
+    t = traced(model, optim.Adam(1e-6), x=X * np.float32(1e-5))  # so that what is painted does not explode too
+    told(t, ("encoder.1", "an exploding gradient, which grows", "clip_norm"))
+    assert t.rows[1].gradient.norm > 100 * t.rows[-1].gradient.norm
+
+
+def test_an_update_that_is_larger_than_the_weight():
+    model = net()
+    norm = np.linalg.norm(model.encoder.layers[2].W.value)
+    t = traced(model, optim.Adam(3.0))
+    expected = [(f"{name}", "the update is larger than the weight", f"{name}.W has moved by", "0.001 is usual")
+                for name in ("encoder.1", "encoder.2", "decoder.0", "decoder.1")]
+    told(t, *expected)
+    moved = 3.0 * np.sqrt(32 * 6) / norm  # Adam's first step is lr in every entry whose gradient is not 0
+    assert float(t.flags[1].split("moved by ")[1].split(" times")[0]) == pytest.approx(moved, rel=0.02)
+
+
+def test_a_frozen_layer():
+    def forgotten(model):
+        for p in model.encoder.layers[2].params:
+            p.grad[...] = 0
+
+    told(traced(net(), between=forgotten), ("encoder.2", "is frozen", "encoder.2.W (", "encoder.2.b (", "stayed where"))
+
+
+def test_a_tied_weight_that_is_frozen_is_told_once():
+    model = tied()
+    x = pictures((6, 9, 3), 20).train_x / np.float32(255)
+    t = traced(model, x=x, between=lambda model: model.params[0].grad.fill(0))
+    told(t, ("encoder.0", "is frozen", "encoder.0.W ("))
+
+
+def test_a_layer_whose_backward_forgets_its_weights_is_frozen():
+    class Forgetful(Dense):
+        def _gradients(self, x, y, dy, dx):
+            super()._gradients(x, y, dy, dx)
+            self.W.grad[...] = 0
+
+    told(traced(net(kind=Forgetful)), ("encoder.1", "is frozen: the gradient of encoder.1.W is exactly 0"))
+
+
+# -- beyond the six --
+
+
+def test_what_is_no_number_is_said_where_it_begins():
+    model = net()
+    model.encoder.layers[1].W.value[0, 0] = np.nan
+    x = X.copy()
+    x[:, 0, 0] = 1
+    with Trace(model) as t:
+        model.loss(x)
+    assert t.flags[0].startswith("encoder.1 (Dense): its output holds inf or not-a-number")
+    assert not any("dead" in flag or "saturated" in flag for flag in t.flags)
+
+
+def test_a_gradient_that_is_no_number_is_said():
+    model = net()
+    with Trace(model) as t:
+        model.loss(X)
+        model.dy = model.dy.copy()
+        model.dy[0, 0, 0] = np.inf
+        with np.errstate(all="ignore"):
+            model.backward()
+    assert t.flags[0].startswith("encoder.1 (Dense): the gradient that arrives holds inf")
+
+
+def test_few_pictures_and_half_zeros_are_no_fault():
+    assert not traced(net(), x=X[:1]).flags  # of one picture half of the units are off
+    t = traced(net())
+    assert 0.2 < t.rows[1].activation.zeros < 0.8 and not t.flags
+    for bend in (Sigmoid(), Tanh(), Softplus()):
+        assert traced(net((bend,))).rows[1].dead is None
+
+
+def test_nothing_moved_is_no_fault_and_a_bias_that_leaves_zero_is_none():
+    model = net()
+    with Trace(model) as t:
+        model.loss(X)
+        model.backward()
+    assert not t.flags
+    t = traced(net(), optim.Adam(1e-3))
+    assert t.rows[1].params[1].update_ratio == math.inf and not t.flags
+
+
+def test_several_steps_in_a_block_are_not_one_large_update():
+    model, optimizer = net(), optim.Adam(3e-2)
+    with Trace(model) as t:
+        for _ in range(60):
+            model.zero_grad()
+            model.loss(X)
+            model.backward()
+            optimizer.step(model.theta, model.grad)
+    assert t.steps == 60 and max(p.update_ratio for row in t.rows for p in row.params if p.name.endswith("W")) > 1
+    assert not any("update" in flag for flag in t.flags)
+
+
+def test_widths_alone_change_no_gradient():
+    """Norm and root mean square of the same numbers, told of a wider or a narrower layer: neither counts alone."""
+    def of(norm, size):
+        return Stats(0.0, 1.0, 0.0, norm, size)
+
+    assert words._change(of(1, 100), of(0.1, 1)) == 1  # a tenth of the length, in a hundredth of the numbers
+    assert words._change(of(1, 1), of(10, 100)) == 1
+    assert words._change(of(1, 100), of(0.1, 100)) == pytest.approx(0.1)
+    assert words._change(of(1, 100), of(0.1, 25)) == pytest.approx(0.2)
+    assert words._change(of(1, 100), of(10, 25)) == pytest.approx(10)
+    assert words._change(of(1, 25), of(10, 100)) == pytest.approx(5)
+
+
+# -- healthy runs --
+
+
+@pytest.fixture(scope="module")
+def strokes():
+    return data.load("strokes")
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_recipe_gets_no_flag_at_its_first_step_and_after_ten(name, strokes, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda *args: strokes)
+    given = {"batch_size": "128"} if name == "mlp-vae" else {}  # of 1,024 in the slow test below
+    for steps in (0, 10):
+        found = session.of_recipe(name, steps=steps, given=given)
+        assert [frame.step for frame in found.frames] == [steps + 1] and found.frames[0].trace.flags == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_healthy_recipe_gets_no_flag_on_its_way(name, seed):
+    found = session.of_recipe(name, seed=seed, every=10 if name == "mlp-vae" else 30)
+    assert len(found.frames) == 20
+    for frame in found.frames:
+        print(f"\n{name}, step {frame.step}: {frame.trace.flags}", end="", file=sys.stderr)
+        assert frame.trace.flags == []

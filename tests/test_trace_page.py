@@ -1,0 +1,490 @@
+"""The page of a trace: what stands in it, and in a headless Chromium what a visitor sees and does with it.
+The tests with a browser are skipped where no chromium is installed."""
+import base64
+import inspect
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+from browser import MISSING, Browser
+from explorables import dense, labelled, picture_codes, pictures, tied
+
+from npae import gradcheck, optim, recipes
+from npae.lab.catalogue import cases
+from npae.layers import Conv2d, Dense, Layer, Sequential
+from npae.models import Autoencoder
+from npae.trace import Trace, differences, maps, page, session, source
+
+needs_browser = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+QUICK = ("bernoulli-vae", "tied-ae")
+
+
+def traced(model, x, y=None, seed=0):
+    with Trace(model) as t:
+        model.zero_grad()
+        model.loss(x, y, rng=np.random.default_rng(seed))
+        model.backward()
+        optim.Adam(1e-3).step(model.theta, model.grad)
+    return t
+
+
+def of_recipe(name, n=12, shape=(28, 28, 1)):
+    dataset = pictures(shape, 30)
+    recipe = recipes.get(name)
+    settings, _ = recipe.resolve({"latent": "6"} if name in ("weight-decay-ae", "overcomplete-ae") else {})
+    model = recipe.build(settings, dataset, np.random.default_rng(1))
+    x = dataset.train_x[:n] / np.float32(255)
+    if settings["binarize"] != "none":
+        x = np.ceil(x - np.float32(0.5))
+    return traced(model, x, dataset.train_y[:n] if model.classes else None)
+
+
+def told_by(text):
+    """What stands in a page: its JSON and its bytes."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1]
+    blob = re.search(r'<script type="text/plain" id="maps-data">(.*?)</script>', text, re.DOTALL)[1]
+    return json.loads(found), np.frombuffer(zlib.decompress(base64.b64decode(blob)), np.uint8)
+
+
+# -- what stands in a page --
+
+
+def test_the_maps_are_the_traces_own_numbers_within_half_a_level():
+    t = of_recipe("conv-pool-ae")
+    told, blob = told_by(page.page("one", [page.Single(t)], t.model))
+    assert told["pictures"]["shape"] == [8, 28, 28, 1]
+    at = t.pictures.size
+    np.testing.assert_allclose(blob[:at] / 255, t.pictures.ravel(), atol=0.5 / 255 + 1e-6)
+    for row, said in zip(t.rows, told["frames"][0]["maps"], strict=True):
+        for name in ("y", "dy"):
+            a = getattr(row, name)
+            if a is None:
+                assert said[name] is None
+                continue
+            (c, h, w), scale, total = said[name]
+            codes = blob[at:at + 8 * c * h * w].reshape(8, c, h, w).astype(int)
+            at += codes.size
+            assert total == a.shape[-1] and (c <= 16)
+            shown = maps.laid_out(a, (28, 28, 1), 16)
+            here = codes != maps.BLANK
+            assert (here == np.isfinite(shown)).all() and here.any()
+            assert scale == pytest.approx(np.quantile(np.abs(shown[here]), maps.QUANTILE) or np.abs(shown[here]).max())
+            expected = np.clip(shown[here] / scale, -1, 1)
+            np.testing.assert_allclose((codes[here] - maps.LEVELS) / maps.LEVELS, expected, atol=0.51 / maps.LEVELS)
+    painted = t.model.likelihood.mean(t.rows[-1].y)
+    np.testing.assert_allclose(blob[at:] / 255, painted.ravel(), atol=0.5 / 255 + 1e-6)
+
+
+def test_rows_of_numbers_are_laid_out_as_pictures_or_as_squares():
+    a = np.arange(24.0).reshape(2, 12)
+    np.testing.assert_array_equal(maps.laid_out(a, (3, 4, 1), 16), a.reshape(2, 1, 3, 4))
+    square = maps.laid_out(a[:, :10], (3, 4, 1), 16)
+    assert square.shape == (2, 1, 3, 4) and np.isnan(square[:, 0, 2, 2:]).all() and square[1, 0, 1, 0] == 16
+    assert maps.laid_out(np.zeros((2, 5, 7, 40)), (3, 4, 1), 16).shape == (2, 16, 5, 7)
+    assert maps.laid_out(np.zeros((2, 5000)), (3, 4, 1), 16).shape == (2, 1, 32, 32)
+    bad = maps.made(np.array([[1.0, np.nan, np.inf]]), (1, 1, 1), 1, 1)
+    assert bad.codes.ravel().tolist() == [2 * maps.LEVELS, maps.BAD, maps.BAD, maps.BLANK] and bad.scale == 1
+    assert maps.made(np.zeros((1, 4)), (1, 1, 1), 1, 1).scale == 0
+    rare = np.zeros((1, 1000))
+    rare[0, 3] = 5
+    assert maps.made(rare, (1, 1, 1), 1, 1).scale == 5  # one number in a thousand is shown all the same
+
+
+@pytest.mark.parametrize("name", ["mlp-vae", "tied-ae", "contractive-ae"])
+def test_the_differences_meet_backward_and_gradcheck_agrees(name):
+    t = of_recipe(name, shape=(8, 8, 1))
+    found = differences.checks(t.model, t.pictures, t.labels)
+    assert list(found) == [p.name for p in t.model.params]
+    twin = t.model.to(np.float64)
+    x = t.pictures[:differences.PICTURES].astype(np.float64)
+    twin.loss(x, rng=np.random.default_rng(0))
+    twin.zero_grad()
+    twin.backward()
+    for p in twin.params:
+        assert len(found[p.name]) == (2 if p.value.ndim > 1 else 1)
+        for entry in found[p.name]:
+            index = tuple(map(int, re.search(r"\[(.*)\]", entry["entry"])[1].split(",")))
+            assert entry["value"] == p.value[index] and entry["analytic"] == p.grad[index]
+            quotients = (np.array(entry["plus"]) - entry["minus"]) / (2 * np.array(differences.STEPS))
+            assert np.abs(quotients - entry["analytic"]).min() < 1e-6 * max(abs(entry["analytic"]), 1e-3)
+            assert len(set(entry["plus"])) > 6
+        assert abs(found[p.name][0]["analytic"]) == np.abs(p.grad).max()
+    report = gradcheck.check(t.model, x.astype(np.float32), rng=np.random.default_rng(0))
+    assert report.ok
+    assert t.model.theta.tobytes() == page_free(t).tobytes()
+
+
+def test_a_weight_that_was_moved_is_put_back_before_the_next(monkeypatch):
+    monkeypatch.setattr(differences, "STEPS", (1e-5, 1.0))
+    t = of_recipe("ae", shape=(8, 8, 1))
+    for entries in differences.checks(t.model, t.pictures, None).values():
+        for entry in entries:
+            assert (entry["plus"][0] - entry["minus"][0]) / 2e-5 == pytest.approx(entry["analytic"], rel=1e-4, abs=1e-9)
+
+
+def page_free(t):
+    """theta after a page was made of it: nothing of the model has moved."""
+    kept = t.model.theta.copy()
+    page.page("one", [page.Single(t)], t.model)
+    return kept
+
+
+def test_of_the_layers_equation_only_mathematics_is_shown():
+    for case in cases():
+        said = source.equation(case.make(np.random.default_rng(0)))
+        assert said and not re.search(r"Raises|Source|>>>", said), case.name
+    said = source.equation(Conv2d(1, 2, 3, rng=0))
+    assert "y[n,i,j,o] = f(b[o] +" in said and "Backward: dz = f'(y) dy" in said and "Shapes: x (N, H, W, in)" in said
+
+
+def test_the_lines_are_the_real_ones_of_the_class_that_defines_them():
+    layer = Conv2d(1, 2, 3, activation="tanh", rng=0)
+    found = source.code(layer)
+    assert [part["name"] for part in found["forward"]] == ["Affine._forward", "Conv2d._apply", "Tanh.f"]
+    assert [part["name"] for part in found["backward"]] == ["Affine._backward", "Conv2d._gradients", "Tanh.slope"]
+    assert [part["name"] for part in found["textbook"]][:2] == ["conv2d_forward", "conv2d_backward"]
+    assert {"im2col", "col2im"} <= {part["name"] for part in found["textbook"]}
+    lines = inspect.getsource(Conv2d._gradients).splitlines()
+    assert [line.strip() for line in found["backward"][1]["text"].splitlines()] == [line.strip() for line in lines]
+    assert found["backward"][1]["text"].startswith("def _gradients(")
+    first = inspect.getsourcelines(Conv2d._gradients)[1]
+    assert found["backward"][1]["place"] == f"npae/layers/conv.py, line {first}"
+    for case in cases():
+        parts = source.code(case.make(np.random.default_rng(0)))
+        assert parts["forward"] and parts["backward"], case.name
+
+
+def test_a_layer_of_ones_own_is_shown_with_its_lines_and_one_from_a_prompt_without():
+    class Mine(Layer):
+        """y = 3 x <&>"""
+
+        def _forward(self, x):
+            self.saved = True
+            return 3 * x
+
+        def _backward(self, dy, need_dx):
+            return 3 * dy
+
+    typed = {"Layer": Layer}
+    exec("class Typed(Layer):\n    def _forward(self, x):\n        self.saved = 1\n        return x.copy()\n"
+         "    def _backward(self, dy, need_dx):\n        return dy.copy()\n", typed)
+    assert source.code(Mine())["forward"][0]["text"].endswith("return 3 * x")
+    assert source.code(Mine())["forward"][0]["place"].startswith("tests/test_trace_page.py, line ")
+    assert source.code(typed["Typed"]())["backward"][0]["text"] == "(its source lies in no file)"
+    model = Autoencoder(Sequential([Mine(), Dense(6, 2, rng=0), typed["Typed"]()]), Sequential([Dense(2, 6, rng=0)]))
+    t = traced(model, np.ones((3, 6), np.float32))
+    text = page.page("<b>mine</b> & yours", [page.Single(t)], model)
+    assert "<b>mine" not in text and told_by(text)[0]["layers"][0]["equation"] == "y = 3 x <&>"
+
+
+def test_pages_of_other_kinds_of_models_are_written_too():
+    for make, shape in ((dense, (28, 28, 1)), (tied, (6, 9, 3)), (labelled, (28, 28, 1)), (picture_codes, (28, 28, 1))):
+        model, dataset = make(), pictures(shape, 20)
+        t = traced(model, dataset.train_x[:5] / np.float32(255), dataset.train_y[:5])
+        told, _ = told_by(page.page("one", [page.Single(t)], model))
+        assert [layer["name"] for layer in told["layers"]] == [row.name for row in t.rows]
+        assert all(len(layer["check"]) == sum(1 + (p.value.ndim > 1) for p in row.layer.params)
+                   for layer, row in zip(told["layers"], t.rows, strict=True))
+
+
+def test_what_cannot_be_shown_is_told_in_a_sentence(tmp_path, monkeypatch):
+    model = dense()
+    with Trace(model) as t:
+        pass
+    with pytest.raises(ValueError, match="has seen no loss"):
+        t.to_html(tmp_path / "a.html")
+    with pytest.raises(ValueError, match=r"does not end in \.html"):
+        t.to_html(tmp_path / "a.txt")
+    t = traced(model, pictures(n=5).train_x / np.float32(255))
+    assert t.to_html(tmp_path / "a.html") == tmp_path / "a.html" and (tmp_path / "a.html").stat().st_size > 50_000
+    monkeypatch.setattr(page, "MOST_BYTES", 10_000)
+    with pytest.raises(ValueError, match=r"the page would have 0\.\d MB with one picture and one channel a layer"):
+        t.to_html(tmp_path / "b.html")
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_a_trace_that_holds_no_numbers_has_a_page_all_the_same():
+    model = dense()
+    model.encoder.layers[1].W.value[0] = np.nan
+    x = pictures(n=5).train_x / np.float32(255)
+    x[:, 0] = 1
+    with np.errstate(all="ignore"):
+        t = traced(model, x)
+        told, blob = told_by(page.page("one", [page.Single(t)], model))
+    assert told["frames"][0]["terms"]["loss"] is None and told["frames"][0]["rows"][1]["y"][0] is None
+    assert (blob == maps.BAD).any() and told["layers"][1]["check"][0]["plus"][0] is None
+
+
+def test_of_a_long_series_fewer_pictures_are_shown_so_that_it_fits(monkeypatch):
+    monkeypatch.setattr(page, "MOST_BYTES", 1_000_000)  # bars are flatter than digits, which do not fit into 3 MB
+    model = of_recipe("conv-ae").model
+    dataset = pictures(n=30)
+    found = []
+    for step in range(10):
+        t = traced(model, dataset.train_x[:8] / np.float32(255))
+        found.append(session.Frame(step + 1, t, t))
+    text = page.page("series", found, model)
+    told, _ = told_by(text)
+    assert len(text.encode()) <= 1_000_000 and 2 <= told["pictures"]["shape"][0] < 8
+    assert max(m["y"][0][0] for m in told["frames"][0]["maps"]) == 16
+
+
+# -- in the browser --
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as window:
+        yield window
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, browser):
+    """open(name) shows the page of a recipe's trace, written once, or "series"; returns the traces."""
+    folder, known = tmp_path_factory.mktemp("pages"), {}
+
+    def show(name, width=1280, dark=False):
+        path = folder / f"{name}.html"
+        if name not in known:
+            if name == "series":
+                model = of_recipe("bernoulli-vae").model
+                x = np.ceil(pictures(n=30).train_x[:12] / np.float32(255) - np.float32(0.5))
+                known[name] = [traced(model, x) for _ in range(6)]
+                found = [session.Frame(10 * i + 1, t, t) for i, t in enumerate(known[name])]
+            else:
+                known[name] = [of_recipe(name)]
+                found = [page.Single(known[name][0])]
+            path.write_text(page.page(f"{name} on bars", found, known[name][0].model))
+        assert path.stat().st_size <= 3_000_000
+        browser.look(width, dark=dark)
+        for kind in ("performance", "browser"):
+            browser.log(kind)
+        browser.open(path)
+        ready(browser)
+        return known[name]
+
+    return show
+
+
+def check_page(browser, width, dark=False):
+    """It fits, its console is empty, it has asked no network, and its theme is the asked one."""
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert len(asked) >= 1 and all(url.startswith(("file:", "data:")) for url in asked)
+    body = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, body[4:-1].split(", "))) < 200) == dark
+
+
+def ready(browser):
+    """The maps are inflated after the page has loaded."""
+    browser.run("""return new Promise((done) => {
+        const wait = () => window.npae ? done(true) : setTimeout(wait, 10); wait(); })""")
+
+
+def drawn(browser):
+    browser.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def slide(browser, element, value):
+    """As a hand does: the slider is there, has the focus, and says that it has moved."""
+    browser.run("""const slider = document.getElementById(arguments[0]);
+        slider.focus();
+        slider.value = arguments[1];
+        slider.dispatchEvent(new Event("input"));""", element, value)
+
+
+def text(browser, element):
+    return browser.run("return document.getElementById(arguments[0]).textContent", element)
+
+
+def plain(number):
+    """A number of the page, such as −1.23·10⁻⁷, as a float."""
+    powers = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+    front, _, power = number.replace("\N{MINUS SIGN}", "-").partition("·10")
+    return float(front) * 10.0 ** int(power.translate(powers) or 0)
+
+
+def cells(browser, table):
+    return browser.run("""return [...document.querySelectorAll(`#${arguments[0]} tr`)].slice(1)
+        .map((row) => [...row.children].map((cell) => cell.textContent))""", table)
+
+
+@needs_browser
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
+def test_a_page_fits_asks_the_network_for_nothing_and_has_nothing_to_complain_of(name, width, dark, pages, browser):
+    t, = pages(name, width, dark)
+    check_page(browser, width, dark)
+    for k in range(len(t.rows)):  # every layer can be opened
+        browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)
+        assert text(browser, "layer-title") == t.rows[k].name
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.log("browser") == []
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_has_its_page(name, pages, browser, tmp_path):
+    """Written by the command, on strokes; opened layer by layer in both widths."""
+    from npae.cli import main
+
+    path = tmp_path / "trace.html"
+    assert main(["trace", name, "--html", str(path)]) == 0
+    assert path.stat().st_size <= 3_000_000
+    for width in (1280, 390):
+        browser.look(width)
+        for kind in ("performance", "browser"):
+            browser.log(kind)
+        browser.open(path)
+        ready(browser)
+        check_page(browser, width)
+        for k in range(browser.run("return npae.told.layers.length")):
+            took = browser.run("return npae.show({ layer: arguments[0] })", k)
+            assert took < 1000 and browser.run("return document.documentElement.scrollWidth") <= width
+        assert browser.log("browser") == []
+    print(f"\n{name}: {path.stat().st_size / 1e6:.2f} MB", end="")
+
+
+@needs_browser
+def test_a_page_says_the_traces_numbers(pages, browser):
+    t, = pages("bernoulli-vae")
+    assert text(browser, "title") == "bernoulli-vae on bars" and "one step of a training" in text(browser, "lead")
+    assert "nats per image" in text(browser, "facts") and "batch of 12" in text(browser, "facts")
+    assert "Nothing wrong is found" in text(browser, "flags")
+    k = next(i for i, row in enumerate(t.rows) if row.name == "decoder.2")
+    browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)
+    row = t.rows[k]
+    for said, found in zip(cells(browser, "numbers"), (row.activation, row.gradient), strict=True):
+        assert [plain(v) for v in said[1:4]] == pytest.approx([found.norm, found.mean, found.std], rel=6e-3)
+        assert float(said[4].split()[0]) / 100 == pytest.approx(found.zeros, rel=6e-3)
+    for said, p in zip(cells(browser, "params"), row.params, strict=True):
+        assert said[0] == p.name and plain(said[2]) == pytest.approx(p.grad_norm, rel=6e-3)
+        assert (said[3] == "from 0") if p.norm == 0 else (plain(said[3]) == pytest.approx(p.update_ratio, rel=6e-2))
+    x, y = row.input_shape, row.output_shape
+    assert text(browser, "shapes") == (f"x {x} · W (3, 3, 64, 32) · b (64,) → y {y}"
+                                       f"dy {y} → dx {x} · dW (3, 3, 64, 32) · db (64,)")
+    for line in ("ConvTranspose2d._gradients", "conv2d_transpose_backward"):
+        assert line in text(browser, "code")
+    assert "each pixel of x paints its kernel" in text(browser, "equation")
+    assert browser.run("return document.querySelector('.tile .code').parentElement.querySelector('.name').textContent"
+                       ) == "reparameterize"
+
+
+@needs_browser
+def test_the_quotients_are_divided_anew_as_h_moves(pages, browser):
+    pages("tied-ae")
+    k = 2
+    browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)
+    entries = browser.run("return npae.told.layers[arguments[0]].check", k)
+    assert [entry["entry"].split("[")[0] for entry in entries] == ["W", "W", "b"]
+    seen = []
+    for i, h in ((0, 1.0), (5, 1e-5), (12, 1e-12)):
+        slide(browser, "h", i)
+        assert plain(text(browser, "h-name").split(" = ")[1]) == pytest.approx(h)
+        for said, entry in zip(cells(browser, "entries"), entries, strict=True):
+            quotient = (entry["plus"][i] - entry["minus"][i]) / (2 * h)
+            assert said[0] == entry["entry"] and plain(said[2]) == pytest.approx(entry["analytic"], rel=1e-7)
+            assert plain(said[3]) == pytest.approx(quotient, rel=1e-7, abs=1e-300)
+            seen.append(abs(quotient / entry["analytic"] - 1))
+            assert plain(said[4]) == pytest.approx(seen[-1], rel=0.1, abs=1e-15)
+    assert max(seen[3:6]) < 1e-4 < min(max(seen[:3]), max(seen[6:]))  # the foot of the V lies between
+    assert browser.run("return document.querySelectorAll('#curves svg').length") == 3
+
+
+@needs_browser
+def test_a_picture_is_chosen_and_its_maps_are_drawn(pages, browser):
+    t, = pages("bernoulli-vae")
+    k, row = next((i, row) for i, row in enumerate(t.rows) if row.name == "encoder.1")
+    browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)
+    seen = []
+    for n in (0, 5):
+        browser.run("document.querySelectorAll('#pictures button')[arguments[0]].click()", n)
+        assert browser.run("return [...document.querySelectorAll('#pictures button')].map((b) => b.ariaPressed)"
+                           ).index("true") == n
+        size, values = browser.run("""
+            const c = document.getElementById("big-dy");
+            return [[c.height, c.width], Array.from(c.getContext("2d").getImageData(0, 0, c.width, c.height).data)]""")
+        rgba = np.array(values).reshape(*size, 4)
+        assert size == [4 * 7 - 1, 4 * 7 - 1]  # 16 channels of 6 x 6, with lines between
+        assert (rgba[6, :, 3] == 0).all() and (rgba[:6, :6, 3] == 255).all()
+        blue, red = rgba[..., 2].astype(int), rgba[..., 0].astype(int)
+        _, scale, _ = browser.run("return [0, npae.told.frames[0].maps[arguments[0]].dy.scale, 0]", k)
+        for c in (0, 5, 15):
+            i, j = 7 * (c // 4), 7 * (c % 4)
+            warm = red[i:i + 6, j:j + 6] - blue[i:i + 6, j:j + 6]
+            dy = row.dy[n, :, :, c] / scale
+            assert (np.sign(warm[np.abs(dy) > 0.1]) == np.sign(dy[np.abs(dy) > 0.1])).all()
+        seen.append(values)
+    assert seen[0] != seen[1]
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_slider_walks_through_the_steps_within_a_frame(width, pages, browser):
+    traces = pages("series", width)
+    check_page(browser, width)
+    took = browser.run("return Array.from({ length: 100 }, (_, i) => npae.show({ frame: i % 6, picture: i % 3 }))")
+    print(f"\nmedian {np.median(took):.1f} ms, 95 % {np.percentile(took, 95):.1f} ms", end="")
+    assert np.median(took) <= 16
+    slide(browser, "step", 0)
+    for frame in (0, 1, 2):
+        if frame:
+            for kind in ("rawKeyDown", "keyUp"):  # the keyboard moves it too
+                browser.chromium("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight",
+                                 windowsVirtualKeyCode=39)
+        drawn(browser)
+        said, loss = text(browser, "step-name").split(", loss ")
+        assert said == f"step {10 * frame + 1}" and plain(loss) == pytest.approx(traces[frame].terms["loss"], rel=1e-3)
+
+
+@needs_browser
+def test_the_arrow_keys_walk_along_the_strip(pages, browser):
+    t, = pages("tied-ae")
+    browser.run("const tile = document.querySelectorAll('button.tile')[0]; tile.focus(); tile.click()")
+    for key, k in (("ArrowLeft", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1)):
+        browser.chromium("Input.dispatchKeyEvent", type="keyDown", key=key)
+        assert text(browser, "layer-title") == t.rows[k].name
+        assert browser.run("return document.activeElement.querySelector('.name').textContent") == t.rows[k].name
+
+
+@needs_browser
+def test_what_is_wrong_stands_on_the_page_and_at_its_layer(tmp_path, browser):
+    model = dense()
+    model.encoder.layers[1].b.value[...] = -100
+    t = traced(model, pictures(n=40).train_x / np.float32(255))
+    assert any("dead units" in flag for flag in t.flags)
+    browser.open(t.to_html(tmp_path / "wrong.html"))
+    ready(browser)
+    assert browser.run("return [...document.querySelectorAll('#flags li')].map((li) => li.textContent)") == t.flags
+    marked = browser.run("return [...document.querySelectorAll('.tile.wrong .name')].map((b) => b.textContent)")
+    assert marked == [row.name for row in t.rows if any(flag.startswith(f"{row.name} ") for flag in t.flags)]
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv-ae", "conv-vae", "mlp-vae", "tied-ae"])
+def test_a_scrubbed_training_fits_into_three_megabytes_and_redraws_within_a_frame(name, browser, tmp_path):
+    from npae.cli import main
+
+    path = tmp_path / "series.html"
+    assert main(["trace", name, "--every", "2" if name == "mlp-vae" else "20", "--html", str(path)]) == 0
+    assert path.stat().st_size <= 3_000_000
+    for width in (1280, 390):
+        browser.look(width)
+        for kind in ("performance", "browser"):
+            browser.log(kind)
+        browser.open(path)
+        ready(browser)
+        check_page(browser, width)
+        took = browser.run("""return Array.from({ length: 200 }, (_, i) => npae.show({
+            frame: i % npae.told.frames.length, layer: i % npae.told.layers.length })).sort((a, b) => a - b)""")
+        assert np.median(took) <= 16
+    pictures_shown = browser.run("return npae.told.pictures.shape[0]")
+    size = path.stat().st_size / 1e6
+    print(f"\n{name}: {size:.2f} MB, {pictures_shown} pictures, a redraw in {np.median(took):.1f} ms", end="")
+    assert browser.run("return npae.told.frames.length") == 20

@@ -128,6 +128,7 @@ print(f"central, float32: {at_usual:.1%} wrong at h = 1e-5, {usual.least:.2%} at
 # %%
 lesson.promised("factor between the best step and the predicted one, the worst of 8", max(off), below=3)
 lesson.promised("the same of the prediction by hand", max(by_hand / usual.best, usual.best / by_hand), below=3)
+lesson.promised("factor between the two predictions", np.exp(abs(np.log(by_hand / usual.predicted))), below=2)
 lesson.promised("error at h = 1e-5 over the least, float32", at_usual / usual.least, above=50)
 lesson.promised("error of the complex step", curves.curve("complex").least, below=1e-13)
 

@@ -180,7 +180,7 @@ def both():
         left.text(0.01, row + 0.28, told, color=colours[name], weight="bold", transform=left.get_yaxis_transform())
         right.plot(np.arange(1, epochs + 1), curves[name], color=colours[name])
         right.annotate(name.replace(" ", "\n", 1), (epochs, curves[name][-1]), (10, 0), textcoords="offset points",
-                       color=colours[name], weight="bold", va="center")
+                       color=colours[name], weight="bold", va=("bottom", "top", "center")[row])
     left.set(xlabel="d cost / d mu, nats", ylim=(-0.4, 2.7), yticks=[], title="the gradient (mean ± deviation)")
     right.set(xlabel="epoch", ylabel="nats per image, for the pixels", title="the learning")
     canvas.epoch_axis(right, np.arange(1, epochs + 1))

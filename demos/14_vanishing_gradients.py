@@ -1,0 +1,142 @@
+"""A deep autoencoder that does not learn: where does the gradient go, and which number decides it?
+
+Promise: with a usual initialisation each layer leaves of the gradient what theory says, 0.577, to 20 %, hundreds of
+times less over the depth, and momentum learns nothing; with weights 1.7 times as large the gradient arrives whole (to a
+factor 4) and the error falls below half. One minute on two cores.
+"""
+# %%
+import lesson
+import numpy as np
+
+from npae import canvas, evaluate, figures, models, nets, optim, train
+from npae.data.batches import to_float
+from npae.trace import Trace
+
+digits, short, pictures = lesson.begin("14_vanishing_gradients.py", __doc__)
+digits = digits.first(1500 if short else 6000)
+widths = [128] * 8
+epochs = 8 if short else 4
+seed = 0
+x = to_float(digits.train_x[:64])
+
+# %% [markdown]
+# Eight dense layers down, and their transposes back up, with tanh between: sixteen layers, eight matrices. A layer does
+# y = tanh(x W), and its gradient comes back as dx = (dy tanh') Wᵀ. Say the weights are independent with variance
+# g² / fan-in. Then of n numbers, each a sum of n products,
+#
+#     forward     |y|  is about  g |x|         as long as tanh is nearly a line
+#     backward    |dx| is about  g |dy|        times tanh' <= 1
+#
+# so over L layers both are multiplied by g^L. The rule "uniform within 1 / sqrt(fan-in)" of many a tutorial has the
+# variance 1 / (3 fan-in): g = 1 / sqrt(3) = 0.577. Four in ten are lost at each layer, on the way in and on the way
+# back. (One thing is not quite so here: the matrices are tied. A gradient that has come through the decoder's Wᵀ is
+# not independent of the encoder's W, and a little more than g of it is left in that half.)
+
+# %%
+
+
+def uniform(g):
+    """W ~ U(-a, a) with the variance a² / 3 = g² / fan_in."""
+    def init(rng, shape, fan_in, fan_out, dtype):
+        a = g * np.sqrt(3 / fan_in)
+        return rng.uniform(-a, a, shape).astype(dtype)
+
+    return init
+
+
+def deep(g):
+    return models.Autoencoder(*nets.tied_pair(digits.shape, widths, activation="tanh", pixels=None, init=uniform(g),
+                                              mean=digits.mean, rng=np.random.default_rng(seed)))
+
+
+# %% [markdown]
+# One loss and one backward, with a trace around them. `gradient` is what arrives at a layer, dLoss/dy; the factor of a
+# layer is taken over the square matrices, between the first layer's and the last but one's.
+
+# %%
+gains = {"g = 0.58": 3**-0.5, "g = 1": 1.0, "g = 2.5": 2.5}
+norms, factor, flags = {}, {}, {}
+for name, g in gains.items():
+    model = deep(g)
+    with Trace(model) as trace:
+        model.loss(x)
+        model.backward()
+    rows = [row for row in trace.rows if row.params]
+    norms[name] = [row.gradient.norm for row in rows]
+    factor[name] = (norms[name][0] / norms[name][-2]) ** (1 / (len(rows) - 2))
+    flags[name] = trace.flags
+    print(f"{name}: a layer leaves {factor[name]:.3f} of the gradient; {norms[name][0]:.1e} arrives of "
+          f"{norms[name][-1]:.1e}")
+    for sentence in flags[name]:
+        print("    " + sentence)
+
+# %% [markdown]
+# What does it do to learning? Momentum takes steps as long as the gradient is, so the deep end does not move. Adam
+# divides each entry by its own size and moves all layers alike. That helps, and is no cure: what Adam cannot bring back
+# is the signal that was lost on the way *in*, where the code of every picture is as good as zero.
+
+# %%
+trained = {}
+for name in ("g = 0.58", "g = 1"):
+    for rule, optimizer in (("momentum", optim.Momentum(1e-3)), ("Adam", optim.Adam(1e-3))):
+        model = deep(gains[name])
+        train.fit(model, digits, optimizer=optimizer, epochs=epochs, batch_size=50, seed=seed)
+        trained[name, rule] = evaluate.reconstruction_mse(model, digits.test_x)
+        print(f"{name}, {rule}: squared error per pixel {trained[name, rule]:.4f}")
+mean = float(np.mean((to_float(digits.test_x) - digits.mean) ** 2))
+pca = evaluate.pca_mse(digits.train_x, digits.test_x, widths[-1])
+print(f"beside it: the mean picture {mean:.4f}, PCA with {widths[-1]} numbers {pca:.4f}")
+
+# %%
+
+
+@canvas.styled
+def way_back():
+    figure = canvas.page(1000, 400, "Sixteen layers: 0.58 of the gradient at each, or all of it",
+                         "Left: what arrives at each layer, a deep tied autoencoder before its first step. "
+                         "Right: after its last")
+    left = canvas.box(figure, left=90, top=canvas.HEAD + 30, width=500, height=300)
+    layers = np.arange(1, len(norms["g = 1"]) + 1)
+    for (name, g), colour in zip(gains.items(), (canvas.ORANGE, canvas.BLUE, canvas.GREY), strict=True):
+        left.plot(layers, norms[name], "o-", color=colour, markersize=5)
+        last = norms[name][-2]
+        left.plot(layers[:-1], last * g ** (layers[-2] - layers[:-1]), ":", color=colour, linewidth=1.5)
+        left.annotate(name, (1, norms[name][0]), (2, 12 if g > 0.6 else 26), textcoords="offset points", color=colour,
+                      weight="bold")
+    left.annotate("dotted: times g a layer", (0.98, 0.05), xycoords="axes fraction", ha="right", color=canvas.GREY)
+    left.axvline(len(widths) + 0.5, color="black", linewidth=1, linestyle="--")
+    left.annotate("code", (len(widths) + 0.5, 1), (4, -2), xycoords=("data", "axes fraction"), va="top",
+                  textcoords="offset points")
+    left.set(yscale="log", xlabel="layer, from the pixels in to the pixels out", ylabel="norm of dLoss/dy",
+             ylim=(1e-4, 3e6), xlim=(0, len(layers) + 1),
+             xticks=layers[::3])
+    right = canvas.box(figure, left=690, top=canvas.HEAD + 30, width=300, height=300)
+    for place, (name, rule) in enumerate(trained):
+        error = trained[name, rule]
+        right.bar(place, error, 0.7, color=canvas.ORANGE if name == "g = 0.58" else canvas.BLUE)
+        right.annotate(f"{rule}\n{name}", (place, error), (0, 5), textcoords="offset points", ha="center", fontsize=9)
+    right.axhline(mean, color="black", linewidth=1, linestyle="--")
+    right.annotate("the mean picture", (3.6, mean), (0, 4), textcoords="offset points", ha="right")
+    right.set(ylabel="squared error per pixel", xticks=[], ylim=(0, 1.35 * mean), xlim=(-0.7, 3.7))
+    right.grid(visible=False, axis="x")
+    return figure
+
+
+figures.save(way_back(), pictures / "way-back.png")
+
+# %%
+g = gains["g = 0.58"]
+lesson.promised("factor of a layer over the predicted 0.577, off by", abs(factor["g = 0.58"] / g - 1), below=0.2)
+lesson.promised("gradient out over gradient in, g = 0.58", norms["g = 0.58"][-1] / norms["g = 0.58"][0], above=300)
+lesson.promised("largest over smallest gradient, g = 1", max(norms["g = 1"]) / min(norms["g = 1"]), below=4)
+lesson.promised("vanishing gradients that the trace names, of 1", sum("vanishing" in s for s in flags["g = 0.58"]),
+                above=1)
+lesson.promised("what the trace finds at g = 1", len(flags["g = 1"]), below=0)
+lesson.promised("error by momentum, of the mean picture's, g = 0.58", trained["g = 0.58", "momentum"] / mean, above=0.9)
+lesson.promised("error by momentum, of the mean picture's, g = 1", trained["g = 1", "momentum"] / mean, below=0.5)
+
+# %% [markdown]
+# Try next: g = 1.4. Theory says that the gradient grows, and it grows less: which factor did the theory leave out? Then
+# untie the decoder (`nets.mlp_decoder(digits.shape, widths, activation="tanh", init=uniform(g))`): how near to 0.577
+# are both halves now? And the cure of 2006, when nobody set g: train one pair of layers after the other, each on the
+# codes of the one before, put their matrices into the deep net, and trace it.

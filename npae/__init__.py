@@ -11,7 +11,7 @@ from npae._version import __version__
 __all__ = [
     "__version__", "callbacks", "checkpoint", "corruption", "data", "evaluate", "explore", "figures", "gradcheck",
     "init", "interop", "kernels", "layers", "losses", "measures", "models", "nets", "optim", "params", "penalties",
-    "recipes", "reconstruct", "runs", "settings", "store", "tables", "train",
+    "recipes", "reconstruct", "runs", "settings", "store", "tables", "trace", "train",
 ]
 
 

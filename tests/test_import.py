@@ -20,7 +20,7 @@ def fresh(code):
 @pytest.mark.parametrize("module", ["", ".layers", ".models", ".nets", ".train", ".callbacks", ".data", ".kernels",
                                     ".kernels.reference", ".gradcheck", ".optim", ".losses", ".evaluate", ".figures",
                                     ".recipes", ".store", ".lab.catalogue", ".explore", ".measures", ".corruption",
-                                    ".reconstruct"])
+                                    ".reconstruct", ".trace"])
 def test_importing_loads_no_heavy_library(module):
     assert fresh(f"import sys, npae{module}; print([m for m in {HEAVY} if m in sys.modules])") == "[]"
 

@@ -40,22 +40,10 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     written there every so many seconds, and removed when the run is whole.
     Raises ValueError: a setting, data set or folder that will not do, before anything is trained.
     """
-    recipe, given = recipes.get(recipe_name), given or {}
-    settings = recipe.parse(given)
-    dataset = _data.load(data, data_dir).with_validation(settings["validation"])
-    remark = recipe.adapt(settings, dataset)
-    dataset = dataset.first(settings["pictures"])
-    settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
-    if "batch_size" not in given and settings["batch_size"] > len(dataset.train_x):
-        settings["batch_size"] = len(dataset.train_x)
-        remark = " ".join(filter(None, (remark, f"batch_size is {len(dataset.train_x)}, all training pictures")))
-    model = recipe.build(settings, dataset, train.streams(seed).init)
-    _refuse_what_does_not_fit(recipe, settings, given, dataset)
+    model, dataset, config, remark = prepared(recipe_name, data=data, data_dir=data_dir, seed=seed, given=given)
+    recipe, settings = recipes.get(recipe_name), config["settings"]
+    _refuse_what_does_not_fit(recipe, settings, given or {}, dataset)
     folder, made = new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
-    config = {"npae": __version__, "recipe": recipe_name,
-              "data": data if data in ("strokes", "mnist") else str(Path(data).resolve()),
-              "data_dir": None if data_dir is None else str(Path(data_dir).resolve()), "seed": seed,
-              "settings": settings}
     with written(folder, made):
         print(f"{recipe_name}: {recipe.summary}\n{len(dataset.train_x):,} training, {settings['validation']:,} "
               f"validation and {len(dataset.test_x):,} test pictures of {dataset.name} (seed {seed})")
@@ -63,6 +51,28 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
             print(remark)
         store.write_json(folder / CONFIG, config)
         return _carry_out(model, dataset, config, folder, save_every)
+
+
+def prepared(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None, seed: int = 0,
+             given: Mapping[str, str] | None = None) -> tuple[Model, _data.Dataset, Config, str]:
+    """The model, the data set and the config with which a run begins, and a remark on what follows from its settings.
+
+    Raises ValueError: a recipe, setting or data set that will not do.
+    """
+    recipe, given = recipes.get(recipe_name), given or {}
+    settings = recipe.parse(given)
+    dataset = _data.load(data, data_dir).with_validation(settings["validation"])
+    remarks = [recipe.adapt(settings, dataset)]
+    dataset = dataset.first(settings["pictures"])
+    settings["validation"] = 0 if dataset.valid_x is None else len(dataset.valid_x)
+    if "batch_size" not in given and settings["batch_size"] > len(dataset.train_x):
+        settings["batch_size"] = len(dataset.train_x)
+        remarks.append(f"batch_size is {len(dataset.train_x)}, all training pictures")
+    config = {"npae": __version__, "recipe": recipe_name,
+              "data": data if data in ("strokes", "mnist") else str(Path(data).resolve()),
+              "data_dir": None if data_dir is None else str(Path(data_dir).resolve()), "seed": seed,
+              "settings": settings}
+    return recipe.build(settings, dataset, train.streams(seed).init), dataset, config, " ".join(filter(None, remarks))
 
 
 def resume(folder: str | Path, *, data_dir: str | None = None, save_every: float = SAVE_EVERY) -> str:

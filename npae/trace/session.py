@@ -48,7 +48,7 @@ def of_recipe(name: str, *, data: str = "strokes", data_dir: str | None = None, 
 
     Raises ValueError: a setting or data set that will not do; a training that ends before.
     """
-    model, dataset, config = prepared(name, data, data_dir, seed, given or {})
+    model, dataset, config, _ = runs.prepared(name, data=data, data_dir=data_dir, seed=seed, given=given)
     return _traced(f"{name} on {dataset.name}, seed {seed}", model, dataset, config, _wanted(steps, every))
 
 
@@ -65,23 +65,6 @@ def of_run(folder: str | Path, *, steps: int = 0, every: int | None = None) -> S
     what = "trained once more" if every is not None else "after its training"
     title = f"{config['recipe']} on {dataset.name}, seed {config['seed']}, {what}"
     return _traced(title, model, dataset, config, _wanted(steps, every))
-
-
-def prepared(name: str, data: str, data_dir: str | None, seed: int,
-             given: Mapping[str, str]) -> tuple[Model, _data.Dataset, dict[str, Any]]:
-    """Model, data set and config as `npae train` begins with them.
-
-    Raises ValueError: as `recipes.get`, `Recipe.parse` and `data.load`; a batch larger than the data.
-    """
-    recipe = recipes.get(name)
-    settings = recipe.parse(given)
-    dataset = _data.load(data, data_dir).with_validation(settings["validation"])
-    recipe.adapt(settings, dataset)
-    dataset = dataset.first(settings["pictures"])
-    if "batch_size" not in given:
-        settings["batch_size"] = min(settings["batch_size"], len(dataset.train_x))
-    model = recipe.build(settings, dataset, train.streams(seed).init)
-    return model, dataset, {"recipe": name, "seed": seed, "settings": settings}
 
 
 def _wanted(steps: int, every: int | None) -> list[int]:

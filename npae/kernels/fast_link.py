@@ -139,11 +139,13 @@ def _door(name: str) -> Callable[[int, float], None]:
 def ready(dtype: Any) -> None:
     """Compile every linked function for a dtype (or take it from the cache) and make it known by its name."""
     dtype = np.dtype(dtype)
-    if dtype in _ready:
+    if dtype in _ready:  # asked in every step
         return
     with ALONE:
+        if dtype in _ready:  # by a thread that came first
+            return
         kind, compiled = numpy_support.from_dtype(dtype), []
-        for name in LINKED if dtype not in _ready else ():  # in their order, as one may call those before it
+        for name in LINKED:  # in the order in which they were made, as one may call those before it
             compiled.append(by_address(types.void(types.int64, kind))(_door(name)))
             llvmlite.binding.add_symbol(_symbol(name, kind), compiled[-1].address)
-        _ready.setdefault(dtype, compiled)
+        _ready[dtype] = compiled

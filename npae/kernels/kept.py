@@ -21,7 +21,7 @@ from numba.core import ccallback, dispatcher
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 SEAL = hashlib.sha256().digest_size
-ONCE = "compiled kernels cannot be kept in {} ({}), and are compiled anew in each run, which takes a minute: set " \
+ONCE = "compiled kernels cannot be kept in {} ({}), and are compiled anew in each run, which takes some seconds: set " \
        "$NUMBA_CACHE_DIR to a folder that can be written"
 
 

@@ -155,6 +155,14 @@ def test_a_wrong_gradient_is_said_on_the_page_at_the_first_layer_that_has_it(mis
         assert all(differences.disagree(entry) is None for entry in found["decoder.0.W"])
 
 
+def test_a_page_without_a_backward_does_not_call_its_gradients_well():
+    model, x = dense(), pictures(n=12).train_x / np.float32(255)
+    with Trace(model) as t:
+        model.loss(x)
+    said, = told_by(page.page("one", [page.Single(t)], model))[0]["frames"]
+    assert said["well"].startswith("no backward ran") and not said["flags"]
+
+
 def test_differences_that_are_all_rounding_accuse_nobody():
     steps = np.array(differences.STEPS)
     still = [500.0] * len(steps)

@@ -132,7 +132,8 @@ def _index(part: dict[str, str], sources: list[dict[str, str]]) -> int:
 def _frame(frame: Any) -> dict[str, Any]:
     trace: Trace = frame.trace
     return {"step": frame.step, "terms": {name: _finite(value) for name, value in trace.terms.items()},
-            "flags": trace.flags, "compiled": trace.compiled, "rows": [_row(row) for row in trace.rows]}
+            "flags": trace.flags, "well": table.well(trace), "compiled": trace.compiled,
+            "rows": [_row(row) for row in trace.rows]}
 
 
 def _row(row: LayerTrace) -> dict[str, Any]:

@@ -212,7 +212,25 @@ def test_a_mistake_in_the_code_is_told_by_the_explanation(mistake, monkeypatch):
 # -- the command --
 
 
-def test_the_command_prints_a_derivation(capsys):
+@every
+def test_an_explanation_fits_into_a_terminal_of_80_columns(name):
+    """But for lines of code, and windows that are drawn side by side."""
+    said = [line for section in found(name).sections if section.kind not in ("code", "picture")
+            for line in section.lines(80)]
+    assert max(map(len, said)) <= 80 and max(map(len, said)) > 60
+
+
+def test_the_command_asks_the_terminal_for_its_width(capsys, monkeypatch):
+    widths = []
+    for columns in ("80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["explain", "ReLU"]) == 0
+        widths.append(len(max(re.split(r"6  The code|7  The check", capsys.readouterr().out)[0].splitlines(), key=len)))
+    assert 70 < widths[0] <= 80 < widths[1] <= 100
+
+
+def test_the_command_prints_a_derivation(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     assert main(["explain", "conv2D"]) == 0
     text = capsys.readouterr().out
     assert text == found("Conv2d").to_text() + "\n"

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from npae.kernels import fast_training, reference_training
+from npae.kernels import fast, fast_training, reference, reference_training
 
 MODULES = [pytest.param(reference_training, id="reference"), pytest.param(fast_training, id="fast")]
 DTYPES = [np.float32, np.float64]
@@ -258,6 +258,25 @@ def test_sum_of_squares_meets_the_exact_sum(K, dtype, size):
     exact = math.fsum(float(a) ** 2 for a in g)
     assert abs(K.sum_of_squares(g) - exact) <= (size + 2) * 1.2e-16 * exact
     assert type(K.sum_of_squares(g)) is float
+
+
+@pytest.mark.parametrize("K", [fast, reference], ids=["fast", "reference"])
+@both_dtypes
+@pytest.mark.parametrize("size", [0, *SIZES])
+def test_moments_meet_the_exact_sums(K, dtype, size):
+    a = np.random.default_rng(5).standard_normal(size).astype(dtype)
+    a[::3] = 0
+    a[1::6] *= -0.0
+    total, squares, zeros = K.moments(a)
+    assert abs(total - math.fsum(map(float, a))) <= (size + 2) * 1.2e-16 * math.fsum(map(abs, map(float, a)))
+    assert squares == pytest.approx(K.sum_of_squares(a), rel=1e-14) and zeros == sum(v == 0 for v in a)
+    assert K.squared_distance(a, 3 * a) == pytest.approx(4 * squares, rel=1e-5 if dtype == np.float32 else 1e-14)
+    assert K.squared_distance(a, a.copy()) == 0
+    assert [type(v) for v in (total, squares, zeros)] == [float, float, int]
+    if size:
+        a[-1] = np.nan
+        again = K.moments(a)
+        assert math.isnan(again[0]) and math.isnan(again[1]) and again[2] == sum(v == 0 for v in a)
 
 
 @both_modules

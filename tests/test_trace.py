@@ -268,6 +268,7 @@ def test_also_after_an_exception_nothing_is_left():
         model.loss(x)
     assert attributes(model) == before and t.rows[1].activation is not None and t.rows[-1].activation is None
     assert t.terms == {} and "no loss was computed" in str(t)
+    assert str(t).endswith("no backward ran in this block: its gradients are not judged")
     with pytest.raises(KeyError), Trace(model):
         raise KeyError
     assert attributes(model) == before

@@ -10,7 +10,7 @@ from npae import models, recipes, runs, train
 from npae.callbacks import Callback
 from npae.cli import main
 from npae.data.batches import binarizer
-from npae.trace import session
+from npae.trace import command, session
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +181,14 @@ def test_a_loss_that_is_no_number_ends_in_a_sentence_and_the_model_is_left_alone
     assert re.search(r"the loss is (nan|inf)|not-a-number", capsys.readouterr().err)
     model, = models_seen
     assert not {"loss", "backward"} & set(vars(model)) and "forward" not in vars(model.encoder.layers[2])
+
+
+def test_a_flag_that_comes_again_stands_once_with_its_steps():
+    class Told:
+        def __init__(self, *flags):
+            self.flags = list(flags)
+
+    frames = [session.Frame(step, Told(*flags), None) for step, flags in
+              ((1, ()), (1001, ("a (Dense): dead units", "b (Dense) is frozen")), (2001, ("a (Dense): dead units",)))]
+    assert list(command._flags(frames)) == ["2 steps from 1,001 to 2,001: a (Dense): dead units",
+                                            "step 1,001: b (Dense) is frozen"]

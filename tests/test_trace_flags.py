@@ -187,6 +187,13 @@ def test_few_pictures_and_half_zeros_are_no_fault():
         assert traced(net((bend,))).rows[1].dead is None
 
 
+def test_a_small_layer_that_is_off_for_two_pictures_is_not_called_frozen():
+    model = net(widths=(2,))
+    model.encoder.layers[1].b.value[...] = -100
+    told(traced(model, x=X[:2]))
+    assert "frozen" in " ".join(traced(model).flags)
+
+
 def test_nothing_moved_is_no_fault_and_a_bias_that_leaves_zero_is_none():
     model = net()
     with Trace(model) as t:

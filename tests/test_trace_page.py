@@ -3,6 +3,7 @@ The tests with a browser are skipped where no chromium is installed."""
 import base64
 import inspect
 import json
+import math
 import re
 import zlib
 
@@ -13,7 +14,7 @@ from explorables import dense, labelled, picture_codes, pictures, tied
 
 from npae import gradcheck, optim, recipes
 from npae.lab.catalogue import cases
-from npae.layers import Conv2d, Dense, Layer, Sequential
+from npae.layers import Conv2d, Dense, Flatten, Layer, Reshape, Sequential
 from npae.models import Autoencoder
 from npae.trace import Trace, differences, maps, page, session, source
 
@@ -114,6 +115,77 @@ def test_the_differences_meet_backward_and_gradcheck_agrees(name):
     report = gradcheck.check(t.model, x.astype(np.float32), rng=np.random.default_rng(0))
     assert report.ok
     assert t.model.theta.tobytes() == page_free(t).tobytes()
+
+
+class Wrong(Dense):
+    """A dense layer with one mistake."""
+
+    mistake = "none"
+
+    def _gradients(self, x, y, dy, dx):
+        before = [p.grad.copy() for p in self.params]
+        super()._gradients(x, y, dy, dx)
+        for p, old in zip(self.params, before, strict=True):
+            if self.mistake == p.name[-1]:
+                p.grad[...] = old + 1.05 * (p.grad - old)
+        if self.mistake == "dx" and dx is not None:
+            dx *= 2
+
+
+@pytest.mark.parametrize(("mistake", "where", "named"), [
+    ("none", None, None), ("W", "encoder.1", "W["), ("b", "encoder.1", "b["), ("dx", "decoder.0", "W[")])
+@pytest.mark.parametrize("bend", ["tanh", "relu"])
+def test_a_wrong_gradient_is_said_on_the_page_at_the_first_layer_that_has_it(mistake, where, named, bend):
+    """Biases of exactly 0 over black margins stand on a kink, which is no mistake."""
+    kinds = {name: Wrong if name == where else Dense for name in ("encoder.1", "decoder.0")}
+    model = Autoencoder(
+        Sequential([Flatten(), kinds["encoder.1"](64, 6, activation=bend, rng=np.random.default_rng(0))]),
+        Sequential([kinds["decoder.0"](6, 64, rng=np.random.default_rng(1)), Reshape((8, 8, 1))]))
+    for layer in (model.encoder.layers[1], model.decoder.layers[0]):
+        layer.mistake = mistake
+    with Trace(model) as t:
+        model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
+        model.backward()
+    told, _ = told_by(page.page("one", [page.Single(t)], model))
+    wrong = [flag for flag in told["frames"][0]["flags"] if "a wrong gradient" in flag]
+    assert len(wrong) == (mistake != "none")
+    if wrong:
+        assert wrong[0].startswith("encoder.1 (") and f" for {named}" in wrong[0]
+        found = differences.checks(model, t.pictures, None)
+        assert all(differences.disagree(entry) is None for entry in found["decoder.0.W"])
+
+
+def test_a_page_without_a_backward_does_not_call_its_gradients_well():
+    model, x = dense(), pictures(n=12).train_x / np.float32(255)
+    with Trace(model) as t:
+        model.loss(x)
+    said, = told_by(page.page("one", [page.Single(t)], model))[0]["frames"]
+    assert said["well"].startswith("no backward ran") and not said["flags"]
+
+
+def test_differences_that_are_all_rounding_accuse_nobody():
+    steps = np.array(differences.STEPS)
+    still = [500.0] * len(steps)
+    flat = {"entry": "W[0]", "analytic": 1e-9, "phi": 500.0, "plus": still, "minus": still}
+    assert differences.disagree(flat) is None
+    assert differences.disagree({**flat, "phi": math.nan, "plus": [math.nan] * len(steps)}) is None
+    assert differences.disagree({**flat, "phi": 1.0, "plus": list(1 + steps), "minus": list(1 - steps),
+                                 "analytic": 0.0}) == pytest.approx(1)
+    kink = {**flat, "analytic": 0.0, "phi": 1.0, "plus": list(1 + steps), "minus": [1.0] * len(steps)}
+    assert differences.disagree(kink) is None and differences.disagree({**kink, "analytic": 0.25}) == pytest.approx(0.5)
+
+
+def test_a_parameter_that_did_not_move_has_no_ratio_and_one_that_left_zero_has_words():
+    model, x = dense(), pictures(n=12).train_x / np.float32(255)
+    model.encoder.layers[1].b.value[...] = 0
+    with Trace(model) as u:
+        model.loss(x)
+        model.backward()
+    t = traced(model, x)
+    for trace, said in ((t, "from 0"), (u, None)):
+        told, _ = told_by(page.page("one", [page.Single(trace)], trace.model))
+        bias = next(p for row in told["frames"][0]["rows"] for p in row["params"] if p[0] == "encoder.1.b")
+        assert bias[1] == 0 and bias[2] > 0 and bias[3] == said
 
 
 def test_a_weight_that_was_moved_is_put_back_before_the_next(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 
@@ -228,5 +229,6 @@ def do_explain(args: argparse.Namespace) -> int:
         print(explain.contents())
         return 0
     found = explain.explanation(args.layer, shape)
-    print(found.to_text() if args.html is None else explain.write(found, args.html))
+    width = min(100, max(72, shutil.get_terminal_size((100, 24)).columns))
+    print(found.to_text(width) if args.html is None else explain.write(found, args.html))
     return 0 if found.ok else 1

@@ -40,7 +40,7 @@ run of `python benchmarks/ladder.py` on a core whose peak, by np.dot, is 155 GF/
 
 Where to read: fast_tile (the tile); fast_picture, fast_conv_chunks and fast_conv; fast_panel and fast_dense;
 fast_parallel (how every core is used) and fast_link (how loops are shared); fast_activation and its fast_math,
-fast_pool, fast_training.
+fast_pool, fast_training, fast_moments.
 """
 # ruff: noqa: F401  (what is imported here is what this module is for; its door plates are those of reference)
 from __future__ import annotations
@@ -56,6 +56,7 @@ from npae.kernels.fast_conv import (
     conv2d_weight_grad,
 )
 from npae.kernels.fast_dense import dense_backward, dense_forward
+from npae.kernels.fast_moments import moments, squared_distance
 from npae.kernels.fast_pool import (
     avg_pool2d,
     avg_pool2d_input_grad,

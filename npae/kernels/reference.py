@@ -10,9 +10,11 @@ from npae.kernels.geometry import Geometry, bilinear_taps
 from npae.kernels.reference_training import (
     adam_step,
     bernoulli_nll,
+    moments,
     momentum_step,
     rmsprop_step,
     sgd_step,
+    squared_distance,
     squared_error,
     sum_of_squares,
 )
@@ -20,9 +22,9 @@ from npae.kernels.reference_training import (
 __all__ = [
     "activate", "activate_input_grad", "adam_step", "avg_pool2d", "avg_pool2d_input_grad", "bernoulli_nll", "conv2d",
     "conv2d_backward", "conv2d_forward", "conv2d_input_grad", "conv2d_transpose_backward", "conv2d_transpose_forward",
-    "conv2d_weight_grad", "dense_backward", "dense_forward", "max_pool2d", "max_pool2d_input_grad", "momentum_step",
-    "rmsprop_step", "sgd_step", "squared_error", "sum_of_squares", "upsample2d_bilinear",
-    "upsample2d_bilinear_input_grad", "upsample2d_nearest", "upsample2d_nearest_input_grad",
+    "conv2d_weight_grad", "dense_backward", "dense_forward", "max_pool2d", "max_pool2d_input_grad", "moments",
+    "momentum_step", "rmsprop_step", "sgd_step", "squared_distance", "squared_error", "sum_of_squares",
+    "upsample2d_bilinear", "upsample2d_bilinear_input_grad", "upsample2d_nearest", "upsample2d_nearest_input_grad",
 ]
 
 

@@ -87,6 +87,24 @@ def sum_of_squares(g: np.ndarray) -> float:
     return np.sum(np.square(g, dtype=np.result_type(g, np.float64))).item()
 
 
+@np.errstate(under="ignore", over="ignore")
+def moments(a: np.ndarray) -> tuple[float, float, int]:
+    """Σ a and Σ a², summed in float64, and how many entries are exactly 0.
+
+    Shapes: a (D,), real
+    """
+    return float(np.sum(a, dtype=np.float64)), sum_of_squares(a), a.size - int(np.count_nonzero(a))
+
+
+@np.errstate(under="ignore", over="ignore")
+def squared_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Σ (a - b)², summed in float64; inf where that overflows.
+
+    Shapes: a, b (D,), real
+    """
+    return sum_of_squares(np.subtract(a, b, dtype=np.float64))
+
+
 def _flush(moment: np.ndarray) -> np.ndarray:
     """Moments with the tiny ones set to zero; NaN compares false and stays."""
     moment[np.abs(moment) < TINY_MOMENT] = 0

@@ -45,11 +45,21 @@ def said(found: Session) -> Iterator[str]:
     if len(found.frames) > 1:
         yield f"{found.title}: {len(found.frames)} steps; the loss, and the norm of the gradient dy at each layer"
         yield from table.columns(list(_way(found.frames)), left=0)
-        for frame in found.frames[:-1]:
-            yield from (f"step {frame.step}: {flag}" for flag in frame.trace.flags)
+        yield from _flags(found.frames[:-1])
         yield ""
     yield f"{found.title}: step {last.step}"
     yield str(last.trace)
+
+
+def _flags(frames: list[Frame]) -> Iterator[str]:
+    """What is wrong in which steps; a sentence that comes again stands once."""
+    steps: dict[str, list[str]] = {}
+    for frame in frames:
+        for flag in frame.trace.flags:
+            steps.setdefault(flag, []).append(f"{frame.step:,}")
+    for flag, at in steps.items():
+        when = f"step {at[0]}" if len(at) == 1 else f"{len(at)} steps from {at[0]} to {at[-1]}"
+        yield f"{when}: {flag}"
 
 
 def _way(frames: list[Frame]) -> Iterator[tuple[str, ...]]:

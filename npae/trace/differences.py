@@ -3,15 +3,22 @@ The page divides anew while a slider moves h, so that the V shows: truncation on
 """
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npae.models import Model
 from npae.params import Param
 
+if TYPE_CHECKING:
+    from npae.trace.record import LayerTrace
+
 STEPS = tuple(10.0 ** -k for k in range(13))
 PICTURES = 2  # that the loss is taken of: a difference costs two losses
+SMALL = 1e-3  # steps h that do not cut the curve short
+ROUNDING = 16 * 2.0**-52  # of a loss, which is a sum of many terms in float64
+CLOSE = 1e-2  # of the gradient: a wrong factor is further off, and rounding may have a tenth of it
 
 
 def checks(model: Model, x: np.ndarray, y: np.ndarray | None, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
@@ -19,8 +26,9 @@ def checks(model: Model, x: np.ndarray, y: np.ndarray | None, seed: int = 0) -> 
 
         quotient(h) = (phi(w + h) - phi(w - h)) / 2 h,   phi the loss of a few pictures with the same noise each time
 
-    {"entry": "W[2, 0]", "value": w, "analytic": dphi/dw by backward, "plus": [phi(w + h) ...], "minus": [...]}, one phi
-    for each h of STEPS. Of a weight the entries with the largest and with the middle |dphi/dw|, of a bias the largest.
+    {"entry": "W[2, 0]", "value": w, "analytic": dphi/dw by backward, "phi": phi(w), "plus": [phi(w + h) ...],
+    "minus": [...]}, one of these for each h of STEPS. Of a weight the entries with the largest and with the middle
+    |dphi/dw|, of a bias the largest.
     """
     twin = model.to(np.float64)
     x, y = np.asarray(x[:PICTURES], np.float64), None if y is None else y[:PICTURES]
@@ -28,10 +36,41 @@ def checks(model: Model, x: np.ndarray, y: np.ndarray | None, seed: int = 0) -> 
     def phi() -> float:
         return float(twin.loss(x, y, rng=np.random.default_rng(seed))["loss"])
 
-    phi()
+    middle = phi()
     twin.zero_grad()
     twin.backward()
-    return {p.name: [_entry(p, index, phi) for index in _places(p.grad)] for p in twin.params}
+    return {p.name: [_entry(p, index, phi, middle) for index in _places(p.grad)] for p in twin.params}
+
+
+def disagree(entry: Mapping[str, Any]) -> float | None:
+    """What the differences give where backward gives something else; None where they agree or cannot tell.
+
+    A step h can tell where it is SMALL and the rounding of phi, divided by it, is below CLOSE / 10 of the gradient. On
+    a kink backward takes the slope of one side, so the quotient of either side will do.
+    """
+    best, found = CLOSE, None
+    for h, plus, minus in zip(STEPS, entry["plus"], entry["minus"], strict=True):
+        quotients = [(plus - minus) / (2 * h), (plus - entry["phi"]) / h, (entry["phi"] - minus) / h]
+        scale = max(abs(entry["analytic"]), abs(quotients[0]))
+        if h > SMALL or not ROUNDING * abs(entry["phi"]) / h < CLOSE / 10 * scale:  # not-a-number cannot tell
+            continue
+        error = min(abs(quotient - entry["analytic"]) for quotient in quotients) / scale
+        if error <= CLOSE:
+            return None
+        if found is None or error < best:
+            best, found = error, quotients[0]
+    return found
+
+
+def disagreements(rows: list[LayerTrace], found: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """A sentence for each layer that has a weight whose gradient is not what the differences say."""
+    for row in rows:
+        wrong = [(entry, quotient) for p in row.params for entry in found[p.name]
+                 if (quotient := disagree(entry)) is not None]
+        for entry, quotient in wrong[:1]:
+            yield (f"{row.name} ({row.kind}): a wrong gradient, backward gives {entry['analytic']:.6g} for "
+                   f"{entry['entry']} where finite differences give {quotient:.6g}; look into its backward, and into "
+                   "those between it and the loss")
 
 
 def _places(grad: np.ndarray) -> list[tuple[int, ...]]:
@@ -42,7 +81,7 @@ def _places(grad: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(map(int, np.unravel_index(k, grad.shape))) for k in chosen]
 
 
-def _entry(p: Param, index: tuple[int, ...], phi: Any) -> dict[str, Any]:
+def _entry(p: Param, index: tuple[int, ...], phi: Any, middle: float) -> dict[str, Any]:
     kept, analytic = p.value[index], float(p.grad[index])
     sides: dict[str, list[float]] = {"plus": [], "minus": []}
     for h in STEPS:
@@ -51,4 +90,4 @@ def _entry(p: Param, index: tuple[int, ...], phi: Any) -> dict[str, Any]:
             sides[side].append(phi())
     p.value[index] = kept
     return {"entry": f"{p.name.rsplit('.', 1)[-1]}[{', '.join(map(str, index))}]", "value": float(kept),
-            "analytic": analytic, **sides}
+            "analytic": analytic, "phi": middle, **sides}

@@ -17,7 +17,7 @@ import numpy as np
 
 from npae import store
 from npae.layers.summary import described
-from npae.trace import differences, maps, source
+from npae.trace import differences, maps, source, table
 
 if TYPE_CHECKING:
     from npae.models import Model
@@ -63,6 +63,9 @@ def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
     found = differences.checks(model, last.pictures, last.labels)
     for layer, row in zip(told["layers"], last.rows, strict=True):
         layer["check"] = [_finite_all(entry) for p in row.params for entry in found[p.name]]
+    wrong = list(differences.disagreements(last.rows, found))
+    for frame in told["frames"]:  # the lines are the same in each
+        frame["flags"] += wrong
     for pictures, channels in RUNGS:
         blob = _blob(told, frames, min(pictures, len(last.pictures)), channels)
         text = _filled(title, told, blob)
@@ -129,13 +132,19 @@ def _index(part: dict[str, str], sources: list[dict[str, str]]) -> int:
 def _frame(frame: Any) -> dict[str, Any]:
     trace: Trace = frame.trace
     return {"step": frame.step, "terms": {name: _finite(value) for name, value in trace.terms.items()},
-            "flags": trace.flags, "compiled": trace.compiled, "rows": [_row(row) for row in trace.rows]}
+            "flags": trace.flags, "well": table.well(trace), "compiled": trace.compiled,
+            "rows": [_row(row) for row in trace.rows]}
 
 
 def _row(row: LayerTrace) -> dict[str, Any]:
     return {"y": _stats(row.activation), "dy": _stats(row.gradient), "dead": row.dead, "saturated": row.saturated,
             "ms": [1e3 * row.forward_seconds, 1e3 * row.backward_seconds],
-            "params": [[p.name, _finite(p.norm), _finite(p.grad_norm), _finite(p.update_ratio)] for p in row.params]}
+            "params": [[p.name, _finite(p.norm), _finite(p.grad_norm), _ratio(p.update_ratio)] for p in row.params]}
+
+
+def _ratio(value: float | None) -> float | str | None:
+    """JSON has no infinity: what has left exact zero is said in the table's words."""
+    return table.ratio(value) if value == math.inf else _finite(value)
 
 
 def _stats(found: Stats | None) -> list[float | None] | None:

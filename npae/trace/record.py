@@ -134,6 +134,7 @@ class Trace:
         for row in self.rows:
             row.params = [told[id(p)] for p in row.layer.params]
             self._watch(row)
+        statistics.stats(self.model.theta[:1])  # its kernel is no concern of the block's
         self._compiled = compiling.watch()
         self._put(self.model, "loss", self._loss)
         self._put(self.model, "backward", self._backward)
@@ -145,8 +146,9 @@ class Trace:
             self._undo.pop()()
         with np.errstate(all="ignore"):  # what has become inf is told by a flag
             for p, told in self._params():
-                told.norm, moved = statistics.lengths(self._before[id(p)], p.value)
-                if moved:
+                before = self._before[id(p)]
+                told.norm = statistics.length(before)
+                if moved := statistics.distance(p.value, before):
                     told.update_ratio = moved / told.norm if told.norm else math.inf
         self._before = {}
 

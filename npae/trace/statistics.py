@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from npae import kernels
 from npae.layers import Activation, Layer, ReLU, Sigmoid, Tanh
 
-CHUNK = 1 << 13  # numbers at a time: in float64 64 KB, which stay in a core's own cache between the passes; BLAS takes
-# one thread for fewer than 10,000, and more of its threads would fight with those of the kernels
-ONES = np.ones(CHUNK)
 STEEPEST: tuple[tuple[type[Activation], float], ...] = ((Tanh, 1.0), (Sigmoid, 0.25))
 """The activations that are flat at both ends, and their largest slope."""
 FLAT = 0.01  # of the largest slope: what is below lets a hundredth of the gradient through at most
@@ -50,50 +48,27 @@ def stats(array: np.ndarray) -> Stats:
     >>> stats(np.array([[0.0, 3.0], [0.0, -4.0]], np.float32))
     Stats(mean=-0.25, std=2.48746859276655, zeros=0.5, norm=5.0, size=4)
     """
-    flat = array.reshape(-1)
-    total = squares = 0.0
-    zeros = 0
-    for start in range(0, flat.size, CHUNK):
-        part = flat[start:start + CHUNK]
-        wide = part.astype(np.float64)
-        total += float(np.dot(wide, ONES[:part.size]))  # in half the time of a sum
-        squares += float(np.dot(wide, wide))
-        zeros += part.size - int(np.count_nonzero(part != 0))
-    mean = total / flat.size
-    variance = squares / flat.size - mean * mean
+    total, squares, zeros = _moments(array)
+    mean = total / array.size
+    variance = squares / array.size - mean * mean
     std = math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
-    return Stats(mean, std, zeros / flat.size, math.sqrt(squares), flat.size)
+    return Stats(mean, std, zeros / array.size, math.sqrt(squares), array.size)
 
 
 def length(array: np.ndarray) -> float:
-    """sqrt(Σ a²)"""
-    return lengths(array, None)[0]
+    """sqrt(Σ a²), summed in float64"""
+    return math.sqrt(_moments(array)[1])
 
 
-def lengths(a: np.ndarray, b: np.ndarray | None) -> tuple[float, float]:
-    """sqrt(Σ a²) and, where there is a b, sqrt(Σ (b - a)²), which is 0 only where they are the same numbers.
-
-    Squares in the arrays' own dtype, a chunk at a time, and in float64 where these leave its range: an overflow may
-    warn, which the caller has to want.
-    """
-    flat, other = a.reshape(-1), None if b is None else b.reshape(-1)
-    squares = moved = 0.0
-    for start in range(0, flat.size, CHUNK):
-        part = flat[start:start + CHUNK]
-        squares += float(np.dot(part, part))
-        if other is not None:
-            step = other[start:start + CHUNK] - part
-            moved += float(np.dot(step, step))
-    return (_root(squares, a, None), 0.0 if b is None else _root(moved, b, a))
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """sqrt(Σ (a - b)²), summed in float64"""
+    return math.sqrt(kernels.resolve().squared_distance(a.reshape(-1), b.reshape(-1)))
 
 
-def _root(squares: float, a: np.ndarray, b: np.ndarray | None) -> float:
-    """The root of Σ (a - b)², or of what it is in float64 where it has overflowed or nearly vanished."""
-    if 1e-24 < squares < 1e34:
-        return math.sqrt(squares)
-    if squares == 0 and (not a.any() if b is None else np.array_equal(a, b)):
-        return 0.0
-    return stats(a if b is None else a.astype(np.float64) - b).norm
+def _moments(array: np.ndarray) -> tuple[float, float, int]:
+    """Σ a, Σ a² and how many zeros, in the compiled kernel where it can run."""
+    exact = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
+    return kernels.resolve().moments(np.ascontiguousarray(array, exact).reshape(-1))
 
 
 def bend_of(layer: Layer) -> Any:

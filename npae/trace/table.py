@@ -21,7 +21,12 @@ def table(trace: Trace) -> str:
     """The lines, with columns as wide as their widest entry."""
     lines = [_head(trace), "", *columns([HEAD, *map(_cells, trace.rows)], left=3), "",
              *columns([PARAMS, *_params(trace.rows)], left=2), ""]
-    return "\n".join([*lines, *(trace.flags or ["nothing wrong is found"])])
+    return "\n".join([*lines, *(trace.flags or [well(trace)])])
+
+
+def well(trace: Trace) -> str:
+    """What is said where no flag is."""
+    return "nothing wrong is found" if trace.steps else "no backward ran in this block: its gradients are not judged"
 
 
 def _head(trace: Trace) -> str:

@@ -28,9 +28,9 @@ class Prose:
 
     text: str
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """Filled to the width of a terminal."""
-        return textwrap.wrap(self.text, WIDTH - 2, break_on_hyphens=False, break_long_words=False)
+        return textwrap.wrap(self.text, width - 2, break_on_hyphens=False, break_long_words=False)
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Formula:
 
     texts: tuple[str, ...]
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """Indented."""
-        return [line for text in self.texts for line in wrapped(text)]
+        return [line for text in self.texts for line in wrapped(text, width - 4)]
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Worked:
     texts: tuple[str, ...]
     numbers: tuple[Number, ...]
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """Indented; a long sum goes on under its first term."""
-        return [line for text in self.texts for line in wrapped(text)]
+        return [line for text in self.texts for line in wrapped(text, width - 4)]
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ class Tables:
         """Those of each in turn."""
         return tuple(number for table in self.tables for number in table.numbers)
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """Blocks side by side as far as they fit."""
         blocks = [_blocks(table) for table in self.tables]
-        lines = _side_by_side([block for some in blocks for block in some], WIDTH - 6)
+        lines = _side_by_side([block for some in blocks for block in some], width - 6)
         return [f"    {line}".rstrip() for line in lines]
 
 
@@ -131,10 +131,10 @@ class Rows:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """Columns flush left, as wide as they need to be."""
-        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
-        return ["    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        wide = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        return ["    " + "  ".join(cell.ljust(room) for cell, room in zip(row, wide, strict=True)).rstrip()
                 for row in (self.head, *self.rows)]
 
 
@@ -157,7 +157,7 @@ class Code:
         """As they are written."""
         return textwrap.dedent(inspect.getsource(self.of)).rstrip()
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """With the file above."""
         return [self.where, *("    " + line if line else "" for line in self.source.splitlines())]
 
@@ -170,10 +170,10 @@ class Picture:
     draw: Callable[[], Figure]
     text: str = ""
 
-    def lines(self) -> list[str]:
+    def lines(self, width: int = WIDTH) -> list[str]:
         """The caption, and the picture in letters, or where it can be seen."""
         elsewhere = "" if self.text else " (The picture is on the page: --html FILE.)"
-        return [*Prose(self.caption + elsewhere).lines(), *("    " + line for line in self.text.splitlines())]
+        return [*Prose(self.caption + elsewhere).lines(width), *("    " + line for line in self.text.splitlines())]
 
 
 def _blocks(table: Table) -> list[list[str]]:

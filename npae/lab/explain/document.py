@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npae.lab.explain.blocks import Block, Formula, Tables, Worked
+from npae.lab.explain.wrap import WIDTH
 from npae.lab.explain.writing import Number
 
 
@@ -23,13 +24,13 @@ class Section:
         """Every number that was filled in."""
         return tuple(n for block in self.blocks if isinstance(block, Worked | Tables) for n in block.numbers)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, width: int = WIDTH) -> Iterator[str]:
         """The title, and the blocks with an empty line between."""
         yield from (self.title, "-" * len(self.title))
         for place, block in enumerate(self.blocks):
             if place and not (isinstance(block, Worked) and isinstance(self.blocks[place - 1], Formula)):
                 yield ""
-            yield from (f"  {line}" if line else "" for line in block.lines())
+            yield from (f"  {line}" if line else "" for line in block.lines(width))
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Explanation:
         """Those of one kind."""
         return tuple(section for section in self.sections if section.kind == kind)
 
-    def to_text(self) -> str:
-        """For a terminal of 100 columns."""
+    def to_text(self, width: int = WIDTH) -> str:
+        """For a terminal of so many columns; lines of code stay as long as they are."""
         title = f"{self.name}: {self.idea}"
         blocks = [f"{title}\n{'=' * len(title)}"]
-        return "\n\n".join([*blocks, *("\n".join(section.lines()) for section in self.sections)])
+        return "\n\n".join([*blocks, *("\n".join(section.lines(width)) for section in self.sections)])
 
     def to_html(self) -> str:
         """One page that needs no network and prints well."""

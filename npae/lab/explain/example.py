@@ -88,8 +88,7 @@ def checked_shape(shape: tuple[int, ...] | None, default: tuple[int, ...], what:
                          f"{','.join(map(str, shape))}: try {','.join(map(str, default))}")
     if math.prod(shape) > MOST:
         raise ValueError(f"an example of {math.prod(shape)} numbers is too large to be read, {MOST} is the most: use "
-                          "a "
-                         f"smaller --shape than {','.join(map(str, shape))}")
+                         f"a smaller --shape than {','.join(map(str, shape))}")
     return tuple(shape)
 
 

@@ -30,9 +30,9 @@ function layerNumbers(at, k) {
   rows($("numbers"), ["of the whole batch", "norm", "mean", "deviation", "zeros", "ms"],
     [["y", ...stats(row.y), row.ms[0].toFixed(2)], ["dy", ...stats(row.dy), row.ms[1].toFixed(2)]]);
   $("params").hidden = !row.params.length;
-  // no gradient and no move are null, as is the ratio of what has left exact zero
+  // no gradient and no move are null; of what has left exact zero there are words and no ratio
   rows($("params"), ["parameter", "norm", "its gradient's norm", "update / norm"], row.params.map(([name, norm, grad, ratio]) =>
-    [name, number(norm), grad === null ? "\u2013" : number(grad), ratio === null ? norm === 0 && grad ? "from 0" : "\u2013" : number(ratio, 2)]));
+    [name, number(norm), grad === null ? "\u2013" : number(grad), ratio === null ? "\u2013" : typeof ratio === "string" ? ratio : number(ratio, 2)]));
   const part = { encoder: "in the encoder", decoder: "in the decoder", code: "between encoder and decoder" }[layerOf(k).part];
   const off = !row.dead ? "" : `; ${share(row.dead)} of its units are off in the whole batch`;
   const flat = !row.saturated ? "" : `; ${share(row.saturated)} of its numbers lie at a flat end`;

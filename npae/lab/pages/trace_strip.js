@@ -63,7 +63,7 @@ function show() {
 }
 
 function words(frame) {
-  const well = [element("li", { className: "well", textContent: "Nothing wrong is found in this step." })];
+  const well = [element("li", { className: "well", textContent: `${frame.well[0].toUpperCase()}${frame.well.slice(1)}.` })];
   $("flags").replaceChildren(...frame.flags.length ? frame.flags.map((flag) => element("li", { textContent: flag })) : well);
   const terms = Object.entries(frame.terms).map(([name, v]) => element("li", {}, `${name} `, element("b", { textContent: number(v, 4) })));
   $("facts").replaceChildren(...terms, element("li", { textContent: told.unit }), element("li", { textContent: `batch of ${told.batch.toLocaleString("en")}` }),

@@ -31,6 +31,7 @@ def kernel(x, y):
 def folder(tmp_path, monkeypatch):
     (tmp_path / "one_kernel.py").write_text(KERNEL)
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "kept"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))  # read anew at the next compiling, if any has changed
     monkeypatch.setattr(kept.KernelCache, "told", set())
     return tmp_path
 

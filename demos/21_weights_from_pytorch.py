@@ -1,7 +1,7 @@
 """Do weights paint the same pictures in PyTorch and here, though the two lay out every array differently?
 
 Promise: outputs differ by at most 1e-5 after the journey of the weights from PyTorch's layout to npae's, a training,
-and the way back; with one order of pixels forgotten they differ by at least 0.1. One minute on two cores.
+and the way back; with one order of pixels forgotten they differ by at least 0.1. Half a minute on two cores.
 """
 # %%
 import lesson

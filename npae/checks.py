@@ -53,6 +53,21 @@ def sizes(shape: Any, what: str) -> tuple[int, ...]:
     return tuple(whole(n, f"{what}: each size") for n in shape)
 
 
+def as_numbers(numbers: Any) -> np.ndarray:
+    """What is no array yet, as one.
+
+    Raises ValueError: rows of different lengths, or of other things than numbers.
+    """
+    try:
+        array = np.asarray(numbers)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"layers take arrays of numbers, got {type(numbers).__name__} that is none: make one by "
+                         "np.asarray(x, np.float32)")
+    return array
+
+
 def float_type(dtype: Any, what: str) -> np.dtype:
     """A dtype that layers compute in.
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from npae import kernels as _kernels
-from npae.checks import float_type, kernel_module, sizes
+from npae.checks import as_numbers, float_type, kernel_module, sizes
 from npae.copying import deep_copy
 from npae.kernels import reference
 from npae.params import Param, unique
@@ -169,19 +169,8 @@ class Layer:
 def _in_c_order(array: Any) -> np.ndarray:
     """As it is where it can be. A read-only array is copied: Numba would compile every kernel anew for its type."""
     if not isinstance(array, np.ndarray):
-        array = _as_array(array)
+        array = as_numbers(array)
     return np.ascontiguousarray(array) if array.flags.writeable else array.copy()
-
-
-def _as_array(numbers: Any) -> np.ndarray:
-    try:
-        array = np.asarray(numbers)
-    except ValueError:  # rows of different lengths
-        array = np.asarray(None)
-    if array.dtype.kind not in "biufc":
-        raise ValueError(f"layers take arrays of numbers, got {type(numbers).__name__} that is none: make one by "
-                         "np.asarray(x, np.float32)")
-    return array
 
 
 def of_npae(layer: Layer) -> bool:

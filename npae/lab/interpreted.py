@@ -20,8 +20,8 @@ import numpy as np
 
 from npae.lab.planting import file_source
 
-FILES = ("fast_activation", "fast_conv", "fast_conv_chunks", "fast_dense", "fast_math", "fast_panel", "fast_picture",
-         "fast_pool", "fast_tile", "fast_training")
+FILES = ("fast_activation", "fast_conv", "fast_conv_chunks", "fast_dense", "fast_math", "fast_moments", "fast_panel",
+         "fast_picture", "fast_pool", "fast_tile", "fast_training")
 CUTS = {"CHUNKS": 4, "PARTIALS": 8, "DEPTH": 4, "FEW": 3, "TALL": 8, "LONG": 16, "GRAIN": 1}
 """What stands for the figures of that name, as they are too large for awkward shapes to meet what they part."""
 VECTOR_BYTES = 16  # the shortest there are, whatever this machine has

@@ -12,7 +12,7 @@ from npae.models import Model
 from npae.params import Param
 
 if TYPE_CHECKING:
-    from npae.trace.record import LayerTrace
+    from npae.trace.rows import LayerTrace
 
 STEPS = tuple(10.0 ** -k for k in range(13))
 PICTURES = 2  # that the loss is taken of: a difference costs two losses

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from npae.trace.rows import owned
 from npae.trace.statistics import FLAT, Stats
 
 if TYPE_CHECKING:
-    from npae.trace.record import LayerTrace, Trace
+    from npae.trace.record import Trace
+    from npae.trace.rows import LayerTrace
 
 FEWEST = 16  # pictures: a unit that is on for every fifth one is off in 3 % of such batches, and in 80 % of single ones
 DEAD = 0.5  # share of units: after 100 steps conv-ae has 0.28 in a layer that began with 0.09, and learns well
@@ -26,15 +28,23 @@ USUAL = 1e-3
 def flags(trace: Trace) -> list[str]:
     """A sentence for each thing that is wrong, in the order of the walk; none for a healthy step."""
     found = [sentence for row in trace.rows for sentence in _of_layer(row)]
-    return [*found, *_over_the_depth(trace.rows), *_of_params(trace)]
+    return [*_not_finite(trace.rows), *found, *_over_the_depth(trace.rows), *_frozen(trace), *_too_far(trace)]
+
+
+def _not_finite(rows: list[LayerTrace]) -> Iterator[str]:
+    """The first layer that gave no numbers, or else the first on the way back that got none."""
+    for row in rows:
+        if row.activation is not None and not row.activation.finite:
+            yield f"{_called(row)}: its output holds inf or not-a-number, of which no gradient can be made"
+            return
+    for row in reversed(rows):
+        if row.gradient is not None and not row.gradient.finite:
+            yield f"{_called(row)}: the gradient that arrives holds inf or not-a-number"
+            return
 
 
 def _of_layer(row: LayerTrace) -> Iterator[str]:
-    y, dy = row.activation, row.gradient
-    if y is not None and not y.finite:
-        yield f"{_called(row)}: its output holds inf or not-a-number, of which no gradient can be made"
-    elif dy is not None and not dy.finite:
-        yield f"{_called(row)}: the gradient that arrives holds inf or not-a-number"
+    y = row.activation
     rows = 0 if row.output_shape is None else row.output_shape[0]
     if row.dead is not None and row.dead >= DEAD and rows >= FEWEST and y is not None and y.finite:
         units = row.output_shape[-1] if row.output_shape else 0
@@ -92,24 +102,41 @@ def _change(above: Stats, below: Stats) -> float:
     return b if b < 1 else a if a > 1 else 1.0
 
 
-def _of_params(trace: Trace) -> Iterator[str]:
-    seen: set[str] = set()
-    moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)
+def _frozen(trace: Trace) -> Iterator[str]:
+    """Parameters whose gradient is exactly 0, in one sentence: one layer that lets nothing pass stops all before it.
+    And those that stayed where others moved."""
+    dead = [i for i, row in enumerate(trace.rows) if row.dead == 1]
     # a whole layer is easily off for a few pictures, and then exact zeros are no fault
-    by_chance = any(row.dead == 1 and row.output_shape and row.output_shape[0] < FEWEST for row in trace.rows)
-    for row in trace.rows:
-        own = [p for p in row.params if p.name not in seen]  # a tied one belongs to the layer where it stands first
-        seen.update(p.name for p in own)
-        if not by_chance and (zero := [p.name for p in own if p.grad_norm == 0]):
-            yield f"{_called(row)} is frozen: the gradient of {' and of '.join(zero)} is exactly 0"
+    by_chance = any((trace.rows[i].output_shape or (0,))[0] < FEWEST for i in dead)
+    zero = [] if by_chance else [(row, p.name) for row, own in owned(trace.rows) for p in own if p.grad_norm == 0]
+    if zero:
+        first = zero[0][0]
+        source = [trace.rows[i].name for i in dead if i >= trace.rows.index(first)][-1:]
+        why = "".join(f", as {name} lets nothing pass" for name in source)
+        yield f"{_called(first)} is frozen: {_gradients([name for _, name in zero])} exactly 0{why}"
+    moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)
+    for row, own in owned(trace.rows):
         if still := [f"{p.name} ({p.grad_norm:.1e})" for p in own if moved and p.grad_norm and p.update_ratio is None]:
             yield (f"{_called(row)} is frozen: {' and '.join(still)} stayed where others moved, in spite of a gradient "
                    "(its norm in brackets)")
+
+
+def _too_far(trace: Trace) -> Iterator[str]:
+    for row, own in owned(trace.rows):
         for p in own:
             ratio = (p.update_ratio or 0.0) / max(trace.steps, 1)
             if ratio > LARGE and math.isfinite(ratio) and _is_weight(p.name):  # biases begin at 0: any step is large
                 yield (f"{_called(row)}: the update is larger than the weight, {p.name} has moved by {ratio:.3g} times "
                        f"its own length in a step, where about {USUAL:g} is usual: lower the learning rate")
+
+
+def _gradients(names: list[str]) -> str:
+    """The names with their verb; of many the first and how many there are."""
+    if len(names) == 1:
+        return f"the gradient of {names[0]} is"
+    if len(names) < 4:
+        return f"the gradients of {', '.join(names[:-1])} and {names[-1]} are"
+    return f"the gradients of {names[0]} and {len(names) - 1} more parameters, up to {names[-1]}, are"
 
 
 def _is_weight(name: str) -> bool:

@@ -21,7 +21,8 @@ from npae.trace import differences, maps, source, table
 
 if TYPE_CHECKING:
     from npae.models import Model
-    from npae.trace.record import LayerTrace, Trace
+    from npae.trace.record import Trace
+    from npae.trace.rows import LayerTrace
     from npae.trace.session import Frame
     from npae.trace.statistics import Stats
 
@@ -109,7 +110,7 @@ def code_of(trace: Trace) -> int:
 
 def _layer(row: LayerTrace, sources: list[dict[str, str]]) -> dict[str, Any]:
     shapes = [("x", row.input_shape), ("y", row.output_shape),
-              *((p.name.rsplit(".", 1)[-1], p.value.shape) for p in row.layer.params)]
+              *((p.name.rsplit(".", 1)[-1], p.shape) for p in row.params)]
     part = row.name.split(".")[0]
     return {"name": row.name, "kind": described(row.layer), "part": part if part in ("encoder", "decoder") else "code",
             "equation": source.equation(row.layer), "shapes": [[name, _shape(shape)] for name, shape in shapes],

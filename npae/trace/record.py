@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,71 +15,8 @@ from npae.layers import Layer, Sequential
 from npae.models import Model
 from npae.params import Param
 from npae.trace import compiling, statistics
-from npae.trace.statistics import Stats
-
-PICTURES = 8  # of the batch, whose maps a page shows
-Shape = tuple[int, ...]
-
-
-@dataclass
-class ParamTrace:
-    """One parameter: its length before the block (nan while that is open), its gradient's, and how far it has moved.
-
-        update_ratio = ‖p_after - p_before‖ / ‖p_before‖     (None: it stayed; inf: it has left exact zero)
-
-    grad_norm is that of `p.grad` when the latest backward had ended; None without one.
-    """
-
-    name: str
-    norm: float = math.nan
-    grad_norm: float | None = None
-    update_ratio: float | None = None
-
-
-@dataclass
-class LayerTrace:
-    """One layer in the latest forward and backward; what did not happen is None (seconds: 0).
-
-    Shapes: with the batch axis. The first layers have no gradient where backward is not asked for it (need_dx=False).
-    multiply_adds: of forward, for one row of x. activation: of y. gradient: of the dLoss/dy that arrives.
-    dead: share of units (ReLU) that were off in the whole batch. saturated: share of numbers at the flat ends of a
-    sigmoid or tanh; blocked: the share of Σ dy² that arrives there.
-    y, dy: those of the first pictures, copied.
-    """
-
-    name: str
-    kind: str
-    layer: Layer
-    input_shape: Shape | None = None
-    output_shape: Shape | None = None
-    dtype: np.dtype | None = None
-    multiply_adds: int = 0
-    forward_seconds: float = 0.0
-    backward_seconds: float = 0.0
-    activation: Stats | None = None
-    gradient: Stats | None = None
-    dead: float | None = None
-    saturated: float | None = None
-    blocked: float | None = None
-    params: list[ParamTrace] = field(default_factory=list)
-    y: np.ndarray | None = None
-    dy: np.ndarray | None = None
-
-    def saw_forward(self, x: np.ndarray, y: np.ndarray, seconds: float, ends: np.ndarray | None) -> None:
-        """Take down one forward; what was known of a backward belongs to another one."""
-        self.input_shape, self.output_shape, self.dtype = np.shape(x), y.shape, y.dtype
-        self.multiply_adds = self.layer.multiply_adds(np.shape(x)[1:])
-        self.forward_seconds, self.backward_seconds = seconds, 0.0
-        self.activation, self.gradient = statistics.stats(y), None
-        self.dead = statistics.never_active(self.layer, y)
-        self.saturated, self.blocked = None if ends is None else int(np.count_nonzero(ends)) / ends.size, None
-        self.y, self.dy = y[:PICTURES].copy(), None
-
-    def saw_backward(self, dy: np.ndarray, seconds: float, ends: np.ndarray | None) -> None:
-        """Take down one backward."""
-        self.backward_seconds, self.gradient = seconds, statistics.stats(dy)
-        self.blocked = None if ends is None else statistics.share_of_squares(dy, ends)
-        self.dy = dy[:PICTURES].copy()
+from npae.trace.rows import PICTURES, LayerTrace, ParamTrace
+from npae.trace.watched import Watched, timed
 
 
 class Trace:
@@ -122,28 +58,27 @@ class Trace:
         self.pictures: np.ndarray | None = None
         self.labels: np.ndarray | None = None
         self._spent = 0.0  # by the statistics, which is no time of the model's
-        self._undo: list[Callable[[], None]] = []
+        self._watched: list[Watched] = []
 
     def __enter__(self) -> Self:
-        if self._undo:
+        if self._watched:
             raise ValueError("this Trace is open already: make another one for a block inside it")
         self.rows = [LayerTrace(name, type(layer).__name__, layer) for name, layer in places(self.model)]
         self.steps, self.terms = 0, {}
         self._before = {id(p): p.value.copy() for p in self.model.params}
-        told = {id(p): ParamTrace(p.name) for p in self.model.params}
+        told = {id(p): ParamTrace(p.name, p.value.shape) for p in self.model.params}
         for row in self.rows:
             row.params = [told[id(p)] for p in row.layer.params]
             self._watch(row)
         statistics.stats(self.model.theta[:1])  # its kernel is no concern of the block's
         self._compiled = compiling.watch()
-        self._put(self.model, "loss", self._loss)
-        self._put(self.model, "backward", self._backward)
+        self._watched += [Watched(self.model, "loss", self._loss), Watched(self.model, "backward", self._backward)]
         return self
 
     def __exit__(self, *error: object) -> None:
         self.compiled = self._compiled()
-        while self._undo:
-            self._undo.pop()()
+        while self._watched:
+            self._watched.pop().take_off()
         with np.errstate(all="ignore"):  # what has become inf is told by a flag
             for p, told in self._params():
                 before = self._before[id(p)]
@@ -178,14 +113,6 @@ class Trace:
         pairs = (pair for row in self.rows for pair in zip(row.layer.params, row.params, strict=True))
         return list({id(p): (p, told) for p, told in pairs}.values())
 
-    # -- wrapping --
-
-    def _put(self, owner: Any, name: str, watch: Callable[..., Any]) -> None:
-        """owner.name(...) becomes watch(the call as it was, ...) until the block ends."""
-        there = vars(owner).get(name)  # of a Trace around this one, or a user's own
-        setattr(owner, name, _Watched(owner, name, getattr(owner, name), watch))
-        self._undo.append(lambda: delattr(owner, name) if there is None else setattr(owner, name, there))
-
     def _watch(self, row: LayerTrace) -> None:
         ends: np.ndarray | None = None  # of the latest y: where it is flat
 
@@ -205,8 +132,7 @@ class Trace:
             self._spent += time.perf_counter() - start
             return dx
 
-        self._put(row.layer, "forward", forward)
-        self._put(row.layer, "backward", backward)
+        self._watched += [Watched(row.layer, "forward", forward), Watched(row.layer, "backward", backward)]
 
     def _loss(self, call: Callable[..., Any], x: np.ndarray, y: Any = None, *args: Any, **settings: Any) -> Any:
         self._spent = 0.0
@@ -225,19 +151,6 @@ class Trace:
                 told.grad_norm = statistics.length(p.grad)
 
 
-class _Watched:
-    """A bound method with a watcher around it. A copy of its owner gets the plain method of its own."""
-
-    def __init__(self, owner: Any, name: str, call: Callable[..., Any], watch: Callable[..., Any]):
-        self.owner, self.name, self.call, self.watch = owner, name, call, watch
-
-    def __call__(self, *args: Any, **settings: Any) -> Any:
-        return self.watch(self.call, *args, **settings)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return getattr(type(self.owner), self.name).__get__(memo[id(self.owner)])
-
-
 def places(model: Model) -> list[tuple[str, Layer]]:
     """Every layer of a model with its name, in the order in which a batch walks through them; no Sequential.
 
@@ -250,10 +163,3 @@ def places(model: Model) -> list[tuple[str, Layer]]:
                if isinstance(layer, Layer) and not isinstance(layer, Sequential) and id(layer) not in known]
     encoder, decoder = ([(layer.name, layer) for layer in net] for net in nets)
     return [*encoder, *between, *decoder]
-
-
-def timed(call: Callable[..., Any], *args: Any, **settings: Any) -> tuple[Any, float]:
-    """What a call gives, and its seconds."""
-    start = time.perf_counter()
-    result = call(*args, **settings)
-    return result, time.perf_counter() - start

@@ -15,7 +15,8 @@ from npae import recipes, runs, train
 from npae.callbacks import Callback, EarlyStopping, State
 from npae.data.batches import binarizer, to_float
 from npae.models import Model
-from npae.trace.record import PICTURES, Trace
+from npae.trace.record import Trace
+from npae.trace.rows import PICTURES
 
 WARM = 10  # steps of a recipe before the traced one: the very first step of an optimizer is not like the others
 MOST = 20  # traced steps of a series: what a page of 3 MB can show

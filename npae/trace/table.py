@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from npae.layers.summary import described
+from npae.trace.rows import owned
 
 if TYPE_CHECKING:
-    from npae.trace.record import LayerTrace, Trace
+    from npae.trace.record import Trace
+    from npae.trace.rows import LayerTrace
     from npae.trace.statistics import Stats
 
 DASH = "–"
-HEAD = ("layer", "", "output shape", "multiply-adds", "ms forward", "ms back", "y: mean", "dev.", "zeros", "dy: norm",
-        "mean", "dev.", "zeros")
+WALK = ("layer", "", "output shape", "multiply-adds", "ms forward", "ms back")
+PASSES = ("layer", "y: mean", "dev.", "zeros", "dy: norm", "mean", "dev.", "zeros")
 PARAMS = ("parameter", "shape", "norm", "gradient's norm", "update / norm")
 
 
 def table(trace: Trace) -> str:
-    """The lines, with columns as wide as their widest entry."""
-    lines = [_head(trace), "", *columns([HEAD, *map(_cells, trace.rows)], left=3), "",
+    """Who computes what, what passes there, and the parameters; columns are as wide as their widest entry."""
+    lines = [*_head(trace), "", *columns([WALK, *map(_walk, trace.rows)], left=3), "",
+             *columns([PASSES, *map(_passes, trace.rows)], left=1), "",
              *columns([PARAMS, *_params(trace.rows)], left=2), ""]
     return "\n".join([*lines, *(trace.flags or [well(trace)])])
 
@@ -29,22 +32,24 @@ def well(trace: Trace) -> str:
     return "nothing wrong is found" if trace.steps else "no backward ran in this block: its gradients are not judged"
 
 
-def _head(trace: Trace) -> str:
+def _head(trace: Trace) -> list[str]:
     kind = type(trace.model).__name__
     if not trace.terms:
-        return f"{kind}: no loss was computed in this block"
+        return [f"{kind}: no loss was computed in this block"]
     terms = ", ".join(f"{name} {value:.4g}" for name, value in trace.terms.items())
-    ready = " (kernels were made ready on the way: trace once more for the times)" * trace.compiled
-    return (f"{kind}: {terms} ({trace.model.likelihood.unit}); {_ms(trace.seconds)} ms forward and back{ready}, "
-            f"{trace.rows[0].dtype}")
+    ready = ["Kernels were made ready on the way: trace once more for the times."] * trace.compiled
+    return [f"{kind}: {terms} ({trace.model.likelihood.unit})",
+            f"{_ms(trace.seconds)} ms forward and back, {trace.rows[0].dtype}", *ready]
 
 
-def _cells(row: LayerTrace) -> tuple[str, ...]:
+def _walk(row: LayerTrace) -> tuple[str, ...]:
     shape = DASH if row.output_shape is None else str(row.output_shape)
-    y = stat(row.activation)
-    dy = stat(row.gradient)
     return (row.name, described(row.layer), shape, f"{row.multiply_adds:,}", _ms(row.forward_seconds),
-            _ms(row.backward_seconds), *y[1:], *dy)
+            _ms(row.backward_seconds))
+
+
+def _passes(row: LayerTrace) -> tuple[str, ...]:
+    return (row.name, *stat(row.activation)[1:], *stat(row.gradient))
 
 
 def stat(found: Stats | None) -> tuple[str, str, str, str]:
@@ -55,12 +60,9 @@ def stat(found: Stats | None) -> tuple[str, str, str, str]:
 
 
 def _params(rows: list[LayerTrace]) -> Iterator[tuple[str, ...]]:
-    seen: set[str] = set()
-    for row in rows:
-        for p, told in zip(row.layer.params, row.params, strict=True):
-            if told.name not in seen:  # a tied one stands where it is met first
-                yield told.name, str(p.value.shape), number(told.norm), number(told.grad_norm), ratio(told.update_ratio)
-            seen.add(told.name)
+    for _, own in owned(rows):
+        for p in own:
+            yield p.name, str(p.shape), number(p.norm), number(p.grad_norm), ratio(p.update_ratio)
 
 
 def number(value: float | None) -> str:

@@ -116,6 +116,10 @@ function element(kind, properties = {}, ...children) {
 }
 
 function rows(table, head, body) {
-  const line = (cells, kind) => element("tr", {}, ...cells.map((cell) => element(kind, { textContent: cell })));
+  const line = (cells, kind) => element("tr", {}, ...cells.map((cell, i) => {
+    const made = element(kind, { textContent: cell });
+    made.dataset.name = head[i]; // what a narrow window writes before it
+    return made;
+  }));
   table.replaceChildren(line(head, "th"), ...body.map((cells) => line(cells, "td")));
 }

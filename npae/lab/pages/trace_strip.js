@@ -19,7 +19,7 @@ function layerTile(layer, k) {
     element("span", { className: "kind", textContent: layer.kind.replace(/(?=[A-Z])/g, "\u200b") }), element("span", { className: "size", textContent: layer.size, title: layer.size }),
     frames[0], sides[0].scale, frames[1], sides[1].scale, element("div", { className: "gauge" }, gauge));
   button.title = layer.name;
-  if (k === told.code) button.append(element("span", { className: "code", textContent: "code" }));
+  if (k === told.code) button.append(element("span", { className: "mark", textContent: "code" }));
   button.addEventListener("click", () => { state.layer = k; show(); });
   $("strip").append(button);
   tiles.push({ button, sides, gauge });

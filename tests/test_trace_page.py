@@ -394,6 +394,8 @@ def test_a_page_fits_asks_the_network_for_nothing_and_has_nothing_to_complain_of
         browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)
         assert text(browser, "layer-title") == t.rows[k].name
         assert browser.run("return document.documentElement.scrollWidth") <= width
+        assert browser.run("const box = document.querySelector('#entries').parentElement;"
+                           "return box.scrollWidth - box.clientWidth") <= 0  # the check is seen whole
     assert browser.log("browser") == []
 
 
@@ -445,7 +447,7 @@ def test_a_page_says_the_traces_numbers(pages, browser):
     for line in ("beta KL(q(z|x)", "dz = decoder^T dy", "VAE.loss", "def backward(self)", "Bernoulli._compute",
                  "dlogits[...] ="):
         assert line in text(browser, "objective")
-    assert browser.run("return document.querySelector('.tile .code').parentElement.querySelector('.name').textContent"
+    assert browser.run("return document.querySelector('.tile .mark').parentElement.querySelector('.name').textContent"
                        ) == "reparameterize"
 
 

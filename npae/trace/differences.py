@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STEPS = tuple(10.0 ** -k for k in range(13))
 PICTURES = 2  # that the loss is taken of: a difference costs two losses
-SMALL = 1e-3  # steps h that do not cut the curve short
+SMALL = 1e-3  # steps h within which a curve is straight enough
 ROUNDING = 16 * 2.0**-52  # of a loss, which is a sum of many terms in float64
 CLOSE = 1e-2  # of the gradient: a wrong factor is further off, and rounding may have a tenth of it
 

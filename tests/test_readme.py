@@ -48,7 +48,7 @@ def test_the_example_prints_what_the_readme_says():
     assert found == pytest.approx(said, abs=0.3)  # the last bits of a training depend on the machine
 
 
-MORE = ("zoo", "v-curve", "taylor", "explain-im2col", "explain-estimators")
+MORE = ("zoo", "v-curve", "taylor", "explain-im2col", "explain-estimators", "trace")
 
 
 def test_every_recipe_has_its_picture_in_the_readme():

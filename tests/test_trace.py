@@ -374,6 +374,12 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
     assert max(map(len, str(t).splitlines())) <= 80  # a terminal's width
 
 
+def test_a_trace_that_was_never_open_says_so():
+    t = Trace(dense())
+    assert repr(t) == "<Trace of Autoencoder: 0 layers, 0 steps, 0 flags>"
+    assert str(t) == "Autoencoder: nothing was traced yet, `with` opens the block in which calls are seen"
+
+
 def test_times_that_contain_the_making_of_kernels_are_told(tmp_path):
     """A process of its own, whose first step loads or compiles its kernels, and whose second does not."""
     code = ("import numpy as np\nfrom npae.layers import Dense, Sequential\nfrom npae.models import Autoencoder\n"

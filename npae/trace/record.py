@@ -94,6 +94,11 @@ class Trace:
 
         return flags(self)
 
+    def __repr__(self) -> str:
+        """In one line, as a debugger shows it."""
+        return (f"<Trace of {type(self.model).__name__}: {len(self.rows)} layers, {self.steps} steps, "
+                f"{len(self.flags)} flags>")
+
     def __str__(self) -> str:
         from npae.trace.table import table
 

@@ -21,6 +21,8 @@ PARAMS = ("parameter", "shape", "norm", "gradient's norm", "update / norm")
 
 def table(trace: Trace) -> str:
     """Who computes what, what passes there, and the parameters; columns are as wide as their widest entry."""
+    if not trace.rows:
+        return f"{type(trace.model).__name__}: nothing was traced yet, `with` opens the block in which calls are seen"
     lines = [*_head(trace), "", *columns([WALK, *map(_walk, trace.rows)], left=3), "",
              *columns([PASSES, *map(_passes, trace.rows)], left=1), "",
              *columns([PARAMS, *_params(trace.rows)], left=2), ""]

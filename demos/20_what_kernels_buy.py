@@ -214,4 +214,5 @@ lesson.promised("largest difference of all of them, of the largest number", max(
 
 # %% [markdown]
 # Try next: `for c` and `for o` the other way round in `outputs_innermost`: which rung is that? Then 3 channels in place
-# of 64 (`x[..., :3]`, as in a first layer): which rungs lose most, and whose idea was it to have many channels?
+# of 64 (`x[..., :3]`, `W[:, :, :3]`, as in a first layer): which rungs lose most, and whose idea was it to have many
+# channels?

@@ -3,14 +3,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from npae import canvas, data
+from npae.callbacks import Callback, State
 from npae.data import Dataset
+from npae.models.base import Model
 
 
 def begin(file: str, doc: str | None) -> tuple[Dataset, bool, Path]:
@@ -41,6 +43,29 @@ def promised(what: str, measured: float, *, below: float | None = None, above: f
     if not kept:
         raise SystemExit(f"BROKEN PROMISE: {line}")
     print(line)
+
+
+class Way(Callback):
+    """The way of a training: theta before the first step, and after every few of them."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.thetas = every, []
+
+    def on_fit_begin(self, state: State) -> None:
+        self.thetas.append(state.model.theta.copy())
+
+    def on_batch_end(self, state: State) -> None:
+        if (state.epoch * state.steps + state.step) % self.every == 0:
+            self.thetas.append(state.model.theta.copy())
+
+
+def losses_at(thetas: Iterable[np.ndarray], model: Model, x: np.ndarray) -> np.ndarray:
+    """The loss of the pictures x at each theta, which is left in the model."""
+    found = []
+    for theta in thetas:
+        model.theta[...] = theta
+        found.append(model.loss(x)["loss"])
+    return np.array(found)
 
 
 @canvas.styled

@@ -115,17 +115,16 @@ def way_back():
     left.set(yscale="log", xlabel="layer, from the pixels in to the pixels out", ylabel="norm of dLoss/dy",
              ylim=(1e-4, 3e6), xlim=(0, len(layers) + 1),
              xticks=layers[::3])
-    right = canvas.box(figure, left=690, top=canvas.HEAD + 30, width=340, height=300)
-    for place, (name, rule) in enumerate(trained):
-        error = trained[name, rule]
-        right.bar(place, error, 0.7, color=canvas.ORANGE if name == "g = 0.58" else canvas.BLUE)
-        right.annotate(rule.replace(" ", "\n", 1), (place, error), (0, 5), textcoords="offset points", ha="center",
-                       fontsize=9)
-    right.axhline(mean, color="black", linewidth=1, linestyle="--")
-    right.annotate("the mean picture", (5.6, mean), (0, 4), textcoords="offset points", ha="right")
-    right.set(ylabel="squared error per pixel", ylim=(0, 1.35 * mean), xlim=(-0.7, 5.7))
-    right.set_xticks([1, 4], ["g = 0.58", "g = 1"])
-    right.grid(visible=False, axis="x")
+    right = canvas.box(figure, left=700, top=canvas.HEAD + 30, width=310, height=300)
+    right.barh(range(len(trained)), [*trained.values()], 0.7, color=[canvas.ORANGE] * 3 + [canvas.BLUE] * 3)
+    right.axvline(mean, color="black", linewidth=1, linestyle="--")
+    for text, row, colour in (("g = 0.58", 1.5, canvas.ORANGE), ("g = 1", 4, canvas.BLUE),
+                              ("the mean picture", 5.2, "black")):
+        right.annotate(text, (mean, row), (-8, 0), textcoords="offset points", ha="right", va="center", color=colour,
+                       weight="bold")
+    right.set(xlabel="squared error per pixel", ylim=(len(trained) - 0.4, -0.6))
+    right.set_yticks(range(len(trained)), [rule for _, rule in trained])
+    right.grid(visible=False, axis="y")
     return figure
 
 

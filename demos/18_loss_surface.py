@@ -124,8 +124,7 @@ def surfaces():
         ax.set_title(text, loc="left")
         ax.grid(visible=False)
         if place == 0:
-            ax.annotate("start", seen[0], (0, -14), textcoords="offset points", color="white", weight="bold",
-                        ha="center")
+            ax.annotate("start", seen[0], (8, -4), textcoords="offset points", color="white", weight="bold")
     return figure
 
 

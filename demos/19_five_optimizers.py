@@ -111,6 +111,8 @@ start = thetas["SGD"][0]
 ways = {name: path - start for name, path in thetas.items()}
 plane = np.linalg.svd(np.concatenate([way[::5] for way in ways.values()]), full_matrices=False)[2][:2]
 shadows = {name: way @ plane.T for name, way in ways.items()}
+held = {name: np.sum(shadow**2) / np.sum(ways[name] ** 2) for name, shadow in shadows.items()}
+print("the plane holds of their motion: " + ", ".join(f"{name} {share:.0%}" for name, share in held.items()))
 everywhere = np.concatenate(list(shadows.values()))
 low, high = everywhere.min(axis=0), everywhere.max(axis=0)
 a, b = (np.linspace(*ends, grid) for ends in zip(low - 0.15 * (high - low), high + 0.15 * (high - low), strict=True))
@@ -121,11 +123,11 @@ surface = lesson.losses_at((start + u * plane[0] + v * plane[1] for v in b for u
 
 @canvas.styled
 def valleys():
-    figure = canvas.page(1100, 390, "Turn the valley, and Adam's advantage is gone; momentum's stays",
+    figure = canvas.page(1100, 400, "Turn the valley, and Adam's advantage is gone; momentum's stays",
                          f"{k:.0f} times as steep across as along; numbers: steps until 1 % of the way is left")
     u, v = np.meshgrid(np.linspace(-1, 5, 200), np.linspace(-2, 3.5, 200))
     for place, degrees in enumerate((0, 45)):
-        ax = canvas.box(figure, left=50 + 555 * place, top=canvas.HEAD + 36, width=350, height=310)
+        ax = canvas.box(figure, left=50 + 555 * place, top=canvas.HEAD + 36, width=350, height=321)
         A = walk(RULES["SGD"], degrees, steps=0)[1]
         d = np.stack([u - best[0], v - best[1]])
         ax.contour(u, v, np.einsum("iab,ij,jab->ab", d, A, d) / 2, np.geomspace(0.05, 400, 12), colors="#c8c8c8",
@@ -157,7 +159,7 @@ def autoencoder():
         ax.plot(*shadow.T, STYLES[name], color=COLOURS[name])
         ax.plot(*shadow[-1], "o", color=COLOURS[name], markersize=8, markeredgecolor="white")
     ax.annotate("start", shadows["SGD"][0], (-6, 8), textcoords="offset points", weight="bold", ha="center")
-    ax.set(xlabel="first direction, units of theta", ylabel="second direction")
+    ax.set(xlabel="first direction, units of theta", ylabel="second direction, units of theta")
     ax.grid(visible=False)
     right = canvas.box(figure, left=640, top=canvas.HEAD + 20, width=320, height=340)
     for place, (name, values) in enumerate(sorted(losses.items(), key=lambda item: -item[1][-1])):

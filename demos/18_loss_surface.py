@@ -14,7 +14,7 @@ from npae.data.batches import to_float
 digits, short, pictures = lesson.begin("18_loss_surface.py", __doc__)
 digits = digits.first(1500 if short else 6000)
 width, latent = 64, 8
-epochs, grid = (12, 15) if short else (15, 41)
+epochs, grid = (12, 11) if short else (15, 41)
 seed = 0
 x = to_float(digits.train_x[:200 if short else 500])
 

@@ -45,7 +45,7 @@ def reparameterisation(dz, eps, sigma):
 
 
 # %% [markdown]
-# One model, the same pictures, the same draws for all three. The model has been trained for two epochs, so that its
+# One model, the same pictures, the same draws for all three. The model has been trained for 240 steps, so that its
 # code means something. The baseline of a picture is the mean of what its earlier draws have cost.
 
 # %%
@@ -62,7 +62,7 @@ def trained(model, epochs):
 
 
 model = vae()
-trained(model, 2)
+trained(model, 8 if short else 2)
 x = to_float(digits.test_x[:16])
 mu, logvar = halves(model.encoder.forward(x))
 sigma = np.exp(logvar / 2)

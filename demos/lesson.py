@@ -19,15 +19,17 @@ def begin(file: str, doc: str | None) -> tuple[Dataset, bool, Path]:
     """(the digits, whether the short form was asked for, the folder for pictures) of a demo; prints its question.
 
     --data NAME: strokes (the default, built in), or mnist ($NPAE_DATA names its folder); --short: the form that tests
-    run. In a notebook there are no flags, and the defaults hold.
+    run. In a notebook there are no flags, the defaults hold, and the question is a cell of its own.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="strokes", help="strokes or mnist")
     parser.add_argument("--short", action="store_true", help="less data and less training")
-    flags = parser.parse_args([] if "ipykernel" in sys.modules else None)
+    notebook = "ipykernel" in sys.modules
+    flags = parser.parse_args([] if notebook else None)
     folder = Path("demo-pictures", Path(file).stem)
     folder.mkdir(parents=True, exist_ok=True)
-    print((doc or "").strip().splitlines()[0])
+    if doc and not notebook:
+        print(doc.strip().splitlines()[0])
     return data.load(flags.data), flags.short, folder
 
 

@@ -100,7 +100,7 @@ def way_back():
     figure = canvas.page(1020, 400, "Sixteen layers: 0.6 of the gradient at each, or all of it",
                          "Left: what arrives at each layer, a deep tied autoencoder before its first step. "
                          "Right: after its last")
-    left = canvas.box(figure, left=90, top=canvas.HEAD + 30, width=500, height=300)
+    left = canvas.box(figure, left=90, top=canvas.HEAD + 30, width=480, height=300)
     layers = np.arange(1, len(norms["g = 1"]) + 1)
     for (name, g), colour in zip(gains.items(), (canvas.ORANGE, canvas.BLUE, canvas.GREY), strict=True):
         left.plot(layers, norms[name], "o-", color=colour, markersize=5)

@@ -198,7 +198,7 @@ def ladder():
     right.bar(["NumPy", "Numba"], [1e3 * step["NumPy"], 1e3 * step["Numba"]], 0.6, color=[canvas.GREY, canvas.BLUE])
     for place, value in enumerate((step["NumPy"], step["Numba"])):
         right.annotate(f"{1e3 * value:.3g} ms", (place, 1e3 * value), (0, 4), textcoords="offset points", ha="center")
-    right.set(ylabel="ms", title="a training step", ylim=(0, 1100 * max(step.values())))
+    right.set(ylabel="ms", title="a training step", xlim=(-0.7, 1.7), ylim=(0, 1100 * max(step.values())))
     right.grid(visible=False, axis="x")
     return figure
 

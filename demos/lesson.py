@@ -51,7 +51,8 @@ class Way(Callback):
     """The way of a training: theta before the first step, and after every few of them."""
 
     def __init__(self, every: int) -> None:
-        self.every, self.thetas = every, []
+        self.every = every
+        self.thetas: list[np.ndarray] = []
 
     def on_fit_begin(self, state: State) -> None:
         self.thetas.append(state.model.theta.copy())

@@ -21,7 +21,8 @@ x = to_float(digits.test_x[:256])
 # %% [markdown]
 # A ReLU unit h = max(0, x W + b) that is below zero for a picture has the slope 0 there: the picture pulls at none of
 # its weights. Below zero for *every* picture it is **dead**: its gradient is 0, exactly and in every step, so W and b
-# stay, so it stays below zero. No optimizer can help, for 0 divided by anything is 0.
+# stay (once a momentum has run out), so it stays below zero. No optimizer can help, for 0 divided by anything is 0.
+# A few dead units are nothing to fear: look how many the healthy net has.
 
 # %%
 
@@ -145,12 +146,12 @@ def lights():
 figures.save(lights(), pictures / "lights.png")
 
 # %%
-back = dead["rate 0.03"] - dead["rate 0.03, then 0.001"]
+back = {name: 1 - dead[name] / dead["rate 0.03"] for name in ("rate 0.03, then 0.001", "drawn anew")}
 lesson.promised("share dead of a bias of -10", dead["bias -10"], above=1)
 lesson.promised("how far training has moved a weight of these", moved, below=0)
 lesson.promised("share dead of a rate of 0.03", dead["rate 0.03"], above=0.9)
-lesson.promised("share that a smaller rate brings back", back, below=0.05)
-lesson.promised("share that drawing anew brings back", dead["rate 0.03"] - dead["drawn anew"], above=0.5)
+lesson.promised("share of the dead that a smaller rate brings back", back["rate 0.03, then 0.001"], below=0.05)
+lesson.promised("share of the dead that live when drawn anew", back["drawn anew"], above=0.5)
 lesson.promised("error of the cured net over the healthy one's", error["drawn anew"] / error["healthy"], below=1.25)
 lesson.promised("error with the bad bias, leaky over ReLU", error["bias -10, leaky"] / error["bias -10"], below=0.75)
 

@@ -1,7 +1,7 @@
 """Why does a VAE's code die, can it be brought back, and could you have known which numbers die?
 
 Promise: with the mean over pixels, and with beta = 20, 0 numbers of the code are active; mended, at least 10 of 16 come
-back to life. In a linear VAE the nats of the code at five prices are as PCA says, to 0.5 nats. One minute on two cores.
+back to life. In a linear VAE the nats of the code at five prices are as PCA says, to 0.5 nats. Half a minute.
 """
 # %%
 import lesson
@@ -23,8 +23,8 @@ x = to_float(digits.test_x)
 # of them is, the encoder says mu = 0, sigma = 1 of every picture and the decoder paints the mean: **posterior
 # collapse**. Two ways to make it, which are one and the same:
 #
-# 1. `reduction="mean"`: the pixels are averaged, the KL is not. The pixels weigh 1/784 of what they should.
-# 2. beta = 20. The same in an honest dress.
+# 1. The pixels are averaged, the KL is not (`reduction="mean"` elsewhere): beta = 784, and nobody has written it down.
+# 2. beta = 20: written down, and too much.
 
 # %%
 
@@ -55,7 +55,7 @@ def active_by_epoch(model, epochs):
 # %% [markdown]
 # Made, and cured: after some epochs the mistake is mended, and nothing else. No new weights, no warm-up: a collapsed
 # code is no trap, it was the best answer to another question. (The optimizer begins afresh, because Adam's v remembers
-# the size of the other loss's gradients: with the old one it takes several epochs longer after beta = 20.)
+# the size of the other loss's gradients: with the old one it takes three epochs longer after beta = 20.)
 
 # %%
 collapsed = {"mean over pixels": vae(likelihood=PixelMean()), "beta = 20": vae(beta=20)}
@@ -101,7 +101,7 @@ def linear(beta):
                        nets.mlp_decoder(small.shape[1:], [latent], rng=rng),
                        likelihood=losses.Gaussian(variance), beta=beta)
     model.decoder.params[1].value[...] = small.mean(axis=0).ravel()
-    epochs = 90_000 // len(small)
+    epochs = 90_000 // len(small)  # as many steps for few pictures as for many
     rate = optim.CosineDecay(2e-2, epochs * -(-len(small) // 125))
     train.fit(model, small, optimizer=optim.Adam(rate), epochs=epochs, batch_size=125, seed=seed)
     return model

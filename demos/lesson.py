@@ -3,29 +3,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from npae import canvas, data
+from npae.callbacks import Callback, State
 from npae.data import Dataset
+from npae.models.base import Model
 
 
 def begin(file: str, doc: str | None) -> tuple[Dataset, bool, Path]:
     """(the digits, whether the short form was asked for, the folder for pictures) of a demo; prints its question.
 
     --data NAME: strokes (the default, built in), or mnist ($NPAE_DATA names its folder); --short: the form that tests
-    run. In a notebook there are no flags, and the defaults hold.
+    run. In a notebook there are no flags, the defaults hold, and the question is a cell of its own.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="strokes", help="strokes or mnist")
     parser.add_argument("--short", action="store_true", help="less data and less training")
-    flags = parser.parse_args([] if "ipykernel" in sys.modules else None)
+    notebook = "ipykernel" in sys.modules
+    flags = parser.parse_args([] if notebook else None)
     folder = Path("demo-pictures", Path(file).stem)
     folder.mkdir(parents=True, exist_ok=True)
-    print((doc or "").strip().splitlines()[0])
+    if doc and not notebook:
+        print(doc.strip().splitlines()[0])
     return data.load(flags.data), flags.short, folder
 
 
@@ -41,6 +45,30 @@ def promised(what: str, measured: float, *, below: float | None = None, above: f
     if not kept:
         raise SystemExit(f"BROKEN PROMISE: {line}")
     print(line)
+
+
+class Way(Callback):
+    """The way of a training: theta before the first step, and after every few of them."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.thetas: list[np.ndarray] = []
+
+    def on_fit_begin(self, state: State) -> None:
+        self.thetas.append(state.model.theta.copy())
+
+    def on_batch_end(self, state: State) -> None:
+        if (state.epoch * state.steps + state.step) % self.every == 0:
+            self.thetas.append(state.model.theta.copy())
+
+
+def losses_at(thetas: Iterable[np.ndarray], model: Model, x: np.ndarray) -> np.ndarray:
+    """The loss of the pictures x at each theta, which is left in the model."""
+    found = []
+    for theta in thetas:
+        model.theta[...] = theta
+        found.append(model.loss(x)["loss"])
+    return np.array(found)
 
 
 @canvas.styled

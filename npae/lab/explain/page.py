@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from npae.lab.explain.document import Explanation, Section
 
-NAMED = re.compile(r"(?<![\w&])(∂?[^\W\d][\w′]*)(?=\[)")
+NAMED = re.compile(r"(?<![\w&])(/(?=∂))?(∂?[^\W\d][\w′]*)(?=\[)")
 LIMITS = re.compile(r"Σ_(?:\{([^}]*)\}|(\w′?))")
-WORD = re.compile(r"(?<![\w&<])(?!(?:where|else|in|the|shape|of|and|its|an|that|is|a)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
+WORD = re.compile(r"(?<![\w&<])(?!(?:where|else)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
 SPAN = re.compile(r"`([^`]+)`|([^\W\d][\w′]*\[[^\]]*\])")
 
 
@@ -39,7 +39,7 @@ def page(explanation: Explanation) -> str:
     """The page of an explanation; it is valid HTML in one file."""
     parts = {
         "TITLE": html.escape(f"{explanation.name}, explained by npae"), "NAME": html.escape(explanation.name),
-        "IDEA": mathematics(explanation.idea) if "=" in explanation.idea else html.escape(_capital(explanation.idea)),
+        "IDEA": _idea(explanation.idea),
         "CONTENTS": "".join(f'<li><a href="#s{i}">{html.escape(" ".join(section.title.split()))}</a></li>'
                             for i, section in enumerate(explanation.sections)),
         "BODY": "\n".join(_section(section, i) for i, section in enumerate(explanation.sections))}
@@ -47,8 +47,11 @@ def page(explanation: Explanation) -> str:
     return re.sub("%(" + "|".join(parts) + ")%", lambda found: parts[found[1]], template)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _idea(text: str) -> str:
+    """A sentence; where it begins with an equation, this is set as one."""
+    first, *others = pieces(text, lambda text, place: text[place - 1] == ",")
+    start = mathematics(first) if "=" in first else html.escape(first[:1].upper() + first[1:])
+    return " ".join([start, *map(html.escape, others)])
 
 
 def _section(section: Section, place: int) -> str:
@@ -97,13 +100,21 @@ def _(block: Tables) -> str:
 def _(block: Rows) -> str:
     head, *rows = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
                    for tag, cells in (("th", block.head), *(("td", row) for row in block.rows)))
-    return f'<table class="rows"><tr>{head}</tr>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
+    return (f'<table class="rows"><thead><tr>{head}</tr></thead>'
+            f'<tbody>{"".join(f"<tr>{row}</tr>" for row in rows)}</tbody></table>')
 
 
 @written.register
 def _(block: Code) -> str:
+    lines = "".join(_line(line) for line in block.source.splitlines())
     return (f'<figure class="code"><figcaption>{html.escape(block.where)}</figcaption>'
-            f"<pre><code>{html.escape(block.source, quote=False)}</code></pre></figure>")
+            f"<pre><code>{lines}</code></pre></figure>")
+
+
+def _line(text: str) -> str:
+    """A line of code; what does not fit goes on behind its indent, for in Python the left edge has a meaning."""
+    indent = len(text) - len(text.lstrip())
+    return f'<span style="--by: {indent + 4}ch">{html.escape(text, quote=False) or "<br>"}</span>'
 
 
 @written.register
@@ -127,7 +138,7 @@ def _entries(text: str) -> str:
     done, place = "", 0
     while found := NAMED.search(text, place):
         end = _closing(text, found.end())
-        done += (f'{_italic(text[place:found.start()])}<span class="entry"><i>{found[1]}</i>'
+        done += (f'{_italic(text[place:found.start()])}<span class="entry">{found[1] or ""}<i>{found[2]}</i>'
                  f'<span class="index">{text[found.end():end]}</span></span>')
         place = end
     return done + _italic(text[place:])

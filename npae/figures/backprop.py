@@ -114,7 +114,7 @@ def adjoint(taps: np.ndarray, A: np.ndarray, *,
     for name, matrix, framed in (("A:  y = A x", A, seen), ("Aᵀ:  dx = Aᵀ dy", A.T, [(j, i) for i, j in seen])):
         texts = [["" if text == "0" or cell < 14 else text for text in row] for row in _texts(matrix)]
         grids.append(Grid(name, texts, _taps(matrix, taps.max()), framed, cell))
-    return _row(grids, title, "Framed: one window; the pixels that it sees (a row of A), and that it tells (a column of Aᵀ)")
+    return _row(grids, title, "Framed: one window; what it sees is a row of A, whom it tells a column of Aᵀ")
 
 
 @styled
@@ -139,7 +139,8 @@ def routing(x: np.ndarray, winners: np.ndarray, y: np.ndarray, dy: np.ndarray, d
 
 
 @styled
-def contributions(shares: Mapping[str, np.ndarray], *, title: str = "One weight, used twice: its gradient is a sum") -> Figure:
+def contributions(shares: Mapping[str, np.ndarray], *,
+                  title: str = "One weight, used twice: its gradient is a sum") -> Figure:
     """Two contributions to the gradient of a shared W, and their sum, as numbers on colours.
 
     Shapes: three arrays of one shape (rows, columns); the last is the sum of the others

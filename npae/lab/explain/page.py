@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NAMED = re.compile(r"(?<![\w&])(/(?=∂))?(∂?[^\W\d][\w′]*)(?=\[)")
 LIMITS = re.compile(r"Σ_(?:\{([^}]*)\}|(\w′?))")
-WORD = re.compile(r"(?<![\w&<])(?!(?:where|else)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
+WORD = re.compile(r"(?<![\w&<])(?!(?:where|else|in|the|shape|of)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
 SPAN = re.compile(r"`([^`]+)`|([^\W\d][\w′]*\[[^\]]*\])")
 
 
@@ -82,7 +82,7 @@ def _(block: Worked) -> str:
     rows = []
     for text in block.texts:
         left, right = text.split("= ", 1)
-        right, *backward = right.split(8 * " ")
+        right, *backward = right.split(8 * " ")  # what backward gives, behind the last line
         terms = " ".join(f'<span class="term">{mathematics(term)}</span>' for term in pieces(right, at_signs))
         said = "".join(f'<span class="said">{html.escape(words)}</span>' for words in backward)
         rows.append(f'<span class="left">{mathematics(left.strip())}</span><span class="equals">=</span>'
@@ -100,8 +100,8 @@ def _(block: Tables) -> str:
 def _(block: Rows) -> str:
     head, *rows = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
                    for tag, cells in (("th", block.head), *(("td", row) for row in block.rows)))
-    return (f'<table class="rows"><thead><tr>{head}</tr></thead>'
-            f'<tbody>{"".join(f"<tr>{row}</tr>" for row in rows)}</tbody></table>')
+    return (f'<div class="frame"><table class="rows"><thead><tr>{head}</tr></thead>'
+            f'<tbody>{"".join(f"<tr>{row}</tr>" for row in rows)}</tbody></table></div>')
 
 
 @written.register
@@ -112,18 +112,25 @@ def _(block: Code) -> str:
 
 
 def _line(text: str) -> str:
-    """A line of code; what does not fit goes on behind its indent, for in Python the left edge has a meaning."""
+    """A line of code; what does not fit goes on six further in, where no line of Python begins."""
     indent = len(text) - len(text.lstrip())
-    return f'<span style="--by: {indent + 4}ch">{html.escape(text, quote=False) or "<br>"}</span>'
+    return f'<span style="--by: {indent + 6}ch">{html.escape(text, quote=False) or "<br>"}</span>'
 
 
 @written.register
 def _(block: Picture) -> str:
-    data = base64.b64encode(png(block.draw())).decode()
-    caption = html.escape(block.caption)
+    figure = block.draw()
+    data = base64.b64encode(png(figure)).decode()
     return (f'<figure class="picture"><div class="frame" tabindex="0"><img src="data:image/png;base64,{data}" '
-            f'alt="{caption}"></div>'
-            f"<figcaption>{caption}</figcaption></figure>")
+            f'alt="{html.escape(seen(figure))}"></div>'
+            f"<figcaption>{html.escape(block.caption)}</figcaption></figure>")
+
+
+def seen(figure: Figure) -> str:
+    """A picture in words: its title, its note and the names of its parts."""
+    title, note = (text.get_text() for text in figure.texts[:2])
+    parts = [" ".join(ax.get_title(loc="left").split()) for ax in figure.axes]
+    return ". ".join(text.rstrip(".") for text in (title, note, "; ".join(filter(None, parts))))
 
 
 def mathematics(text: str) -> str:

@@ -39,9 +39,8 @@ def written(ax, shape):
     """The numbers in the cells of a grid, 0 where there is none."""
     found = np.zeros(shape)
     for text in ax.texts:
-        if text.get_text():
-            across, down = text.get_position()
-            found[int(down), int(across)] = float(text.get_text())
+        across, down = text.get_position()
+        found[int(down), int(across)] = float(text.get_text())
     return found
 
 
@@ -164,3 +163,14 @@ def test_the_area_is_the_divergence():
 def test_a_longer_text_gets_a_wider_cell():
     short, long = (backprop.Grid("", [[text]], np.ones((1, 1, 3))) for text in ("1", "−23.25"))
     assert short.size[0] == backprop.CELL < long.size[0]
+
+
+def test_a_longer_example_gets_smaller_cells_and_fits_a_sheet():
+    figure = pictures.im2col(window_geometry(8, 2, 1, 0)).draw()
+    columns = figure.axes[1]
+    assert len(written(columns, (49, 4)).nonzero()[0]) == 195 and written(columns, (49, 4))[48, 3] == 63
+    figures = [figure, pictures.adjoint(window_geometry(8, 2, 1, 0)).draw()]
+    for figure in figures:
+        assert figure.bbox.height < backprop.TALL + 150 and not overlaps(figure) and not outside(figure)
+    kernel, first, _ = figures[1].axes
+    assert kernel.texts and not first.texts, "cells too small for numbers have colours alone"

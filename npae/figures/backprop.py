@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL = 44  # pixels a number
+TALL = 900  # of a picture with cells that are many, and so are smaller
+READABLE = 14  # pixels of a cell from which on numbers are written into it
 ROOM = 26  # above a grid, for a line of its name
 BOLD, PLAIN, NAME = 13.5, 9.8, 11.0  # pixels of a letter of a title, a note, a grid's name, as a mean
 GAP = 56  # between two grids
@@ -52,20 +54,19 @@ class Windows(NamedTuple):
 
 
 @styled
-def im2col_and_back(places: np.ndarray, counts: np.ndarray, *,
+def im2col_and_back(pixels: np.ndarray, counts: np.ndarray, *,
                     title: str = "im2col copies each pixel, col2im adds the copies up") -> Figure:
     """A picture whose pixels have numbers, the windows laid out as rows, and how often col2im brings a pixel back.
 
-    Shapes: places (windows, taps), the number of the pixel that each tap meets; counts (H, W)
+    Shapes: pixels (windows, taps), the number of the pixel that each tap meets; counts (H, W)
     """
-    H, W = counts.shape
-    shades = _colours(np.arange(H * W) / max(H * W - 1, 1), "viridis", pale=0.5)
-    numbers = np.arange(H * W).reshape(H, W)
-    one = int(np.argmax(counts))
-    at, copies = _places(numbers == one), _places(places == one)
-    grids = [Grid("pixels, numbered", _texts(numbers), shades[numbers], at),
-             Grid("im2col: a row a window", _texts(places), shades[places], copies),
-             Grid("col2im: copies added up", _texts(counts), _blues(counts), at)]
+    numbers = np.arange(counts.size).reshape(counts.shape)
+    shades = _colours(np.arange(counts.size) / max(counts.size - 1, 1), "viridis", pale=0.5)
+    one, cell = int(np.argmax(counts)), min(CELL, TALL // len(pixels))
+    at, copies = _places(numbers == one), _places(pixels == one)
+    grids = [Grid("pixels, numbered", _texts(numbers), shades[numbers], at, cell),
+             Grid("im2col: a row a window", _texts(pixels), shades[pixels], copies, cell),
+             Grid("col2im: copies added up", _texts(counts), _blues(counts), at, cell)]
     many = f"{len(copies)} windows see" if len(copies) > 1 else "1 window sees"
     note = f"{many} pixel {one} (framed): forward copies it {len(copies)} ×, backward adds what they say (+=)"
     return _row(grids, title, note, between=("→", "→"))
@@ -78,7 +79,7 @@ def windows(settings: Sequence[Windows], *,
 
     The first window has a blue frame, the last a dashed orange one.
     """
-    note = "In each pixel: how many windows see it. Hatched: zeros around. Frames: the first window, the last (dashed)"
+    note = "In each pixel: how many windows see it. Hatched: the padding. Frames: the first window, the last (dashed)"
     across = sum(CELL * one.seen.shape[1] for one in settings) + GAP * (len(settings) - 1)
     down = max(CELL * one.seen.shape[0] for one in settings)
     figure = _page(across, down + 3 * ROOM, title, note)
@@ -108,11 +109,11 @@ def adjoint(taps: np.ndarray, A: np.ndarray, *,
     Shapes: taps (kh, kw), from 1; A (pixels of y, pixels of x), the tap that meets the pixel, 0 where none does
     """
     rows, columns = A.shape
-    cell, window = min(28, 900 // (rows + columns)), rows // 2
+    cell, window = min(28, TALL // (rows + columns)), rows // 2
     seen = [(window, pixel) for _, pixel in _places(A[window:window + 1] > 0)]
     grids = [Grid("kernel", _texts(taps), _taps(taps, taps.max()), cell=CELL)]
     for name, matrix, framed in (("A:  y = A x", A, seen), ("Aᵀ:  dx = Aᵀ dy", A.T, [(j, i) for i, j in seen])):
-        texts = [["" if text == "0" or cell < 14 else text for text in row] for row in _texts(matrix)]
+        texts = [["" if text == "0" else text for text in row] for row in _texts(matrix)]
         grids.append(Grid(name, texts, _taps(matrix, taps.max()), framed, cell))
     return _row(grids, title, "Framed: one window; what it sees is a row of A, whom it tells a column of Aᵀ")
 
@@ -181,26 +182,19 @@ def _grid(figure: Figure, grid: Grid, left: float, top: float) -> Axes:
     rows, columns = len(grid.texts), len(grid.texts[0])
     ax = box(figure, left, top, *grid.size)
     ax.imshow(grid.colours, aspect="auto", extent=(0, columns, rows, 0))
-    _lines(ax, rows, columns)
-    for i, texts in enumerate(grid.texts):
-        for j, text in enumerate(texts):
+    ax.set_axis_off()
+    ax.hlines(range(rows + 1), 0, columns, color=EDGE, linewidth=0.8, clip_on=False)
+    ax.vlines(range(columns + 1), 0, rows, color=EDGE, linewidth=0.8, clip_on=False)
+    ax.set(xlim=(0, columns), ylim=(rows, 0))
+    for i, j in np.ndindex(rows, columns):
+        if grid.texts[i][j] and grid.cell >= READABLE:
             dark = float(np.dot(grid.colours[i, j], (0.299, 0.587, 0.114))) < 0.5
-            ax.text(j + 0.5, i + 0.53, text, ha="center", va="center", color="white" if dark else INK,
+            ax.text(j + 0.5, i + 0.53, grid.texts[i][j], ha="center", va="center", color="white" if dark else INK,
                     fontsize=LETTERS * min(1, 1.4 * grid.cell / CELL))
     for i, j in grid.framed:
         _patch(ax, j, i, 1, 1, edgecolor=INK, fill=False, linewidth=2.4)
     ax.set_title(grid.name, loc="left", fontsize=12)
     return ax
-
-
-def _lines(ax: Axes, rows: int, columns: int) -> None:
-    """Cells instead of axes."""
-    ax.set_axis_off()
-    for place in range(rows + 1):
-        ax.plot((0, columns), (place, place), color=EDGE, linewidth=0.8, clip_on=False)
-    for place in range(columns + 1):
-        ax.plot((place, place), (0, rows), color=EDGE, linewidth=0.8, clip_on=False)
-    ax.set(xlim=(0, columns), ylim=(rows, 0))
 
 
 def _places(mask: np.ndarray) -> list[tuple[int, int]]:

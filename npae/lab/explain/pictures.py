@@ -29,15 +29,15 @@ SETTINGS: dict[str, tuple[int, int, str | int]] = {
 def im2col(g: Geometry) -> Picture:
     """Which pixel goes to which column, and how often it comes back."""
     numbers = np.arange(np.prod(g.input_size), dtype=np.float64).reshape(1, *g.input_size, 1)
-    places = reference.im2col(numbers, g).reshape(np.prod(g.output_size), -1).astype(int)
+    pixels = reference.im2col(numbers, g).reshape(np.prod(g.output_size), -1).astype(int)
     counts = copies(g)
-    rows = [" ".join(f"{number:2d}" for number in row) for row in places]
+    rows = [" ".join(f"{number:2d}" for number in row) for row in pixels]
     backs = ["".join(f"{count:3d}" for count in row) for row in counts]
     beside = [f"{left:<40}{right}" for left, right in zip_longest(rows, backs, fillvalue="")]
     text = "\n".join([f"{'im2col: a row for each window':<40}col2im: how often each comes back", *beside])
     return Picture("Pixels are numbered row by row. Forward lays each window out as a row, and so copies a pixel once "
                    "for every window that sees it; col2im adds the copies up again.",
-                   partial(backprop.im2col_and_back, places, counts), text)
+                   partial(backprop.im2col_and_back, pixels, counts), text)
 
 
 def copies(g: Geometry) -> Array:

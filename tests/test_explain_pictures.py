@@ -3,6 +3,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from test_explain_page import contrast
 from test_figures import texts
 from test_figures_gradients import outside, overlaps
 
@@ -57,6 +59,12 @@ def test_every_picture_is_drawn_within_its_page(name, place):
     width, _ = figure.bbox.size
     assert all(text.get_window_extent().x1 <= width for text in figure.texts), texts(figure)
     assert picture.caption.endswith(".")
+    for ax in figure.axes:
+        grid = ax.images[0].get_array() if ax.images else np.ones((0, 0, 3))
+        for text in ax.texts:
+            across, down = map(int, text.get_position())
+            ground = grid[down, across] if ax.images and down < len(grid) else (1, 1, 1)
+            assert contrast(to_rgb(text.get_color()), ground) >= 4.5, text.get_text()
 
 
 def test_im2col_shows_where_pixels_go_and_how_often_they_come_back():

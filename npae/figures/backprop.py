@@ -188,8 +188,9 @@ def _grid(figure: Figure, grid: Grid, left: float, top: float) -> Axes:
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     for i, j in np.ndindex(rows, columns):
         if grid.texts[i][j] and grid.cell >= READABLE:
-            dark = float(np.dot(grid.colours[i, j], (0.299, 0.587, 0.114))) < 0.5
-            ax.text(j + 0.5, i + 0.53, grid.texts[i][j], ha="center", va="center", color="white" if dark else INK,
+            light = float(np.dot(grid.colours[i, j] ** 2.2, (0.2126, 0.7152, 0.0722)))
+            ax.text(j + 0.5, i + 0.53, grid.texts[i][j], ha="center", va="center",
+                    color="black" if light > 0.18 else "white",  # either way a contrast of 4.5 at least
                     fontsize=LETTERS * min(1, 1.4 * grid.cell / CELL))
     for i, j in grid.framed:
         _patch(ax, j, i, 1, 1, edgecolor=INK, fill=False, linewidth=2.4)

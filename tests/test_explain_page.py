@@ -205,7 +205,7 @@ def test_a_page_fits_asks_the_network_for_nothing_and_has_nothing_to_complain_of
 @pytest.mark.slow
 @pytest.mark.parametrize("name", explain.LESSONS)
 def test_every_page_fits_on_a_desk_and_a_phone(name, show, browser):
-    for width in (1280, 390):
+    for width in (1280, 390, 320):
         show(name, width)
         assert browser.run("return document.documentElement.scrollWidth") <= width
         assert not browser.log("browser")

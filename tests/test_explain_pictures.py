@@ -3,6 +3,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from test_explain_page import contrast
 from test_figures import texts
 from test_figures_gradients import outside, overlaps
 
@@ -35,6 +37,20 @@ def numbers(ax):
     return np.array([[float(cells[i, j].replace("\N{MINUS SIGN}", "-")) for j in range(columns)] for i in range(rows)])
 
 
+def written(ax, shape):
+    """The numbers in the cells of a grid, 0 where there is none."""
+    found = np.zeros(shape)
+    for text in ax.texts:
+        across, down = text.get_position()
+        found[int(down), int(across)] = float(text.get_text())
+    return found
+
+
+def framed(ax):
+    """The cells with a frame."""
+    return {(int(patch.get_y()), int(patch.get_x())) for patch in ax.patches}
+
+
 @pytest.mark.parametrize(("name", "place"), [(name, k) for name, count in SHOWN.items() for k in range(count)])
 def test_every_picture_is_drawn_within_its_page(name, place):
     assert len(shown(name)) == SHOWN[name]
@@ -43,6 +59,12 @@ def test_every_picture_is_drawn_within_its_page(name, place):
     width, _ = figure.bbox.size
     assert all(text.get_window_extent().x1 <= width for text in figure.texts), texts(figure)
     assert picture.caption.endswith(".")
+    for ax in figure.axes:
+        grid = ax.images[0].get_array() if ax.images else np.ones((0, 0, 3))
+        for text in ax.texts:
+            across, down = map(int, text.get_position())
+            ground = grid[down, across] if ax.images and down < len(grid) else (1, 1, 1)
+            assert contrast(to_rgb(text.get_color()), ground) >= 4.5, text.get_text()
 
 
 def test_im2col_shows_where_pixels_go_and_how_often_they_come_back():
@@ -77,11 +99,16 @@ def test_windows_are_counted_one_by_one(setting):
 
 
 def test_the_two_matrices_are_each_others_transpose_and_are_the_layer():
-    first, second = drawn("ConvTranspose2d").axes
+    kernel, first, second = drawn("ConvTranspose2d").axes
     A, At = (ax.images[0].get_array() for ax in (first, second))
     assert np.array_equal(A, At.transpose(1, 0, 2))
     g = window_geometry(4, 2, 1, 0)
-    matrix = shown("ConvTranspose2d")[0].draw.args[0]
+    matrix = shown("ConvTranspose2d")[0].draw.args[1]
+    assert np.array_equal(written(first, matrix.shape), matrix) and np.array_equal(written(second, (16, 9)), matrix.T)
+    assert np.array_equal(numbers(kernel), [[1, 2], [3, 4]])
+    assert np.array_equal(A[4, 5], kernel.images[0].get_array()[0, 0]) and np.array_equal(A[4, 0], (1, 1, 1))
+    assert framed(first) == {(4, 5), (4, 6), (4, 9), (4, 10)}  # the middle window, and its four pixels
+    assert framed(second) == {(pixel, window) for window, pixel in framed(first)}
     x, taps = np.random.default_rng(0).standard_normal((1, 4, 4, 1)), np.arange(1.0, 5).reshape(2, 2, 1, 1)
     assert np.allclose(matrix @ x.ravel(), reference.conv2d(x, taps, g).ravel())
     dy = np.random.default_rng(1).standard_normal((1, 3, 3, 1))
@@ -121,6 +148,9 @@ def test_the_score_function_varies_a_hundred_times_as_much():
     caption, figure = shown("Reparameterize")[0].caption, drawn("Reparameterize")
     assert f"{float(f'{score.var() / pathwise.var():.2g}'):,.0f} to 1" in caption
     assert any("variance 1" in text for text in texts(figure))
+    pathwise, score = pictures.estimates(pictures.SHOWN)
+    said = f"mean {score.mean():.2f} ± {score.std() / np.sqrt(len(score)):.2f}\nvariance {score.var():.0f}"
+    assert any(said.replace("-", "\N{MINUS SIGN}") in text for text in texts(figure))
 
 
 def test_the_area_is_the_divergence():
@@ -129,11 +159,26 @@ def test_the_area_is_the_divergence():
     areas = [float(line.split(" = ")[1].split()[0]) for line in text.splitlines()]
     closed = gaussian_kl(np.array([[1.0]]), np.array([[2 * np.log(0.6)]]))[0]
     assert areas == [round(closed, 4)] * 2
-    z, q, p, area, _ = shown("gaussian_kl")[0].draw.args
-    assert area == pytest.approx(closed, abs=1e-4) and np.trapezoid(q, z) == pytest.approx(1, abs=1e-4)
-    assert np.trapezoid(p, z) == pytest.approx(1, abs=1e-4)
+    z, q, p, shown_closed = shown("gaussian_kl")[0].draw.args
+    assert shown_closed == closed
+    for density in (p, q):
+        assert np.trapezoid(density, z) == pytest.approx(1, abs=1e-4)
+    above, below = (np.trapezoid((sign * q * np.log(q / p)).clip(0), z) for sign in (1, -1))
+    assert f"{above:.4f} \N{MINUS SIGN} {below:.4f} = " in text and above - below == pytest.approx(closed, abs=1e-4)
+    assert {f"+{above:.2f}", f"\N{MINUS SIGN}{below:.2f}"} <= {t.get_text() for t in figure.axes[1].texts}
 
 
 def test_a_longer_text_gets_a_wider_cell():
     short, long = (backprop.Grid("", [[text]], np.ones((1, 1, 3))) for text in ("1", "−23.25"))
     assert short.size[0] == backprop.CELL < long.size[0]
+
+
+def test_a_longer_example_gets_smaller_cells_and_fits_a_sheet():
+    figure = pictures.im2col(window_geometry(8, 2, 1, 0)).draw()
+    columns = figure.axes[1]
+    assert len(written(columns, (49, 4)).nonzero()[0]) == 195 and written(columns, (49, 4))[48, 3] == 63
+    figures = [figure, pictures.adjoint(window_geometry(8, 2, 1, 0)).draw()]
+    for figure in figures:
+        assert figure.bbox.height < backprop.TALL + 150 and not overlaps(figure) and not outside(figure)
+    kernel, first, _ = figures[1].axes
+    assert kernel.texts and not first.texts, "cells too small for numbers have colours alone"

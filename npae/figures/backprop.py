@@ -15,27 +15,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL = 44  # pixels a number
+TALL = 900  # of a picture with cells that are many, and so are smaller
+READABLE = 14  # pixels of a cell from which on numbers are written into it
 ROOM = 26  # above a grid, for a line of its name
 BOLD, PLAIN, NAME = 13.5, 9.8, 11.0  # pixels of a letter of a title, a note, a grid's name, as a mean
 GAP = 56  # between two grids
-TAPS = ("#ffffff", "#9ecae9", "#4c93c7", "#ffbf79", "#d6731c")  # nothing, and the four taps of a kernel of 2 x 2
+LETTERS = 11  # points; half of them in a cell of half the size
 INK = "#22252a"
 EDGE = "#b9b9b9"
 
 
 class Grid(NamedTuple):
-    """Numbers in cells: their texts, a colour each, and the places with a frame."""
+    """Numbers in cells: their texts, a colour each, the places with a frame, and the pixels of a cell."""
 
     name: str
     texts: Sequence[Sequence[str]]
     colours: np.ndarray
     framed: Sequence[tuple[int, int]] = ()
+    cell: int = CELL
 
     @property
     def size(self) -> tuple[int, int]:
         """Pixels across and down: cells are as wide as their texts ask."""
         longest = max(len(text) for row in self.texts for text in row)
-        return max(CELL, 11 * longest + 10) * len(self.texts[0]), CELL * len(self.texts)
+        wide = max(CELL, LETTERS * longest + 16) * self.cell // CELL
+        return wide * len(self.texts[0]), self.cell * len(self.texts)
 
 
 class Windows(NamedTuple):
@@ -50,30 +54,32 @@ class Windows(NamedTuple):
 
 
 @styled
-def im2col_and_back(places: np.ndarray, counts: np.ndarray, *, title: str = "im2col, and the way back") -> Figure:
+def im2col_and_back(pixels: np.ndarray, counts: np.ndarray, *,
+                    title: str = "im2col copies each pixel, col2im adds the copies up") -> Figure:
     """A picture whose pixels have numbers, the windows laid out as rows, and how often col2im brings a pixel back.
 
-    Shapes: places (windows, taps), the number of the pixel that each tap meets; counts (H, W)
+    Shapes: pixels (windows, taps), the number of the pixel that each tap meets; counts (H, W)
     """
-    H, W = counts.shape
-    shades = _colours(np.arange(H * W) / max(H * W - 1, 1), "viridis", pale=0.5)
-    numbers = np.arange(H * W).reshape(H, W)
-    one = int(np.argmax(counts))
-    at, copies = _places(numbers == one), _places(places == one)
-    grids = [Grid("the picture", _texts(numbers), shades[numbers], at),
-             Grid("im2col: a row a window", _texts(places), shades[places], copies),
-             Grid("col2im: copies", _texts(counts), _colours(counts / counts.max(), "Blues", 0.35), at)]
-    note = f"Framed: pixel {one}; forward made {len(copies)} copies of it, backward adds them up (+=)"
-    return _row(grids, title, f"Each pixel keeps its number and colour. {note}")
+    numbers = np.arange(counts.size).reshape(counts.shape)
+    shades = _colours(np.arange(counts.size) / max(counts.size - 1, 1), "viridis", pale=0.5)
+    one, cell = int(np.argmax(counts)), min(CELL, TALL // len(pixels))
+    at, copies = _places(numbers == one), _places(pixels == one)
+    grids = [Grid("pixels, numbered", _texts(numbers), shades[numbers], at, cell),
+             Grid("im2col: a row a window", _texts(pixels), shades[pixels], copies, cell),
+             Grid("col2im: copies added up", _texts(counts), _blues(counts), at, cell)]
+    many = f"{len(copies)} windows see" if len(copies) > 1 else "1 window sees"
+    note = f"{many} pixel {one} (framed): forward copies it {len(copies)} ×, backward adds what they say (+=)"
+    return _row(grids, title, note, between=("→", "→"))
 
 
 @styled
-def windows(settings: Sequence[Windows], *, title: str = "Stride and padding: who is seen how often") -> Figure:
+def windows(settings: Sequence[Windows], *,
+            title: str = "Stride and padding decide how many windows see a pixel") -> Figure:
     """Pictures with the zeros around them, and in each pixel the number of windows that see it.
 
-    The first window has a blue frame, the last an orange one.
+    The first window has a blue frame, the last a dashed orange one.
     """
-    note = "How many windows see each pixel; hatched: zeros of the padding; blue: the first window, orange: the last"
+    note = "In each pixel: how many windows see it. Hatched: the padding. Frames: the first window, the last (dashed)"
     across = sum(CELL * one.seen.shape[1] for one in settings) + GAP * (len(settings) - 1)
     down = max(CELL * one.seen.shape[0] for one in settings)
     figure = _page(across, down + 3 * ROOM, title, note)
@@ -83,50 +89,45 @@ def windows(settings: Sequence[Windows], *, title: str = "Stride and padding: wh
         inside = np.zeros(one.seen.shape, bool)
         inside[top:top + H, first:first + W] = True
         texts = [[text if inside[i, j] else "" for j, text in enumerate(row)] for i, row in enumerate(_texts(one.seen))]
-        shades = np.where(inside[..., None], _colours(one.seen / max(one.seen.max(), 1), "Blues", 0.35), 1)
+        shades = np.where(inside[..., None], _blues(one.seen), 1)
         ax = _grid(figure, Grid(one.name, texts, shades), left, HEAD + 2 * ROOM)
         for i, j in _places(~inside):
             _patch(ax, j, i, 1, 1, hatch="////", edgecolor=EDGE, fill=False, linewidth=0)
         (kh, kw), (down, right) = one.kernel, (rows - one.kernel[0], columns - one.kernel[1])
-        for (i, j), colour in (((0, 0), BLUE), ((down, right), ORANGE)):
-            _patch(ax, j, i, kw, kh, edgecolor=colour, fill=False, linewidth=3)
+        for (i, j), colour, line in (((0, 0), BLUE, "-"), ((down, right), ORANGE, (0, (3, 1)))):
+            _patch(ax, j, i, kw, kh, edgecolor=colour, fill=False, linewidth=3, linestyle=line)
         ax.text(0, rows + 0.15, f"y is {one.output[0]} × {one.output[1]}", va="top", color=GREY, fontsize=11)
         left += CELL * columns + GAP
     return figure
 
 
 @styled
-def adjoint(A: np.ndarray, *, title: str = "A convolution is a matrix, its backward the transpose") -> Figure:
-    """The matrix of a convolution, each entry the number of its tap (up to four), and its transpose.
+def adjoint(taps: np.ndarray, A: np.ndarray, *,
+            title: str = "A convolution is a matrix, its backward the transpose") -> Figure:
+    """A kernel whose taps are numbered, the matrix of its convolution, and the transpose.
 
-    Shapes: A (pixels of y, pixels of x), 0 where a window does not see a pixel
+    Shapes: taps (kh, kw), from 1; A (pixels of y, pixels of x), the tap that meets the pixel, 0 where none does
     """
     rows, columns = A.shape
-    cell = min(26, 900 // (rows + columns))
-    figure = _page(cell * (rows + columns) + 2 * GAP, cell * max(rows, columns) + ROOM + 8, title,
-                   "Colours: the taps of the kernel. Framed: one window, what it sees (A) and whom it tells (Aᵀ)")
-    left, window = float(MARGIN), rows // 2
-    for name, matrix, frame in (("A:  y = A x", A, (0, window, columns, 1)),
-                                ("Aᵀ:  dx = Aᵀ dy", A.T, (window, 0, 1, columns))):
-        ax = box(figure, left, HEAD + ROOM, cell * matrix.shape[1], cell * matrix.shape[0])
-        ax.imshow(_taps(matrix), aspect="auto", extent=(0, matrix.shape[1], matrix.shape[0], 0))
-        _lines(ax, *matrix.shape)
-        ax.set_title(name, loc="left", fontsize=12)
-        _patch(ax, *frame, edgecolor=INK, fill=False, linewidth=2)
-        left += cell * matrix.shape[1] + 2 * GAP
-    return figure
+    cell, window = min(28, TALL // (rows + columns)), rows // 2
+    seen = [(window, pixel) for _, pixel in _places(A[window:window + 1] > 0)]
+    grids = [Grid("kernel", _texts(taps), _taps(taps, taps.max()), cell=CELL)]
+    for name, matrix, framed in (("A:  y = A x", A, seen), ("Aᵀ:  dx = Aᵀ dy", A.T, [(j, i) for i, j in seen])):
+        texts = [["" if text == "0" else text for text in row] for row in _texts(matrix)]
+        grids.append(Grid(name, texts, _taps(matrix, taps.max()), framed, cell))
+    return _row(grids, title, "Framed: one window; what it sees is a row of A, whom it tells a column of Aᵀ")
 
 
 @styled
 def routing(x: np.ndarray, winners: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray, *,
-            title: str = "Max-pooling: the gradient finds the winner") -> Figure:
+            title: str = "Max-pooling sends each gradient to the pixel that won") -> Figure:
     """One picture's way through max-pooling and back; windows have the colour of their winner.
 
     Shapes: x and dx (H, W), y and dy (H', W'), winners (H', W', 2) places in x
     """
     places = [(int(i), int(j)) for i, j in winners.reshape(-1, 2)]
     different = sorted(set(places))
-    palette = _colours(np.linspace(0, 1, max(len(different), 2)), "viridis", pale=0.5)
+    palette = _colours(np.linspace(0, 1, max(len(different), 2)), "viridis", pale=0.25)
     large, small = np.ones((*x.shape, 3)), np.ones((*y.shape, 3))
     for place, colour in zip(different, palette, strict=False):
         large[place] = colour
@@ -134,11 +135,13 @@ def routing(x: np.ndarray, winners: np.ndarray, y: np.ndarray, dy: np.ndarray, d
         small[index] = large[place]
     grids = [Grid("x", _texts(x), large, different), Grid("y", _texts(y), small), Grid("dy", _texts(dy), small),
              Grid("dx", _texts(dx), large, different)]
-    return _row(grids, title, "Windows of one colour have the same winner: their gradients add up there. Others get 0")
+    return _row(grids, title, "Windows of one colour have the same winner: there their gradients add up. Losers get 0",
+                between=("→", "", "→"))
 
 
 @styled
-def contributions(shares: Mapping[str, np.ndarray], *, title: str = "One weight, two gradients") -> Figure:
+def contributions(shares: Mapping[str, np.ndarray], *,
+                  title: str = "One weight, used twice: its gradient is a sum") -> Figure:
     """Two contributions to the gradient of a shared W, and their sum, as numbers on colours.
 
     Shapes: three arrays of one shape (rows, columns); the last is the sum of the others
@@ -166,9 +169,10 @@ def _row(grids: Sequence[Grid], title: str, note: str, between: Sequence[str] = 
     for place, (grid, width) in enumerate(zip(grids, wide, strict=True)):
         _grid(figure, grid, left, HEAD + ROOM)
         if place < len(between):
-            middle = left + (sizes[place][0] + width + GAP) / 2
-            figure.text(middle / figure.bbox.width, 1 - (HEAD + ROOM + sizes[place][1] / 2) / figure.bbox.height,
-                        between[place], fontsize=20, ha="center", va="center")
+            across = left + (sizes[place][0] + width + GAP) / 2
+            down = HEAD + ROOM + min(high for _, high in sizes[place:place + 2]) / 2
+            figure.text(across / figure.bbox.width, 1 - down / figure.bbox.height, between[place], fontsize=20,
+                        ha="center", va="center")
         left += width + GAP
     return figure
 
@@ -178,25 +182,20 @@ def _grid(figure: Figure, grid: Grid, left: float, top: float) -> Axes:
     rows, columns = len(grid.texts), len(grid.texts[0])
     ax = box(figure, left, top, *grid.size)
     ax.imshow(grid.colours, aspect="auto", extent=(0, columns, rows, 0))
-    _lines(ax, rows, columns)
-    for i, texts in enumerate(grid.texts):
-        for j, text in enumerate(texts):
-            dark = float(np.dot(grid.colours[i, j], (0.299, 0.587, 0.114))) < 0.5
-            ax.text(j + 0.5, i + 0.53, text, ha="center", va="center", fontsize=11, color="white" if dark else INK)
+    ax.set_axis_off()
+    ax.hlines(range(rows + 1), 0, columns, color=EDGE, linewidth=0.8, clip_on=False)
+    ax.vlines(range(columns + 1), 0, rows, color=EDGE, linewidth=0.8, clip_on=False)
+    ax.set(xlim=(0, columns), ylim=(rows, 0))
+    for i, j in np.ndindex(rows, columns):
+        if grid.texts[i][j] and grid.cell >= READABLE:
+            light = float(np.dot(grid.colours[i, j] ** 2.2, (0.2126, 0.7152, 0.0722)))
+            ax.text(j + 0.5, i + 0.53, grid.texts[i][j], ha="center", va="center",
+                    color="black" if light > 0.18 else "white",  # either way a contrast of 4.5 at least
+                    fontsize=LETTERS * min(1, 1.4 * grid.cell / CELL))
     for i, j in grid.framed:
-        _patch(ax, j, i, 1, 1, edgecolor=INK, fill=False, linewidth=2)
+        _patch(ax, j, i, 1, 1, edgecolor=INK, fill=False, linewidth=2.4)
     ax.set_title(grid.name, loc="left", fontsize=12)
     return ax
-
-
-def _lines(ax: Axes, rows: int, columns: int) -> None:
-    """Cells instead of axes."""
-    ax.set_axis_off()
-    for place in range(rows + 1):
-        ax.plot((0, columns), (place, place), color=EDGE, linewidth=0.8, clip_on=False)
-    for place in range(columns + 1):
-        ax.plot((place, place), (0, rows), color=EDGE, linewidth=0.8, clip_on=False)
-    ax.set(xlim=(0, columns), ylim=(rows, 0))
 
 
 def _places(mask: np.ndarray) -> list[tuple[int, int]]:
@@ -222,10 +221,11 @@ def _colours(shares: np.ndarray, name: str, pale: float) -> np.ndarray:
     return pale + (1 - pale) * rgb
 
 
-def _taps(matrix: np.ndarray) -> np.ndarray:
-    """The colour of each tap: by name where there are four, from a map where there are more."""
-    if matrix.max() >= len(TAPS):
-        return np.where(matrix[..., None] > 0, _colours(matrix / matrix.max(), "viridis", 0.3), 1)
-    from matplotlib.colors import to_rgb
+def _blues(counts: np.ndarray) -> np.ndarray:
+    """The more, the darker; light enough for a frame around a cell to be seen."""
+    return _colours(0.65 * counts / max(counts.max(), 1), "Blues", 0.3)
 
-    return np.array([to_rgb(colour) for colour in TAPS])[matrix.astype(int)]
+
+def _taps(matrix: np.ndarray, most: int) -> np.ndarray:
+    """A colour for each of the taps 1 ... most, white where there is none."""
+    return np.where(matrix[..., None] > 0, _colours((matrix - 1) / max(most - 1, 1), "viridis", 0.25), 1)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from npae.lab.explain.document import Explanation, Section
 
-NAMED = re.compile(r"(?<![\w&])(∂?[^\W\d][\w′]*)(?=\[)")
+NAMED = re.compile(r"(?<![\w&])(/(?=∂))?(∂?[^\W\d][\w′]*)(?=\[)")
 LIMITS = re.compile(r"Σ_(?:\{([^}]*)\}|(\w′?))")
-WORD = re.compile(r"(?<![\w&<])(?!(?:where|else|in|the|shape|of|and|its|an|that|is|a)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
+WORD = re.compile(r"(?<![\w&<])(?!(?:where|else|in|the|shape|of)\b)([a-zA-Z]\w*′?)(?![\w(\[;])")
 SPAN = re.compile(r"`([^`]+)`|([^\W\d][\w′]*\[[^\]]*\])")
 
 
@@ -39,7 +39,7 @@ def page(explanation: Explanation) -> str:
     """The page of an explanation; it is valid HTML in one file."""
     parts = {
         "TITLE": html.escape(f"{explanation.name}, explained by npae"), "NAME": html.escape(explanation.name),
-        "IDEA": mathematics(explanation.idea) if "=" in explanation.idea else html.escape(_capital(explanation.idea)),
+        "IDEA": _idea(explanation.idea),
         "CONTENTS": "".join(f'<li><a href="#s{i}">{html.escape(" ".join(section.title.split()))}</a></li>'
                             for i, section in enumerate(explanation.sections)),
         "BODY": "\n".join(_section(section, i) for i, section in enumerate(explanation.sections))}
@@ -47,8 +47,11 @@ def page(explanation: Explanation) -> str:
     return re.sub("%(" + "|".join(parts) + ")%", lambda found: parts[found[1]], template)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _idea(text: str) -> str:
+    """A sentence; where it begins with an equation, this is set as one."""
+    first, *others = pieces(text, lambda text, place: text[place - 1] == ",")
+    start = mathematics(first) if "=" in first else html.escape(first[:1].upper() + first[1:])
+    return " ".join([start, *map(html.escape, others)])
 
 
 def _section(section: Section, place: int) -> str:
@@ -79,7 +82,7 @@ def _(block: Worked) -> str:
     rows = []
     for text in block.texts:
         left, right = text.split("= ", 1)
-        right, *backward = right.split(8 * " ")
+        right, *backward = right.split(8 * " ")  # what backward gives, behind the last line
         terms = " ".join(f'<span class="term">{mathematics(term)}</span>' for term in pieces(right, at_signs))
         said = "".join(f'<span class="said">{html.escape(words)}</span>' for words in backward)
         rows.append(f'<span class="left">{mathematics(left.strip())}</span><span class="equals">=</span>'
@@ -97,22 +100,37 @@ def _(block: Tables) -> str:
 def _(block: Rows) -> str:
     head, *rows = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
                    for tag, cells in (("th", block.head), *(("td", row) for row in block.rows)))
-    return f'<table class="rows"><tr>{head}</tr>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
+    return (f'<div class="frame"><table class="rows"><thead><tr>{head}</tr></thead>'
+            f'<tbody>{"".join(f"<tr>{row}</tr>" for row in rows)}</tbody></table></div>')
 
 
 @written.register
 def _(block: Code) -> str:
+    lines = "".join(_line(line) for line in block.source.splitlines())
     return (f'<figure class="code"><figcaption>{html.escape(block.where)}</figcaption>'
-            f"<pre><code>{html.escape(block.source, quote=False)}</code></pre></figure>")
+            f"<pre><code>{lines}</code></pre></figure>")
+
+
+def _line(text: str) -> str:
+    """A line of code; what does not fit goes on six further in, where no line of Python begins."""
+    indent = len(text) - len(text.lstrip())
+    return f'<span style="--by: {indent + 6}ch">{html.escape(text, quote=False) or "<br>"}</span>'
 
 
 @written.register
 def _(block: Picture) -> str:
-    data = base64.b64encode(png(block.draw())).decode()
-    caption = html.escape(block.caption)
+    figure = block.draw()
+    data = base64.b64encode(png(figure)).decode()
     return (f'<figure class="picture"><div class="frame" tabindex="0"><img src="data:image/png;base64,{data}" '
-            f'alt="{caption}"></div>'
-            f"<figcaption>{caption}</figcaption></figure>")
+            f'alt="{html.escape(seen(figure))}"></div>'
+            f"<figcaption>{html.escape(block.caption)}</figcaption></figure>")
+
+
+def seen(figure: Figure) -> str:
+    """A picture in words: its title, its note and the names of its parts."""
+    title, note = (text.get_text() for text in figure.texts[:2])
+    parts = [" ".join(ax.get_title(loc="left").split()) for ax in figure.axes]
+    return ". ".join(text.rstrip(".") for text in (title, note, "; ".join(filter(None, parts))))
 
 
 def mathematics(text: str) -> str:
@@ -127,7 +145,7 @@ def _entries(text: str) -> str:
     done, place = "", 0
     while found := NAMED.search(text, place):
         end = _closing(text, found.end())
-        done += (f'{_italic(text[place:found.start()])}<span class="entry"><i>{found[1]}</i>'
+        done += (f'{_italic(text[place:found.start()])}<span class="entry">{found[1] or ""}<i>{found[2]}</i>'
                  f'<span class="index">{text[found.end():end]}</span></span>')
         place = end
     return done + _italic(text[place:])

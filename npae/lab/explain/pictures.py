@@ -29,15 +29,15 @@ SETTINGS: dict[str, tuple[int, int, str | int]] = {
 def im2col(g: Geometry) -> Picture:
     """Which pixel goes to which column, and how often it comes back."""
     numbers = np.arange(np.prod(g.input_size), dtype=np.float64).reshape(1, *g.input_size, 1)
-    places = reference.im2col(numbers, g).reshape(np.prod(g.output_size), -1).astype(int)
+    pixels = reference.im2col(numbers, g).reshape(np.prod(g.output_size), -1).astype(int)
     counts = copies(g)
-    rows = [" ".join(f"{number:2d}" for number in row) for row in places]
+    rows = [" ".join(f"{number:2d}" for number in row) for row in pixels]
     backs = ["".join(f"{count:3d}" for count in row) for row in counts]
     beside = [f"{left:<40}{right}" for left, right in zip_longest(rows, backs, fillvalue="")]
     text = "\n".join([f"{'im2col: a row for each window':<40}col2im: how often each comes back", *beside])
     return Picture("Pixels are numbered row by row. Forward lays each window out as a row, and so copies a pixel once "
                    "for every window that sees it; col2im adds the copies up again.",
-                   partial(backprop.im2col_and_back, places, counts), text)
+                   partial(backprop.im2col_and_back, pixels, counts), text)
 
 
 def copies(g: Geometry) -> Array:
@@ -72,11 +72,11 @@ def adjoint(g: Geometry) -> Picture:
     """The matrix of the convolution, by running it on pictures with a single 1."""
     H, W = g.input_size
     units = np.eye(H * W).reshape(H * W, H, W, 1)
-    taps = np.arange(1.0, 1 + np.prod(g.kernel_size)).reshape(*g.kernel_size, 1, 1)
-    A = reference.conv2d(units, taps, g).reshape(H * W, -1).T
+    taps = np.arange(1.0, 1 + np.prod(g.kernel_size)).reshape(g.kernel_size)
+    A = reference.conv2d(units, taps[:, :, None, None], g).reshape(H * W, -1).T
     return Picture("Each column of A is the convolution of a picture with a single 1, run by npae. A has a row for "
                    "each window and a column for each pixel; in Aᵀ it is the other way round.",
-                   partial(backprop.adjoint, A))
+                   partial(backprop.adjoint, taps, A))
 
 
 def routing(arrays: dict[str, Array]) -> Picture:
@@ -128,17 +128,16 @@ def estimators() -> Picture:
 
 
 def kl_area(mu: float = 1.0, sigma: float = 0.6) -> Picture:
-    """The divergence of one latent, by the trapezoid rule and in closed form."""
+    """The divergence of one latent, by its areas and in closed form."""
     z = np.linspace(-4, 4, 2001)
 
     def normal(m: float, s: float) -> Array:
         return np.exp(-np.square((z - m) / s) / 2) / (s * np.sqrt(2 * np.pi))
 
     q, p = normal(mu, sigma), normal(0, 1)
-    area = float(np.trapezoid(q * np.log(q / p), z))
     closed = gaussian_kl(np.array([[mu]]), np.array([[2 * np.log(sigma)]]))[0]
     note = f"q = N({mu:g}, {sigma:g}²), p = N(0, 1)"
     return Picture("Where q is larger than p the integrand is above 0, where it is smaller below; weighed by q, "
-                   "there is always more above.", partial(backprop_latent.kl_area, z, q, p, area, closed, note=note))
+                   "there is always more above.", partial(backprop_latent.kl_area, z, q, p, closed, note=note))
 
 

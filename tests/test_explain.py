@@ -234,7 +234,7 @@ def test_the_command_prints_a_derivation(capsys, monkeypatch):
     assert main(["explain", "conv2D"]) == 0
     text = capsys.readouterr().out
     assert text == found("Conv2d").to_text() + "\n"
-    assert "dx[n, h, w, c] = Σ_{i, j, u, v: s i + u − p = h, s j + v − p = w} dcols[n, i, j, u, v, c]" in text
+    assert "dx[n, h, w, c] = Σ_{i, j, u, v: s i + u − p = h, s j + v − q = w} dcols[n, i, j, u, v, c]" in text
     assert all(len(line) <= 125 for line in text.splitlines())
 
 

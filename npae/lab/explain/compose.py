@@ -14,6 +14,9 @@ from npae.lab.explain.lesson import Equation, Gradient, Lesson
 from npae.lab.explain.sums import Conditions, sigma
 from npae.lab.explain.writing import Number, Writer, called, shown
 
+SIGNS = ("Signs: a d before the name of an array is the gradient of L by it, an array of the same shape. ⊙ multiplies "
+         "entry by entry. A prime, as in n′, marks an index that the chain rule sums over.")
+
 
 def explained(name: str, lesson: Lesson) -> Explanation:
     """The document of a lesson."""
@@ -35,15 +38,14 @@ def _loss(lesson: Lesson) -> Section:
     e = lesson.example
     tables = Tables(tuple(Table(name, e.arrays[name]) for name in e.given))
     if lesson.scalar:
-        words = (f"The example is {e.title}. It gives a scalar already, L, so no upstream gradient is needed: dL is 1, "
-                 "and each gradient below is L's derivative by an array.")
-        return Section("loss", "1  The scalar loss", (Prose(words), Prose(lesson.indices), tables))
-    words = (f"The example is {e.title}. A gradient is that of a number, so the output is made one: each entry of y "
-             "is weighed by an upstream gradient dy, which in a net comes from the layers behind. Then dL/dy is dy.")
-    y = e.arrays["y"]
-    shapes = f"y has the shape {y.shape}, as dy. {lesson.indices}"
+        words = f"The example is {e.title}. It gives a scalar already, L, so no upstream gradient is needed: dL is 1."
+        return Section("loss", "1  The scalar loss", (Prose(words), Prose(lesson.indices), Prose(SIGNS), tables))
+    words = (f"The example is {e.title}. Only a number has a gradient, so y is made into one: L is the sum of the "
+             "entries of y, each weighed by an entry of dy, which is held fixed. Then the derivative of L by y is dy. "
+             "In a net dy is the upstream gradient, which comes from the layers behind.")
+    shapes = f"y and dy have the shape {e.arrays['y'].shape}. {lesson.indices}"
     L = Worked((f"L = Σ dy ⊙ y = {shown(float(e.arrays['L']))}",), (Number("L", (), shown(float(e.arrays["L"]))),))
-    return Section("loss", "1  The scalar loss", (Prose(words), Prose(shapes), L, tables))
+    return Section("loss", "1  The scalar loss", (Prose(words), L, Prose(shapes), Prose(SIGNS), tables))
 
 
 def _forward(lesson: Lesson) -> Section:

@@ -12,6 +12,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Report
+from npae.kernels.geometry import Geometry
 from npae.lab.explain.writing import Env
 from npae.layers import Layer
 
@@ -21,6 +22,7 @@ MOST = 128
 MISSING: Mapping[str, Any] = {}
 WHOLE = (-2, -1, 1, 2, 3)
 """What small examples are made of; a 0 would hide its term."""
+WINDOW = "s the stride, p and q the rows and columns of zeros in front of the picture (the padding)"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ def checked_shape(shape: tuple[int, ...] | None, default: tuple[int, ...], what:
         raise ValueError(f"an example of {math.prod(shape)} numbers is too large to be read, {MOST} is the most: use "
                          f"a smaller --shape than {','.join(map(str, shape))}")
     return tuple(shape)
+
+
+def window(g: Geometry) -> dict[str, float]:
+    """What the letters of WINDOW stand for."""
+    return {"s": g.stride[0], "p": g.padding[0], "q": g.padding[1]}
 
 
 def short(path: str, aliases: Mapping[str, str]) -> str:

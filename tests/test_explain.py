@@ -1,5 +1,6 @@
 """Explanations: one for every layer, loss and penalty, every number computed and right, and a wrong backward told."""
 import inspect
+import itertools
 import re
 from functools import cache
 
@@ -160,21 +161,52 @@ def test_another_shape_is_explained_as_well(name, shape):
 
 
 WINDOWS = [{"kernel": 3, "stride": 2, "padding": 1}, {"kernel": 2, "stride": 2, "padding": 1},
-           {"kernel": 3, "stride": 1, "padding": "same"}, {"kernel": 3, "stride": 2, "padding": "valid"}]
+           {"kernel": 3, "stride": 1, "padding": "same"}, {"kernel": 3, "stride": 2, "padding": "valid"},
+           {"kernel": 3, "stride": 2, "padding": "same"}, {"kernel": 4, "stride": 2, "padding": "same"}]
+WINDOWED = ["Conv2d", "ConvTranspose2d", "TiedConvTranspose2d", "MaxPool2d", "AvgPool2d"]
 
 
 @pytest.mark.parametrize("setting", WINDOWS, ids=str)
-@pytest.mark.parametrize("name", ["Conv2d", "ConvTranspose2d", "TiedConvTranspose2d", "MaxPool2d", "AvgPool2d"])
+@pytest.mark.parametrize("name", WINDOWED)
 def test_the_formulas_hold_with_a_stride_and_with_padding(name, setting):
     """With s = 1 and p = 0 a wrong sign of either would not be seen."""
-    lesson = explain.LESSONS[name]((1, 3, 3, 1) if name == "ConvTranspose2d" else (1, 4, 4, 1), **setting)
-    e = explain.explained(name, lesson)
+    e = explain.explanation(name, (1, 3, 3, 1) if name == "ConvTranspose2d" else (1, 4, 4, 1), **setting)
     assert e.ok, "\n".join(e.section("check")[0].lines())
+
+
+@pytest.mark.parametrize("name", sorted({*WINDOWED} - {"ConvTranspose2d", "TiedConvTranspose2d"}))
+def test_rows_and_columns_have_a_padding_each(name):
+    """'same' with stride 2 puts a zero above 5 rows and none before 4 columns."""
+    e = explain.explanation(name, (1, 5, 4, 1), kernel=3, stride=2, padding="same")
+    assert (e.example.letters["p"], e.example.letters["q"]) == (1, 0)
+    assert e.ok, "\n".join(e.section("check")[0].lines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WINDOWED)
+def test_every_window_is_explained_or_refused_in_a_sentence(name):
+    refused = 0
+    settings = list(itertools.product((3, 4), (4, 5), (1, 2, 3, 4), (1, 2, 3), ("same", "valid", 1, 2)))
+    for rows, columns, kernel, stride, padding in settings:
+        try:
+            e = explain.explanation(name, (1, rows, columns, 1), kernel=kernel, stride=stride, padding=padding)
+        except ValueError as error:
+            assert re.search(r": use a |, or padding='same'", str(error)), error
+            refused += 1
+        else:
+            assert e.ok, (rows, columns, kernel, stride, padding)
+    assert refused < len(settings) / 3
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_the_folded_kernel_is_explained_for_other_sizes(kernel):
-    assert explain.explained("UpsampleConv2d", explain.transposed.upsample_conv2d((1, 2, 2, 1), kernel)).ok
+    assert explain.explanation("UpsampleConv2d", (1, 2, 2, 1), kernel=kernel).ok
+
+
+def test_im2col_is_drawn_where_every_tap_meets_a_pixel():
+    assert len(found("Conv2d").section("picture")[0].blocks) == 2
+    padded = explain.explanation("Conv2d", (1, 3, 3, 1), padding="same")
+    assert len(padded.section("picture")[0].blocks) == 1
 
 
 # -- a wrong backward --
@@ -238,6 +270,13 @@ def test_the_command_prints_a_derivation(capsys, monkeypatch):
     assert all(len(line) <= 125 for line in text.splitlines())
 
 
+def test_the_command_takes_a_kernel_a_stride_and_a_padding(capsys):
+    assert main(["explain", "conv2d", "--kernel", "3", "--stride", "2", "--padding", "same"]) == 0
+    assert "kernel_size=3, stride=2, padding='same'" in " ".join(capsys.readouterr().out.split())
+    assert main(["explain", "AvgPool2d", "--padding", "1"]) == 0
+    assert "padding=1" in capsys.readouterr().out
+
+
 def test_the_command_writes_a_page(tmp_path, capsys):
     path = tmp_path / "dense.html"
     assert main(["explain", "dense", "--shape", "3,2", "--html", str(path)]) == 0
@@ -259,7 +298,19 @@ def test_without_a_name_it_lists_what_there_is(capsys):
     (["Conv2d", "--shape", "1,1,4,1"], "a kernel of (2, 2) does not fit into an input of (1, 4)"),
     (["Reparameterize", "--shape", "2,3"], "needs an even number of columns, got 3"),
     (["Dense", "--html", "page.pdf"], "an explanation is a web page, and page.pdf does not end in .html"),
-    (["--shape", "2,3"], "--shape and --html belong to a LAYER"),
+    (["--shape", "2,3"], "--shape, --kernel, --stride, --padding and --html belong to a LAYER"),
+    (["--stride", "2"], "--shape, --kernel, --stride, --padding and --html belong to a LAYER"),
+    (["Dense", "--stride", "2"], "Dense is explained without --stride: that is for Conv2d, ConvTranspose2d, Tied"),
+    (["UpsampleConv2d", "--padding", "1"], "UpsampleConv2d is explained without --padding: that is for Conv2d, "),
+    (["Conv2d", "--kernel", "5"], "a kernel of (5, 5) does not fit into an input of (4, 4) with padding 0"),
+    (["Conv2d", "--kernel", "5", "--padding", "same"], "a kernel of 5 x 5 is too large to be read, 16 numbers"),
+    (["Conv2d", "--stride", "0"], "stride must be an integer of at least 1, or a pair of them, got 0"),
+    (["MaxPool2d", "--padding", "some"], "padding must be 'same', 'valid' or an integer of at least 0, got 'some'"),
+    (["ConvTranspose2d", "--stride", "9"], "a picture of 20 x 20 is too large to be read, 128 numbers are the most"),
+    (["ConvTranspose2d", "--kernel", "1", "--stride", "3", "--padding", "1", "--shape", "1,2,2,1"],
+     "with kernel 1, stride 3 and padding 1 no window meets a pixel"),
+    (["TiedConvTranspose2d", "--kernel", "3", "--shape", "1,5,5,1"],
+     "5 x 5 pixels become 6 x 6 on the way back, and the padding (0, 0) instead of (1, 1): use a --shape"),
     (["Dense", "--shape", "2,x"], "--shape takes whole numbers above 0")])
 def test_a_wrong_word_is_one_sentence(words, said, capsys):
     assert main(["explain", *words]) == 2

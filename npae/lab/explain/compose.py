@@ -107,7 +107,7 @@ def _entries(lesson: Lesson) -> Section:
         used: dict[str, set[tuple[int, ...]]] = {}
         for n in worked.numbers:
             used.setdefault(n.name, set()).add(n.place)
-        del used[g.equation.left.name]
+        used.pop(g.equation.left.name, None)
         tables = [Table(name, e.arrays[name], frozenset(places)) for name, places in used.items()
                   if name and e.arrays[name].ndim]
         target = Table(g.equation.left.name, e.arrays[g.equation.left.name], frozenset([place]))

@@ -12,6 +12,7 @@ import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Report
+from npae.kernels import reference
 from npae.kernels.geometry import Geometry
 from npae.lab.explain.writing import Env
 from npae.layers import Layer
@@ -19,6 +20,8 @@ from npae.layers import Layer
 Array = np.ndarray
 MOST = 128
 """Numbers in x: an example is to be read, and its formulas are summed entry by entry in Python."""
+MOST_TAPS = 16
+"""Of a kernel: a row of cols is a line."""
 MISSING: Mapping[str, Any] = {}
 WHOLE = (-2, -1, 1, 2, 3)
 """What small examples are made of; a 0 would hide its term."""
@@ -95,7 +98,17 @@ def checked_shape(shape: tuple[int, ...] | None, default: tuple[int, ...], what:
 
 
 def window(g: Geometry) -> dict[str, float]:
-    """What the letters of WINDOW stand for."""
+    """What the letters of WINDOW stand for.
+
+    Raises ValueError: a picture or a kernel that nobody reads; windows that all lie in the padding.
+    """
+    for what, (rows, columns), most in (("picture", g.input_size, MOST), ("kernel", g.kernel_size, MOST_TAPS)):
+        if rows * columns > most:
+            raise ValueError(f"a {what} of {rows} x {columns} is too large to be read, {most} numbers are the most: "
+                             "use a smaller --shape, --kernel or --stride")
+    if not reference.im2col(np.ones((1, *g.input_size, 1)), g).any():
+        raise ValueError(f"with kernel {g.kernel_size[0]}, stride {g.stride[0]} and padding {g.padding[0]} no window "
+                         "meets a pixel, so there is nothing to derive: use a smaller --padding or --stride")
     return {"s": g.stride[0], "p": g.padding[0], "q": g.padding[1]}
 
 

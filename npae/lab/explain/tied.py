@@ -82,13 +82,17 @@ def tied_conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 2,
                                                   "(N, H, W, in of its partner)")
     partner = Conv2d(channels, 2, kernel, stride=stride, padding=padding, rng=np.random.default_rng(0),
                      dtype=np.float64, kernels=reference)
-    net = Sequential([partner, TiedConvTranspose2d(partner)])
-    rows, columns, _ = partner.output_shape((H, width, channels))
-    large = net.layers[1].output_shape((rows, columns, 2))
-    sizes = {"n": N, "i": rows, "j": columns, "h": large[0], "w": large[1], "u": kernel, "v": kernel, "c": channels,
-             "o": 2}
-    e = _example(net, example.whole((N, H, width, channels), 2), sizes,
-                 example.window(partner.geometry((H, width))))
+    tied = TiedConvTranspose2d(partner)
+    net = Sequential([partner, tied])
+    g = partner.geometry((H, width))
+    large = tied.geometry(g.output_size)
+    if large.padding != g.padding:
+        raise ValueError(f"{H} x {width} pixels become {large.input_size[0]} x {large.input_size[1]} on the way back, "
+                         f"and the padding {large.padding} instead of {g.padding}: use a --shape whose rows and "
+                         f"columns are multiples of the stride, {stride}")
+    sizes = {"n": N, "i": g.output_size[0], "j": g.output_size[1], "h": large.input_size[0],
+             "w": large.input_size[1], "u": kernel, "v": kernel, "c": channels, "o": 2}
+    e = _example(net, example.whole((N, H, width, channels), 2), sizes, example.window(large))
     met, painted = x[n, s * i + u - p, s * j + v - q, c], W[h - s * i + p, w - s * j + q, c, o]
     below = dy[n, s * i + u - p, s * j + v - q, c]
     return Lesson(

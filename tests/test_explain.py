@@ -67,6 +67,20 @@ def test_an_explanation_has_all_its_steps_and_is_right(name):
         assert code.source.startswith(("def ", "@")) and code.where.startswith("npae/")
 
 
+@every
+def test_the_chain_rule_adds_up_in_the_printed_tables(name):
+    """Each array's gradient times its derivative by the entry, from the tables alone, is the number above them."""
+    e = found(name)
+    for section in e.section("derivation"):
+        *_, worked, tables = section.blocks
+        (number,) = worked.numbers
+        pairs = zip(tables.tables[::2], tables.tables[1::2], strict=True)
+        total = sum(value(a.text) * value(b.text) for gradient, partial in pairs
+                    for a, b in zip(gradient.numbers, partial.numbers, strict=True))
+        assert value(number.text) == pytest.approx(total, rel=1e-4, abs=1e-9), worked.texts
+        assert number.text == worked.texts[0].split(" = ")[-1]
+
+
 def tokens(text):
     """The numbers in a line, those in brackets (indices) left out."""
     while "[" in text:

@@ -76,26 +76,31 @@ class Table:
         return [(name, places) for name, places in self._all_sheets()
                 if not self.marked or any(place in self.marked for row in places for place in row)]
 
+    def _at(self, places: str) -> str:
+        """W[:, :, 0, 1], ∂y[0, :, :, 1]/∂b[0]"""
+        name, slash, by = self.name.partition("/")
+        return f"{name}[{places}]{slash}{by}"
+
     def _all_sheets(self) -> list[Sheet]:
-        """Of four axes the last two but channels are rows and
-        columns of a picture (n, h, w, c), of weights (u, v, c, o) the first two."""
+        """Rows and columns are the middle two of four axes in a picture (n, h, w, c), the first two in weights
+        (u, v, c, o)."""
         shape = self.array.shape
         if len(shape) < 3:
             rows = shape[0] if len(shape) == 2 else 1
             columns = shape[-1] if shape else 1
             return [(self.name, [[(r, k)[2 - len(shape):] for k in range(columns)] for r in range(rows)])]
         if len(shape) == 3:
-            return [(f"{self.name}[{n}, :, :]", [[(n, r, k) for k in range(shape[2])] for r in range(shape[1])])
+            return [(self._at(f"{n}, :, :"), [[(n, r, k) for k in range(shape[2])] for r in range(shape[1])])
                     for n in range(shape[0])]
         if len(shape) == 6:
             rows, columns = (list(np.ndindex(*sizes)) for sizes in (shape[1:3], shape[3:]))
-            return [(f"{self.name} of picture {n}, a row for each i, j, a column for each u, v, c",
+            return [(f"{self.name} of picture {n}: rows i, j, columns u, v, c",
                      [[(n, *row, *column) for column in columns] for row in rows]) for n in range(shape[0])]
-        if self.name.lstrip("d")[0] in "WV":
-            return [(f"{self.name}[:, :, {c}, {o}]",
+        if self.name.lstrip("d∂")[0] in "WV":
+            return [(self._at(f":, :, {c}, {o}"),
                      [[(u, v, c, o) for v in range(shape[1])] for u in range(shape[0])])
                     for c in range(shape[2]) for o in range(shape[3])]
-        return [(f"{self.name}[{n}, :, :, {c}]", [[(n, r, k, c) for k in range(shape[2])] for r in range(shape[1])])
+        return [(self._at(f"{n}, :, :, {c}"), [[(n, r, k, c) for k in range(shape[2])] for r in range(shape[1])])
                 for n in range(shape[0]) for c in range(shape[3])]
 
     def lines(self) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+
 from npae.lab.explain.algebra import Entry, Expr
 from npae.lab.explain.blocks import Block, Code, Formula, Prose, Table, Tables, Worked
 from npae.lab.explain.check import bound, check, of_backward
 from npae.lab.explain.document import Explanation, Section
 from npae.lab.explain.example import Example
 from npae.lab.explain.lesson import Equation, Gradient, Lesson
-from npae.lab.explain.sums import Conditions, sigma
+from npae.lab.explain.sums import Conditions, sigma, total
 from npae.lab.explain.writing import Number, Writer, called, shown
 
 SIGNS = ("Signs: a d before the name of an array is the gradient of L by it, an array of the same shape. ⊙ multiplies "
@@ -61,7 +63,7 @@ def _forward(lesson: Lesson) -> Section:
 # ---- 3: the chain rule with indices
 
 def _derivation(lesson: Lesson, g: Gradient, number: str) -> Section:
-    left = g.equation.left
+    e, left = lesson.example, g.equation.left
     target = _text(Entry(g.name, left.index))
     lines, partials = [], []
     for place, path in enumerate(g.paths):
@@ -71,15 +73,34 @@ def _derivation(lesson: Lesson, g: Gradient, number: str) -> Section:
         product = f"{called('d' + path.through.name, [_text(i) for i in path.through.index])} ∂{through}/∂{target}"
         lines.append(f"{head}{over}{product}")
         partials.append(f"∂{through}/∂{target} = {_text(path.partial)}{_unless(path.where)}")
-    if lesson.scalar and not g.paths:
-        lines = [f"{_text(left)} = ∂L/∂{target}"]
     blocks: list[Block] = [Prose(g.reaches), Formula((*lines, *partials)), Prose(g.why)]
     blocks.append(Formula((_letters(g.equation),)))
     if g.note:
         blocks.append(Prose(g.note))
     if g.also:
         blocks.append(Formula(tuple(map(_letters, g.also))))
+    at = _busiest(e, g.equation)
+    words = f"With numbers, for {called(g.name, at)}: multiply what stands at the same place, and add."
+    blocks += [Prose(words), *_chain(e, g, at)]
     return Section("derivation", f"{number} {left.name}, by its indices", tuple(blocks))
+
+
+def _chain(e: Example, g: Gradient, place: tuple[int, ...]) -> tuple[Worked, Tables]:
+    """Each array on a path to the loss: its gradient, and its derivative by one entry (marked where that is not 0)."""
+    tables, products = [], []
+    for path in g.paths:
+        through, one = path.through.name, total((), path.partial, *path.where)
+        name, partial = f"∂{through}/∂{called(g.name, place)}", np.zeros(e.arrays[through].shape)
+        for there in np.ndindex(partial.shape):
+            partial[there] = one.value(e.env.place(bound(g.equation.left, place) | bound(path.through, there)))
+        e.arrays[name] = partial
+        meets = frozenset(there for there in np.ndindex(partial.shape) if there and partial[there])
+        tables += [Table(f"d{through}", e.arrays[f"d{through}"], meets), Table(name, partial, meets)]
+        products.append(f"Σ d{through} ⊙ {name}" if path.through.index else f"d{through} {name}")
+    left = g.equation.left.name
+    value = shown(float(e.arrays[left][place]))
+    text = f"{called(left, place)} = {' + '.join(products)} = {value}"
+    return Worked((text,), (Number(left, place, value),)), Tables(tuple(tables))
 
 
 def _unless(where: Conditions) -> str:
@@ -95,6 +116,8 @@ def _matrix(lesson: Lesson) -> Section:
     for g in lesson.gradients:
         formula, *words = g.matrix
         blocks += [Formula((formula,)), *map(Prose, words)]
+    names = [g.equation.left.name for g in lesson.gradients]
+    blocks += [Prose("Computed at once:"), Tables(tuple(Table(name, lesson.example.arrays[name]) for name in names))]
     return Section("matrix", "4  The matrix form", tuple(blocks))
 
 

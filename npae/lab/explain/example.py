@@ -125,11 +125,18 @@ def forward(layer: Layer, x: Array, noise: int | None = None) -> Array:
 
 
 def run(layer: Layer, x: Array, aliases: Mapping[str, str], noise: int | None) -> dict[str, Array]:
-    """x, y, dx, L, each parameter with its gradient as forward and backward leave them, and the dy that was drawn."""
+    """x, y, dx, L, each parameter with its gradient as forward and backward leave them, and the dy that was drawn.
+
+    dy is one that leaves no gradient 0: few whole numbers may cancel, and a gradient of 0 says nothing.
+    """
     y = forward(layer, x, noise)
-    dy = whole(y.shape, 1)
-    layer.zero_grad()
-    dx = layer.backward(dy)
+
+    def gradients(dy: Array) -> list[Array]:
+        layer.zero_grad()
+        return [layer.backward(dy), *(p.grad for p in layer.params)]
+
+    dy = first(lambda seed: whole(y.shape, 1 + seed), lambda dy: all(g.any() for g in gradients(dy)))
+    dx = gradients(dy)[0]
     found = {"x": x, "y": y, "dy": dy, "dx": dx, "L": np.array(np.sum(dy * y))}
     for p in layer.params:
         name = short(p.name, aliases)

@@ -257,7 +257,25 @@ WRONG = {
     "the mean over pictures is forgotten": ("gaussian_kl", penalties, "gaussian_kl", lambda right:
                                             lambda mu, logvar: (right(mu, logvar)[0], *(len(mu) * g for g in
                                                                                         right(mu, logvar)[1:]))),
+    "the kernel is turned": ("Conv2d", reference, "conv2d_input_grad",
+                             lambda right: lambda dy, W, g: right(dy, W[::-1, ::-1], g)),
+    "no even share": ("AvgPool2d", reference, "avg_pool2d_input_grad", lambda right: lambda dy, g, out=None:
+                      4 * right(dy, g)),
+    "the mean of the copies": ("Upsample2d", reference, "upsample2d_nearest_input_grad",
+                               lambda right: lambda dy, factor, out=None: right(dy, factor) / 4),
+    "a bias by the mean": ("Dense", reference, "_sum", lambda right: lambda dz, axes: right(dz, axes) / len(dz)),
+    "dropout does not scale": ("Dropout", layers.noise._Noise, "_backward", lambda right: lambda self, dy, need_dx:
+                               right(self, dy, need_dx) * (1 - self.amount)),
     "a wrong forward": ("Softplus", layers.Softplus, "f", lambda right: lambda self, x: right(self, x) + 0.125),
+}
+
+
+MEANT = {  # what the last sentence names
+    "col2im overwrites": "dx", "W is not transposed": "dx", "the weight gradient is forgotten": "dW",
+    "every pixel of a window wins": "dx", "the half is forgotten": "dlogvar, dx", "the slope of another": "dx",
+    "the mean over pictures is forgotten": "dmu, dlogvar", "a wrong forward": "y, dx",
+    "the kernel is turned": "dx", "no even share": "dx", "the mean of the copies": "dx", "a bias by the mean": "db",
+    "dropout does not scale": "dx",
 }
 
 
@@ -269,7 +287,8 @@ def test_a_mistake_in_the_code_is_told_by_the_explanation(mistake, monkeypatch):
     e = explain.explanation(name)
     assert not e.ok
     text = e.to_text()
-    assert "NOT every gradient is right" in text and "off by" in text
+    assert "off by" in text
+    assert f"NOT every gradient is right: look at {MEANT[mistake]} above." in text
 
 
 # -- the command --

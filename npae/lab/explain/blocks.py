@@ -103,12 +103,12 @@ class Table:
         return [(self._at(f"{n}, :, :, {c}"), [[(n, r, k, c) for k in range(shape[2])] for r in range(shape[1])])
                 for n in range(shape[0]) for c in range(shape[3])]
 
-    def lines(self) -> list[str]:
-        """A block of columns for each sheet; a marked number has brackets."""
+    def blocks(self) -> list[list[str]]:
+        """The lines of each sheet, its name above; a marked number has brackets."""
         texts = {n.place: f"[{n.text}]" if n.place in self.marked else f" {n.text} " for n in self.numbers}
         wide = max(map(len, texts.values()))
-        return [line for name, places in self.sheets()
-                for line in [name, *("  " + " ".join(texts[p].rjust(wide) for p in row) for row in places)]]
+        return [[name, *("  " + " ".join(texts[p].rjust(wide) for p in row) for row in places)]
+                for name, places in self.sheets()]
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,7 @@ class Tables:
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """Blocks side by side as far as they fit."""
-        blocks = [_blocks(table) for table in self.tables]
-        lines = _side_by_side([block for some in blocks for block in some], width - 6)
+        lines = _side_by_side([block for table in self.tables for block in table.blocks()], width - 6)
         return [f"    {line}".rstrip() for line in lines]
 
 
@@ -179,16 +178,6 @@ class Picture:
         """The caption, and the picture in letters, or where it can be seen."""
         elsewhere = "" if self.text else " (The picture is on the page: --html FILE.)"
         return [*Prose(self.caption + elsewhere).lines(width), *("    " + line for line in self.text.splitlines())]
-
-
-def _blocks(table: Table) -> list[list[str]]:
-    """The lines of each sheet."""
-    lines, sheets = table.lines(), table.sheets()
-    blocks = []
-    for _, rows in sheets:
-        blocks.append(lines[:len(rows) + 1])
-        lines = lines[len(rows) + 1:]
-    return blocks
 
 
 def _side_by_side(blocks: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -54,8 +54,8 @@ def _forward(lesson: Lesson) -> Section:
     blocks: list[Block] = [Prose(lesson.forward_words), Formula(tuple(map(_letters, lesson.forward)))]
     blocks.append(Prose("One entry, with its numbers:"))
     blocks += [_worked(lesson.example, equation, _busiest(lesson.example, equation)) for equation in lesson.forward]
-    results = dict.fromkeys(e.left.name for e in lesson.forward if lesson.example.arrays[e.left.name].ndim)
-    if results:
+    lefts = (e.left.name for e in lesson.forward if lesson.example.arrays[e.left.name].ndim)
+    if results := dict.fromkeys((*lesson.besides, *lefts)):
         blocks.append(Tables(tuple(Table(name, lesson.example.arrays[name]) for name in results)))
     return Section("forward", "2  Forward", tuple(blocks))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,9 @@ class Example:
     given: tuple[str, ...] = ()
     """Which arrays are shown where the example begins."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Of a net: the path of a parameter -> its name here."""
+    """The path of a net's parameter, or the place of a part of x, -> its name here."""
     layer: Any = None
+    """The one that has run; a loss or penalty has none."""
 
     @property
     def env(self) -> Env:
@@ -182,11 +183,6 @@ def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, title: str = "
     report = gradcheck.check(layer, x, upstream=dy, rng=rng)
     given = given or ("x", *(short(p.name, aliases) for p in layer.params), "dy")
     return Example(title or f"`{called_as(layer)}`", found, sizes, losses, report, letters, given, aliases, layer)
-
-
-def renamed(e: Example, parts: Mapping[str, str]) -> Example:
-    """The example with parts of x (a mu, a logvar) that count as what backward hands out."""
-    return replace(e, aliases=parts)
 
 
 def of_function(title: str, f: Callable[..., tuple[float, dict[str, Array]]], arrays: dict[str, Array],

@@ -23,8 +23,8 @@ def reparameterize(shape: Shape | None) -> Lesson:
     d = layer.output_shape((columns,))[0]
     layer.eps = example.halves((SAMPLES * N, d), 5) * example.whole((SAMPLES * N, d), 6)
     x = np.concatenate([example.whole((N, d), 7), example.whole((N, d), 8) / 2], axis=1)
-    e = example.of_layer(layer, x, {"n": N, "j": d, "k": SAMPLES}, given=("mu", "logvar", "eps", "dz"))
-    e = example.renamed(e, {"x[:, :d]": "mu", "x[:, d:]": "logvar"})
+    e = example.of_layer(layer, x, {"n": N, "j": d, "k": SAMPLES}, given=("mu", "logvar", "eps", "dz"),
+                         aliases={"x[:, :d]": "mu", "x[:, d:]": "logvar"})
     a = e.arrays
     dy = a["dy"].reshape(SAMPLES, N, d)
     noise = layer.eps.reshape(dy.shape)

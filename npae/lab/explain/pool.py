@@ -53,7 +53,7 @@ def max_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: P
             ("dx = Rᵀ dy", "With the winners held, y = R x for a matrix R that has a single 1 in each row, in the "
              "winner's column: the gradient is routed. The next forward may have another R.")),),
         (MaxPool2d._forward, MaxPool2d._backward, reference.max_pool2d, reference.max_pool2d_input_grad),
-        pictures=(pictures.routing(e.arrays), pictures.strides()))
+        pictures=(pictures.routing(e.arrays), pictures.strides()), besides=("row", "column"))
 
 
 def avg_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Padding = 0) -> Lesson:
@@ -131,4 +131,4 @@ def upsample2d_bilinear(shape: Shape | None) -> Lesson:
             ("dx[n, :, :, c] = Aᵀ dy[n, :, :, c] B", "y = A x Bᵀ for each channel. Backward sums over the first "
              "index of each: so A is transposed, and B, which was transposed in forward, is not.")),),
         (Upsample2d._backward, reference._bilinear_matrix, reference.upsample2d_bilinear,
-         reference.upsample2d_bilinear_input_grad))
+         reference.upsample2d_bilinear_input_grad), besides=("A", "B"))

@@ -217,15 +217,15 @@ def test_rows_and_columns_have_a_padding_each(name):
 @pytest.mark.parametrize("name", WINDOWED)
 def test_every_window_is_explained_or_refused_in_a_sentence(name):
     refused = 0
-    settings = list(itertools.product((3, 4), (4, 5), (1, 2, 3, 4), (1, 2, 3), ("same", "valid", 1, 2)))
-    for rows, columns, kernel, stride, padding in settings:
+    settings = list(itertools.product((3, 4), (1, 2, 3, 4), (1, 2, 3), ("same", "valid", 1, 2)))
+    for rows, kernel, stride, padding in settings:
         try:
-            e = explain.explanation(name, (1, rows, columns, 1), kernel=kernel, stride=stride, padding=padding)
+            e = explain.explanation(name, (1, rows, 4, 1), kernel=kernel, stride=stride, padding=padding)
         except ValueError as error:
             assert re.search(r": use a |, or padding='same'", str(error)), error
             refused += 1
         else:
-            assert e.ok, (rows, columns, kernel, stride, padding)
+            assert e.ok, (rows, kernel, stride, padding)
     assert refused < len(settings) / 3
 
 
@@ -299,6 +299,7 @@ def test_an_explanation_fits_into_a_terminal_of_80_columns(name):
     """But for lines of code, and windows that are drawn side by side."""
     said = [line for section in found(name).sections if section.kind not in ("code", "picture")
             for line in section.lines(80)]
+    said += found(name).to_text(80).split("\n\n")[0].splitlines()
     assert max(map(len, said)) <= 80 and max(map(len, said)) > 60
 
 

@@ -80,8 +80,8 @@ def _derivation(lesson: Lesson, g: Gradient, number: str) -> Section:
     if g.also:
         blocks.append(Formula(tuple(map(_letters, g.also))))
     at = _busiest(e, g.equation)
-    words = f"With numbers, for {called(g.name, at)}: multiply what stands at the same place, and add."
-    blocks += [Prose(words), *_chain(e, g, at)]
+    add = ": multiply what stands at the same place, and add." if any(path.through.index for path in g.paths) else ":"
+    blocks += [Prose(f"With numbers, for {called(g.name, at)}{add}"), *_chain(e, g, at)]
     return Section("derivation", f"{number} {left.name}, by its indices", tuple(blocks))
 
 
@@ -117,7 +117,7 @@ def _matrix(lesson: Lesson) -> Section:
         formula, *words = g.matrix
         blocks += [Formula((formula,)), *map(Prose, words)]
     names = [g.equation.left.name for g in lesson.gradients]
-    blocks += [Prose("Computed at once:"), Tables(tuple(Table(name, lesson.example.arrays[name]) for name in names))]
+    blocks += [Prose("The gradients of the example as a whole:"), Tables(tuple(Table(name, lesson.example.arrays[name]) for name in names))]
     return Section("matrix", "4  The matrix form", tuple(blocks))
 
 
@@ -160,7 +160,7 @@ def _worked(e: Example, equation: Equation, place: tuple[int, ...], says_backwar
 
 
 def _busiest(e: Example, equation: Equation) -> tuple[int, ...]:
-    """The place with the most terms; of several the first with the fewest zeros."""
+    """The place with the most terms; of several one with few zeros, and with indices that can be told apart."""
     def zeros(place: tuple[int, ...]) -> int:
         figures = Writer(e.env.place(bound(equation.left, place)), figures=True)
         equation.right.write(figures)
@@ -168,7 +168,8 @@ def _busiest(e: Example, equation: Equation) -> tuple[int, ...]:
         return sum(n.name != "" and n.text == "0" for n in figures.numbers) + int(value == 0)
 
     places = list(itertools.product(*map(range, e.arrays[equation.left.name].shape)))
-    return max(places, key=lambda p: (equation.right.terms(e.env.place(bound(equation.left, p))), -zeros(p)))
+    return max(places, key=lambda p: (equation.right.terms(e.env.place(bound(equation.left, p))), -zeros(p),
+                                      len(set(p))))
 
 
 def _text(expr: Expr) -> str:

@@ -56,7 +56,7 @@ def _dW() -> Gradient:
         "W[i, o] stands in z[n, o] of every picture n, each time beside x[n, i].",
         (Path(z[n_, o_], x[n_, i], ((o_, o),)),),
         "o′ is pinned to o, since a weight serves one column only. n′ is not: all pictures use the same weight, so "
-        "what they ask of it is added up. This is the one sum that is left, over the index that W does not have.",
+        "their shares are added up. This is the one sum that is left, over the index that W does not have.",
         ("dW = xᵀ dz", "A matrix product sums over the inner pair of indices, which here has to be n. In x, n comes "
          "first; it comes last in xᵀ. That is where the transpose comes from: (in, N) times (N, out) is (in, out), "
          "the shape of W. In the code the gradient is added to W.grad (+=): another use of the same W may have put "
@@ -68,8 +68,8 @@ def _db() -> Gradient:
         Equation(db[o], total(n, dz[n, o])),
         "b[o] stands in z[n, o] of every picture n, with the factor 1.",
         (Path(z[n_, o_], Constant(1), ((o_, o),)),),
-        "Forward copied b into every row (broadcasting). Backward of a copy is a sum: over n, the index that was "
-        "invented for b on the way.",
+        "Forward copied b into every row (broadcasting). Backward of a copy is a sum: over n, the index that b "
+        "does not have.",
         ("db = Σ_n dz[n, :]", "A row of N ones times dz, as in dW = xᵀ dz: the bias is a weight whose input is "
          "always 1."))
 

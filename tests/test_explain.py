@@ -213,6 +213,12 @@ def test_rows_and_columns_have_a_padding_each(name):
     assert e.ok, "\n".join(e.section("check")[0].lines())
 
 
+def test_a_page_draws_the_window_that_was_asked_for():
+    usual, other = (explain.explanation("ConvTranspose2d", (1, 2, 2, 1), kernel=kernel).to_html() for kernel in (2, 3))
+    pictures = [re.findall(r'src="?data:image/png[^" >]*', text) for text in (usual, other)]
+    assert len(pictures[0]) == len(pictures[1]) == 1 and pictures[0] != pictures[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WINDOWED)
 def test_every_window_is_explained_or_refused_in_a_sentence(name):

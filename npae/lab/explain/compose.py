@@ -116,8 +116,9 @@ def _matrix(lesson: Lesson) -> Section:
     for g in lesson.gradients:
         formula, *words = g.matrix
         blocks += [Formula((formula,)), *map(Prose, words)]
-    names = [g.equation.left.name for g in lesson.gradients]
-    blocks += [Prose("The gradients of the example as a whole:"), Tables(tuple(Table(name, lesson.example.arrays[name]) for name in names))]
+    names = (g.equation.left.name for g in lesson.gradients)
+    whole = tuple(Table(name, lesson.example.arrays[name]) for name in names)
+    blocks += [Prose("The gradients of the example as a whole:"), Tables(whole)]
     return Section("matrix", "4  The matrix form", tuple(blocks))
 
 

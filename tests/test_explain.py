@@ -91,7 +91,10 @@ def test_the_chain_rule_adds_up_in_the_printed_tables(name):
     for section in e.section("derivation"):
         *_, worked, tables = section.blocks
         (number,) = worked.numbers
-        pairs = zip(tables.tables[::2], tables.tables[1::2], strict=True)
+        pairs = list(zip(tables.tables[::2], tables.tables[1::2], strict=True))
+        for gradient, partial in pairs:
+            meets = {place for place in np.ndindex(partial.array.shape) if place and partial.array[place]}
+            assert gradient.marked == partial.marked == meets
         total = sum(value(a.text) * value(b.text) for gradient, partial in pairs
                     for a, b in zip(gradient.numbers, partial.numbers, strict=True))
         assert value(number.text) == pytest.approx(total, rel=1e-4, abs=1e-9), worked.texts

@@ -1,5 +1,7 @@
 """Explanations: one for every layer, loss and penalty, every number computed and right, and a wrong backward told."""
+import gc
 import inspect
+import itertools
 import re
 from functools import cache
 
@@ -26,13 +28,20 @@ def found(name):
 every = pytest.mark.parametrize("name", explain.LESSONS)
 
 
+def public(kind):
+    """The classes made of it in npae's files, however deep, that a user may name."""
+    for made in kind.__subclasses__():
+        yield from public(made)
+        if made.__module__.startswith(("npae.layers", "npae.losses")) and not made.__name__.startswith("_"):
+            yield made.__name__
+
+
 def wanted():
     """Every layer, likelihood and penalty that there is."""
-    kinds = {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))} - {"Layer", "Activation"}
-    likelihoods = {kind.__name__ for kind in losses.Likelihood.__subclasses__() if kind.__module__ == losses.__name__}
+    kinds = {*layers.__all__, *public(layers.Layer)} - {"Layer", "Affine", "Activation", "KINDS", "build"}
     costs = {name for name, f in inspect.getmembers(penalties, inspect.isfunction)
              if f.__module__ == penalties.__name__ and not name.startswith("_")}
-    return kinds | set(catalogue.KINDS) | likelihoods | costs
+    return kinds | set(catalogue.KINDS) | set(public(losses.Likelihood)) | costs
 
 
 def test_every_layer_loss_and_penalty_has_its_explanation():
@@ -42,13 +51,22 @@ def test_every_layer_loss_and_penalty_has_its_explanation():
         assert explain.called(name.upper()) in explain.LESSONS
 
 
-def test_what_has_no_explanation_would_be_told(monkeypatch):
-    class Stranger(losses.Likelihood):
+@pytest.mark.parametrize("base", [layers.Layer, layers.Dense, layers.Activation, losses.Likelihood])
+def test_a_new_kind_without_its_explanation_would_be_told(base):
+    stranger = type("Stranger", (base,), {"__module__": base.__module__})
+    assert wanted() - set(explain.LESSONS) - set(explain.PARTS) == {stranger.__name__}
+    del stranger
+    gc.collect()  # a class is in a circle with itself, and the other tests are to see it no more
+    assert not wanted() - set(explain.LESSONS) - set(explain.PARTS)
+
+
+def test_a_new_penalty_without_its_explanation_would_be_told(monkeypatch):
+    def stranger():
         pass
 
-    Stranger.__module__ = losses.__name__
-    assert "Stranger" in wanted() - set(explain.LESSONS)
-    del Stranger
+    stranger.__module__ = penalties.__name__
+    monkeypatch.setattr(penalties, "stranger", stranger, raising=False)
+    assert wanted() - set(explain.LESSONS) - set(explain.PARTS) == {"stranger"}
 
 
 @every
@@ -64,6 +82,23 @@ def test_an_explanation_has_all_its_steps_and_is_right(name):
     assert set(derived) <= set(said), "one entry of each is expanded"
     for code in e.section("code")[0].blocks:
         assert code.source.startswith(("def ", "@")) and code.where.startswith("npae/")
+
+
+@every
+def test_the_chain_rule_adds_up_in_the_printed_tables(name):
+    """Each array's gradient times its derivative by the entry, from the tables alone, is the number above them."""
+    e = found(name)
+    for section in e.section("derivation"):
+        *_, worked, tables = section.blocks
+        (number,) = worked.numbers
+        pairs = list(zip(tables.tables[::2], tables.tables[1::2], strict=True))
+        for gradient, partial in pairs:
+            meets = {place for place in np.ndindex(partial.array.shape) if place and partial.array[place]}
+            assert gradient.marked == partial.marked == meets
+        total = sum(value(a.text) * value(b.text) for gradient, partial in pairs
+                    for a, b in zip(gradient.numbers, partial.numbers, strict=True))
+        assert value(number.text) == pytest.approx(total, rel=1e-4, abs=1e-9), worked.texts
+        assert number.text == worked.texts[0].split(" = ")[-1]
 
 
 def tokens(text):
@@ -160,21 +195,58 @@ def test_another_shape_is_explained_as_well(name, shape):
 
 
 WINDOWS = [{"kernel": 3, "stride": 2, "padding": 1}, {"kernel": 2, "stride": 2, "padding": 1},
-           {"kernel": 3, "stride": 1, "padding": "same"}, {"kernel": 3, "stride": 2, "padding": "valid"}]
+           {"kernel": 3, "stride": 1, "padding": "same"}, {"kernel": 3, "stride": 2, "padding": "valid"},
+           {"kernel": 3, "stride": 2, "padding": "same"}, {"kernel": 4, "stride": 2, "padding": "same"}]
+WINDOWED = ["Conv2d", "ConvTranspose2d", "TiedConvTranspose2d", "MaxPool2d", "AvgPool2d"]
 
 
 @pytest.mark.parametrize("setting", WINDOWS, ids=str)
-@pytest.mark.parametrize("name", ["Conv2d", "ConvTranspose2d", "TiedConvTranspose2d", "MaxPool2d", "AvgPool2d"])
+@pytest.mark.parametrize("name", WINDOWED)
 def test_the_formulas_hold_with_a_stride_and_with_padding(name, setting):
     """With s = 1 and p = 0 a wrong sign of either would not be seen."""
-    lesson = explain.LESSONS[name]((1, 3, 3, 1) if name == "ConvTranspose2d" else (1, 4, 4, 1), **setting)
-    e = explain.explained(name, lesson)
+    e = explain.explanation(name, (1, 3, 3, 1) if name == "ConvTranspose2d" else (1, 4, 4, 1), **setting)
     assert e.ok, "\n".join(e.section("check")[0].lines())
+
+
+@pytest.mark.parametrize("name", sorted({*WINDOWED} - {"ConvTranspose2d", "TiedConvTranspose2d"}))
+def test_rows_and_columns_have_a_padding_each(name):
+    """'same' with stride 2 puts a zero above 5 rows and none before 4 columns."""
+    e = explain.explanation(name, (1, 5, 4, 1), kernel=3, stride=2, padding="same")
+    assert (e.example.letters["p"], e.example.letters["q"]) == (1, 0)
+    assert e.ok, "\n".join(e.section("check")[0].lines())
+
+
+def test_a_page_draws_the_window_that_was_asked_for():
+    usual, other = (explain.explanation("ConvTranspose2d", (1, 2, 2, 1), kernel=kernel).to_html() for kernel in (2, 3))
+    pictures = [re.findall(r'src="?data:image/png[^" >]*', text) for text in (usual, other)]
+    assert len(pictures[0]) == len(pictures[1]) == 1 and pictures[0] != pictures[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WINDOWED)
+def test_every_window_is_explained_or_refused_in_a_sentence(name):
+    refused = 0
+    settings = list(itertools.product((3, 4), (1, 2, 3, 4), (1, 2, 3), ("same", "valid", 1, 2)))
+    for rows, kernel, stride, padding in settings:
+        try:
+            e = explain.explanation(name, (1, rows, 4, 1), kernel=kernel, stride=stride, padding=padding)
+        except ValueError as error:
+            assert re.search(r": use a |, or padding='same'", str(error)), error
+            refused += 1
+        else:
+            assert e.ok, (rows, kernel, stride, padding)
+    assert refused < len(settings) / 3
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_the_folded_kernel_is_explained_for_other_sizes(kernel):
-    assert explain.explained("UpsampleConv2d", explain.transposed.upsample_conv2d((1, 2, 2, 1), kernel)).ok
+    assert explain.explanation("UpsampleConv2d", (1, 2, 2, 1), kernel=kernel).ok
+
+
+def test_im2col_is_drawn_where_every_tap_meets_a_pixel():
+    assert len(found("Conv2d").section("picture")[0].blocks) == 2
+    padded = explain.explanation("Conv2d", (1, 3, 3, 1), padding="same")
+    assert len(padded.section("picture")[0].blocks) == 1
 
 
 # -- a wrong backward --
@@ -194,7 +266,25 @@ WRONG = {
     "the mean over pictures is forgotten": ("gaussian_kl", penalties, "gaussian_kl", lambda right:
                                             lambda mu, logvar: (right(mu, logvar)[0], *(len(mu) * g for g in
                                                                                         right(mu, logvar)[1:]))),
+    "the kernel is turned": ("Conv2d", reference, "conv2d_input_grad",
+                             lambda right: lambda dy, W, g: right(dy, W[::-1, ::-1], g)),
+    "no even share": ("AvgPool2d", reference, "avg_pool2d_input_grad", lambda right: lambda dy, g, out=None:
+                      4 * right(dy, g)),
+    "the mean of the copies": ("Upsample2d", reference, "upsample2d_nearest_input_grad",
+                               lambda right: lambda dy, factor, out=None: right(dy, factor) / 4),
+    "a bias by the mean": ("Dense", reference, "_sum", lambda right: lambda dz, axes: right(dz, axes) / len(dz)),
+    "dropout does not scale": ("Dropout", layers.noise._Noise, "_backward", lambda right: lambda self, dy, need_dx:
+                               right(self, dy, need_dx) * (1 - self.amount)),
     "a wrong forward": ("Softplus", layers.Softplus, "f", lambda right: lambda self, x: right(self, x) + 0.125),
+}
+
+
+MEANT = {  # what the last sentence names
+    "col2im overwrites": "dx", "W is not transposed": "dx", "the weight gradient is forgotten": "dW",
+    "every pixel of a window wins": "dx", "the half is forgotten": "dlogvar, dx", "the slope of another": "dx",
+    "the mean over pictures is forgotten": "dmu, dlogvar", "a wrong forward": "y, dx",
+    "the kernel is turned": "dx", "no even share": "dx", "the mean of the copies": "dx", "a bias by the mean": "db",
+    "dropout does not scale": "dx",
 }
 
 
@@ -206,7 +296,8 @@ def test_a_mistake_in_the_code_is_told_by_the_explanation(mistake, monkeypatch):
     e = explain.explanation(name)
     assert not e.ok
     text = e.to_text()
-    assert "NOT every gradient is right" in text and "off by" in text
+    assert "off by" in text
+    assert f"NOT every gradient is right: look at {MEANT[mistake]} above." in text
 
 
 # -- the command --
@@ -217,6 +308,7 @@ def test_an_explanation_fits_into_a_terminal_of_80_columns(name):
     """But for lines of code, and windows that are drawn side by side."""
     said = [line for section in found(name).sections if section.kind not in ("code", "picture")
             for line in section.lines(80)]
+    said += found(name).to_text(80).split("\n\n")[0].splitlines()
     assert max(map(len, said)) <= 80 and max(map(len, said)) > 60
 
 
@@ -234,8 +326,15 @@ def test_the_command_prints_a_derivation(capsys, monkeypatch):
     assert main(["explain", "conv2D"]) == 0
     text = capsys.readouterr().out
     assert text == found("Conv2d").to_text() + "\n"
-    assert "dx[n, h, w, c] = Σ_{i, j, u, v: s i + u − p = h, s j + v − p = w} dcols[n, i, j, u, v, c]" in text
+    assert "dx[n, h, w, c] = Σ_{i, j, u, v: s i + u − p = h, s j + v − q = w} dcols[n, i, j, u, v, c]" in text
     assert all(len(line) <= 125 for line in text.splitlines())
+
+
+def test_the_command_takes_a_kernel_a_stride_and_a_padding(capsys):
+    assert main(["explain", "conv2d", "--kernel", "3", "--stride", "2", "--padding", "same"]) == 0
+    assert "kernel_size=3, stride=2, padding='same'" in " ".join(capsys.readouterr().out.split())
+    assert main(["explain", "AvgPool2d", "--padding", "1"]) == 0
+    assert "padding=1" in capsys.readouterr().out
 
 
 def test_the_command_writes_a_page(tmp_path, capsys):
@@ -259,7 +358,19 @@ def test_without_a_name_it_lists_what_there_is(capsys):
     (["Conv2d", "--shape", "1,1,4,1"], "a kernel of (2, 2) does not fit into an input of (1, 4)"),
     (["Reparameterize", "--shape", "2,3"], "needs an even number of columns, got 3"),
     (["Dense", "--html", "page.pdf"], "an explanation is a web page, and page.pdf does not end in .html"),
-    (["--shape", "2,3"], "--shape and --html belong to a LAYER"),
+    (["--shape", "2,3"], "--shape, --kernel, --stride, --padding and --html belong to a LAYER"),
+    (["--stride", "2"], "--shape, --kernel, --stride, --padding and --html belong to a LAYER"),
+    (["Dense", "--stride", "2"], "Dense is explained without --stride: that is for Conv2d, ConvTranspose2d, Tied"),
+    (["UpsampleConv2d", "--padding", "1"], "UpsampleConv2d is explained without --padding: that is for Conv2d, "),
+    (["Conv2d", "--kernel", "5"], "a kernel of (5, 5) does not fit into an input of (4, 4) with padding 0"),
+    (["Conv2d", "--kernel", "5", "--padding", "same"], "a kernel of 5 x 5 is too large to be read, 16 numbers"),
+    (["Conv2d", "--stride", "0"], "stride must be an integer of at least 1, or a pair of them, got 0"),
+    (["MaxPool2d", "--padding", "some"], "padding must be 'same', 'valid' or an integer of at least 0, got 'some'"),
+    (["ConvTranspose2d", "--stride", "9"], "a picture of 20 x 20 is too large to be read, 128 numbers are the most"),
+    (["ConvTranspose2d", "--kernel", "1", "--stride", "3", "--padding", "1", "--shape", "1,2,2,1"],
+     "with kernel 1, stride 3 and padding 1 no window meets a pixel"),
+    (["TiedConvTranspose2d", "--kernel", "3", "--shape", "1,5,5,1"],
+     "5 x 5 pixels become 6 x 6 on the way back, and the padding (0, 0) instead of (1, 1): use a --shape"),
     (["Dense", "--shape", "2,x"], "--shape takes whole numbers above 0")])
 def test_a_wrong_word_is_one_sentence(words, said, capsys):
     assert main(["explain", *words]) == 2

@@ -33,18 +33,19 @@ def test_a_sum_leaves_out_what_lies_outside_and_keeps_to_its_conditions():
     assert total(i, apply("max", x[i] - 1, 0)).value(env) == 1
 
 
-
 def test_a_table_lays_numbers_where_they_belong():
-    rows = Table("x", np.array([[1.0, -2.5], [30.0, 4.0]]), frozenset([(1, 0)]))
-    assert rows.lines() == ["x", "      1   −2.5 ", "    [30]     4 "]
-    assert [line.split() for line in Table("b", np.array([0.5, 2.0])).lines()] == [["b"], ["0.5", "2"]]
+    (rows,) = Table("x", np.array([[1.0, -2.5], [30.0, 4.0]]), frozenset([(1, 0)])).blocks()
+    assert rows == ["x", "      1   −2.5 ", "    [30]     4 "]
+    (row,) = Table("b", np.array([0.5, 2.0])).blocks()
+    assert [line.split() for line in row] == [["b"], ["0.5", "2"]]
     x = np.arange(16.0).reshape(2, 2, 2, 2)
-    pictures, weights = Table("x", x), Table("dW", x)
-    assert [name for name, _ in pictures.sheets()] == [f"x[{n}, :, :, {c}]" for n in (0, 1) for c in (0, 1)]
-    assert [line.split() for line in pictures.lines()[3:6]] == [["x[0,", ":,", ":,", "1]"], ["1", "3"], ["5", "7"]]
-    assert [line.split() for line in weights.lines()[3:6]] == [["dW[:,", ":,", "0,", "1]"], ["1", "5"], ["9", "13"]]
-    marked = Table("x", x, frozenset([(1, 0, 1, 0)]))
-    assert marked.lines()[0] == "x[1, :, :, 0]" and len(marked.lines()) == 3 and "[10]" in marked.lines()[1]
+    pictures, weights = Table("x", x).blocks(), Table("dW", x).blocks()
+    assert [block[0] for block in pictures] == [f"x[{n}, :, :, {c}]" for n in (0, 1) for c in (0, 1)]
+    assert [line.split() for line in pictures[1]] == [["x[0,", ":,", ":,", "1]"], ["1", "3"], ["5", "7"]]
+    assert [line.split() for line in weights[1]] == [["dW[:,", ":,", "0,", "1]"], ["1", "5"], ["9", "13"]]
+    (marked,) = Table("x", x, frozenset([(1, 0, 1, 0)])).blocks()
+    assert marked[0] == "x[1, :, :, 0]" and len(marked) == 3 and "[10]" in marked[1]
+    assert Table("∂V/∂W[0, 1]", x).blocks()[1][0] == "∂V[:, :, 0, 1]/∂W[0, 1]"
 
 
 def test_a_long_equation_is_broken_before_its_signs():

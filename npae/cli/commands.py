@@ -223,12 +223,15 @@ def do_explain(args: argparse.Namespace) -> int:
     from npae.lab import explain
 
     shape = _shape(args.shape)
+    padding = int(args.padding) if (args.padding or "").isdecimal() else args.padding
+    window = {"kernel": args.kernel, "stride": args.stride, "padding": padding}
     if args.layer is None:
-        if shape is not None or args.html is not None:
-            raise ValueError("--shape and --html belong to a LAYER: name one, `npae explain` lists them")
+        if {shape, args.html, *window.values()} != {None}:
+            raise ValueError("--shape, --kernel, --stride, --padding and --html belong to a LAYER: name one, "
+                             "`npae explain` lists them")
         print(explain.contents())
         return 0
-    found = explain.explanation(args.layer, shape)
+    found = explain.explanation(args.layer, shape, **window)
     width = min(100, max(72, shutil.get_terminal_size((100, 24)).columns))
     print(found.to_text(width) if args.html is None else explain.write(found, args.html))
     return 0 if found.ok else 1

@@ -126,6 +126,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("layer", nargs="?", metavar="LAYER", help="its name: Dense, Conv2d, gaussian_kl, ... (default: what "
                    "there is)")
     p.add_argument("--shape", metavar="N,...", help="shape of the example's batch (default: a small one)")
+    p.add_argument("--kernel", type=int, metavar="K", help="rows and columns of a window: of a convolution or pooling")
+    p.add_argument("--stride", type=int, metavar="S", help="how far it moves")
+    p.add_argument("--padding", metavar="P", help="same, valid, or a number of zeros")
     p.add_argument("--html", metavar="FILE", help="write a page for a browser, which prints well")
     p.set_defaults(run=commands.do_explain)
     return door

@@ -4,7 +4,8 @@ hand. `explanation("Conv2d")` is a document for a terminal (`to_text`), or for a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from npae.lab.explain.lesson import Lesson
 __all__ = ["LESSONS", "Explanation", "Section", "called", "contents", "explanation", "write"]
 
 Shape = tuple[int, ...]
-LESSONS: dict[str, Callable[[Shape | None], Lesson]] = {
+LESSONS: dict[str, Callable[..., Lesson]] = {
     "Dense": dense.dense, "TiedDense": tied.tied_dense, "Conv2d": conv.conv2d,
     "ConvTranspose2d": transposed.conv_transpose2d, "TiedConvTranspose2d": tied.tied_conv_transpose2d,
     "UpsampleConv2d": transposed.upsample_conv2d, "MaxPool2d": pool.max_pool2d, "AvgPool2d": pool.avg_pool2d,
@@ -44,18 +45,29 @@ LESSONS: dict[str, Callable[[Shape | None], Lesson]] = {
     "sparsity_kl": penalties.sparsity_kl, "contractive": penalties.contractive,
     "weight_decay": penalties.weight_decay,
 }
-"""name -> its derivation on a batch of a shape (None: a small one of its own)."""
+"""name -> its derivation on a batch of a shape (None: a small one of its own); some take kernel, stride and padding."""
 PARTS = {"gaussian_kl_per_image": "gaussian_kl"}
 """Functions that are a line of another's explanation."""
 
 
-def explanation(name: str, shape: Shape | None = None) -> Explanation:
+def explanation(name: str, shape: Shape | None = None, **window: int | str | None) -> Explanation:
     """The explanation of a layer, loss or penalty, on a batch of this shape or on a small one of its own.
 
-    Raises ValueError: a name that is none (they are listed, the nearest first); a shape that does not fit.
+    window: kernel=, stride= and padding= of a layer that has a window; None is the layer's own example.
+    Raises ValueError: a name that is none (they are listed, the nearest first); a shape that does not fit; a kernel,
+    stride or padding of what has none.
     """
     name = called(name)
-    return explained(name, LESSONS[name](shape))
+    asked = {key: value for key, value in window.items() if value is not None}
+    for key in asked:
+        if key not in _parameters(name):
+            able = ", ".join(other for other in LESSONS if key in _parameters(other))
+            raise ValueError(f"{name} is explained without --{key}: that is for {able}")
+    return explained(name, LESSONS[name](shape, **asked))
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(LESSONS[name]).parameters
 
 
 def write(found: Explanation, path: str | Path) -> str:

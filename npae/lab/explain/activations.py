@@ -34,14 +34,14 @@ BENDS = {
                      lambda t: Constant(1), "The slope of x by x is 1 everywhere."),
     "ReLU": Bend(ReLU(kernels=reference), "y = max(x, 0), a gate that is open or shut",
                  lambda t: apply("max", t, 0), lambda t: apply("step", t),
-                 "To the right of 0 y is x and the slope is 1, to the left y is constant and the slope is 0. y > 0 "
+                 "To the right of 0, y is x and the slope is 1; to the left, y is constant and the slope is 0. y > 0 "
                  "says which side it was: x need not be kept. At 0 itself, a kink, 0 is taken.", STEP),
     "LeakyReLU": Bend(LeakyReLU(0.5, kernels=reference), "a gate that never shuts quite",
                       lambda t: apply("max", t, 0) + alpha * apply("min", t, 0),
                       lambda t: apply("step", t) + alpha * (1 - apply("step", t)),
-                      "To the right of 0 the slope is 1, to the left alpha. y has the sign of x, so y says which side "
-                      "it was. The slope is never 0: a unit that is shut still hears something.",
-                      f"Here alpha = 0.5; {STEP}".replace("0.5", "{alpha:g}")),
+                      "To the right of 0 the slope is 1, to the left it is alpha. y has the sign of x, so y says which "
+                      "side it was. The slope is never 0, so some gradient always gets through.",
+                      "Here alpha = {alpha:g}; " + STEP),
     "Sigmoid": Bend(Sigmoid(kernels=reference), "y = 1 / (1 + exp(−x)), and a slope that is at most a quarter",
                     lambda t: 1 / (1 + apply("exp", -t)), lambda t: t * (1 - t),
                     "With e = exp(−x): dy/dx = e / (1 + e)², and 1 − y = e / (1 + e), so it is y (1 − y). It is "
@@ -72,7 +72,7 @@ def lesson(name: str, shape: Shape | None) -> Lesson:
             Equation(dx[n, i], bend.slope(y[n, i]) * dy[n, i]),
             "x[n, i] stands in y[n, i] and nowhere else.",
             (Path(y[n_, i_], bend.slope(y[n, i]), ((n_, n), (i_, i))),),
-            f"Of the sum one term is left. The slope is written in y, which forward has at hand. {bend.how}",
+            f"Of the sum one term is left. The slope is written in y, which forward has computed already. {bend.how}",
             ("dx = f′(y) ⊙ dy", "Number by number: the Jacobian of f is a diagonal matrix, which is its own "
-             "transpose, so there is none to be seen.")),),
+             "transpose, so no transpose is written.")),),
         (type(bend.layer).f, type(bend.layer).slope, reference.activate, reference.activate_input_grad))

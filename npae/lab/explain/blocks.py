@@ -76,34 +76,39 @@ class Table:
         return [(name, places) for name, places in self._all_sheets()
                 if not self.marked or any(place in self.marked for row in places for place in row)]
 
+    def _at(self, places: str) -> str:
+        """W[:, :, 0, 1], ∂y[0, :, :, 1]/∂b[0]"""
+        name, slash, by = self.name.partition("/")
+        return f"{name}[{places}]{slash}{by}"
+
     def _all_sheets(self) -> list[Sheet]:
-        """Of four axes the last two but channels are rows and
-        columns of a picture (n, h, w, c), of weights (u, v, c, o) the first two."""
+        """Rows and columns are the middle two of four axes in a picture (n, h, w, c), the first two in weights
+        (u, v, c, o)."""
         shape = self.array.shape
         if len(shape) < 3:
             rows = shape[0] if len(shape) == 2 else 1
             columns = shape[-1] if shape else 1
             return [(self.name, [[(r, k)[2 - len(shape):] for k in range(columns)] for r in range(rows)])]
         if len(shape) == 3:
-            return [(f"{self.name}[{n}, :, :]", [[(n, r, k) for k in range(shape[2])] for r in range(shape[1])])
+            return [(self._at(f"{n}, :, :"), [[(n, r, k) for k in range(shape[2])] for r in range(shape[1])])
                     for n in range(shape[0])]
         if len(shape) == 6:
             rows, columns = (list(np.ndindex(*sizes)) for sizes in (shape[1:3], shape[3:]))
-            return [(f"{self.name} of picture {n}, a row for each i, j, a column for each u, v, c",
+            return [(f"{self.name} of picture {n}: rows i, j, columns u, v, c",
                      [[(n, *row, *column) for column in columns] for row in rows]) for n in range(shape[0])]
-        if self.name.lstrip("d")[0] in "WV":
-            return [(f"{self.name}[:, :, {c}, {o}]",
+        if self.name.lstrip("d∂")[0] in "WV":
+            return [(self._at(f":, :, {c}, {o}"),
                      [[(u, v, c, o) for v in range(shape[1])] for u in range(shape[0])])
                     for c in range(shape[2]) for o in range(shape[3])]
-        return [(f"{self.name}[{n}, :, :, {c}]", [[(n, r, k, c) for k in range(shape[2])] for r in range(shape[1])])
+        return [(self._at(f"{n}, :, :, {c}"), [[(n, r, k, c) for k in range(shape[2])] for r in range(shape[1])])
                 for n in range(shape[0]) for c in range(shape[3])]
 
-    def lines(self) -> list[str]:
-        """A block of columns for each sheet; a marked number has brackets."""
+    def blocks(self) -> list[list[str]]:
+        """The lines of each sheet, its name above; a marked number has brackets."""
         texts = {n.place: f"[{n.text}]" if n.place in self.marked else f" {n.text} " for n in self.numbers}
         wide = max(map(len, texts.values()))
-        return [line for name, places in self.sheets()
-                for line in [name, *("  " + " ".join(texts[p].rjust(wide) for p in row) for row in places)]]
+        return [[name, *("  " + " ".join(texts[p].rjust(wide) for p in row) for row in places)]
+                for name, places in self.sheets()]
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,7 @@ class Tables:
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """Blocks side by side as far as they fit."""
-        blocks = [_blocks(table) for table in self.tables]
-        lines = _side_by_side([block for some in blocks for block in some], width - 6)
+        lines = _side_by_side([block for table in self.tables for block in table.blocks()], width - 6)
         return [f"    {line}".rstrip() for line in lines]
 
 
@@ -174,16 +178,6 @@ class Picture:
         """The caption, and the picture in letters, or where it can be seen."""
         elsewhere = "" if self.text else " (The picture is on the page: --html FILE.)"
         return [*Prose(self.caption + elsewhere).lines(width), *("    " + line for line in self.text.splitlines())]
-
-
-def _blocks(table: Table) -> list[list[str]]:
-    """The lines of each sheet."""
-    lines, sheets = table.lines(), table.sheets()
-    blocks = []
-    for _, rows in sheets:
-        blocks.append(lines[:len(rows) + 1])
-        lines = lines[len(rows) + 1:]
-    return blocks
 
 
 def _side_by_side(blocks: Sequence[Sequence[str]], width: int) -> list[str]:

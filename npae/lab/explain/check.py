@@ -28,15 +28,17 @@ def check(lesson: Lesson, number: int) -> tuple[Section, bool]:
     claims += [(g.equation, what, right) for g in lesson.gradients for what, right in _ways(g)]
     compared = [_compared(e, *claim) for claim in claims]
     reports = [e.report, *(_differences(e, g) for g in lesson.gradients if not of_backward(e, g.name))]
-    same, right = all(same for _, same in compared), all(report.ok for report in reports)
     words = "The formulas above, summed entry by entry in plain Python, against what forward and backward gave:"
     again = "Every gradient against finite differences of L, which know no formula (`npae.gradcheck`):"
     formulas = Rows(("array", "by", "entries", "verdict"), tuple(row for row, _ in compared))
     differences = Rows(("gradient", "entries verified", "largest error", "of what is allowed", "verdict"),
                        tuple(_row(e, row) for report in reports for row in report.rows))
-    verdict = "Every gradient is right." if same and right else "NOT every gradient is right: see above."
+    wrong = dict.fromkeys([*(row[0] for row, same in compared if not same),
+                           *(_row(e, row)[0] for report in reports for row in report.rows if not row.ok),
+                           *(line.claim for report in reports for line in report.lines if line.status == "FAIL")])
+    verdict = f"NOT every gradient is right: look at {', '.join(wrong)} above." if wrong else "Every gradient is right."
     blocks = (Prose(words), formulas, Prose(again), differences, Prose(verdict))
-    return Section("check", f"{number}  The check", blocks), same and right
+    return Section("check", f"{number}  The check", blocks), not wrong
 
 
 def _compared(e: Example, equation: Equation, what: str, right: Expr) -> tuple[tuple[str, ...], bool]:
@@ -91,4 +93,5 @@ def largest_gap(e: Example, equation: Equation) -> float:
 
 
 def bound(left: Entry, place: tuple[int, ...]) -> dict[str, int]:
+    """The letters of an entry's indices, each with its number at this place."""
     return {letter.name: p for letter, p in zip(left.index, place, strict=True) if isinstance(letter, Letter)}

@@ -31,8 +31,11 @@ def dense(shape: Shape | None) -> Lesson:
     return Lesson(
         e, "y = f(x W + b), and where its transposes come from",
         "Letters: n is the picture, i the input feature, o the output feature.",
-        (Equation(z[n, o], total(i, x[n, i] * W[i, o]) + b[o]), Equation(y[n, o], apply("max", z[n, o], 0))),
-        "A product of two matrices, a bias for each column, and the activation f, here ReLU, number by number.",
+        (Equation(z[n, o], total(i, x[n, i] * W[i, o]) + b[o]), Equation(y[n, o], apply("max", z[n, o], 0)),
+         Equation(slope[n, o], apply("step", y[n, o]))),
+        "A product of two matrices, a bias for each column, and the activation f, here ReLU, number by number. f′ is "
+        "f's slope at z, which backward will need: step(t) is 1 for t > 0, else 0. It is written in y, so that y is "
+        "all that has to be kept of the activation.",
         (_dz(), _dW(), _db(), _dx()),
         (Dense._apply, Dense._gradients, reference.dense_forward, reference.dense_backward))
 
@@ -43,8 +46,7 @@ def _dz() -> Gradient:
         "First through the activation. z[n, o] reaches the loss through y[n, o] alone.",
         (Path(y[n_, o_], slope[n, o], ((n_, n), (o_, o))),),
         "Of the two sums a single term is left: nothing is mixed, each number is multiplied by the slope at its "
-        "place. f′ is written as a function of y, 1 where y > 0 and 0 elsewhere: what forward gave is all that "
-        "backward needs.",
+        "place.",
         ("dz = f′(y) ⊙ dy", "Number by number (⊙), no matrix: the Jacobian of f is diagonal."))
 
 
@@ -54,7 +56,7 @@ def _dW() -> Gradient:
         "W[i, o] stands in z[n, o] of every picture n, each time beside x[n, i].",
         (Path(z[n_, o_], x[n_, i], ((o_, o),)),),
         "o′ is pinned to o, since a weight serves one column only. n′ is not: all pictures use the same weight, so "
-        "what they ask of it is added up. This is the one sum that is left, over the index that W does not have.",
+        "their shares are added up. This is the one sum that is left, over the index that W does not have.",
         ("dW = xᵀ dz", "A matrix product sums over the inner pair of indices, which here has to be n. In x, n comes "
          "first; it comes last in xᵀ. That is where the transpose comes from: (in, N) times (N, out) is (in, out), "
          "the shape of W. In the code the gradient is added to W.grad (+=): another use of the same W may have put "
@@ -66,10 +68,10 @@ def _db() -> Gradient:
         Equation(db[o], total(n, dz[n, o])),
         "b[o] stands in z[n, o] of every picture n, with the factor 1.",
         (Path(z[n_, o_], Constant(1), ((o_, o),)),),
-        "Forward copied b into every row (broadcasting). Backward of a copy is a sum: over n, the index that was "
-        "invented for b on the way.",
-        ("db = Σ_{n} dz[n, :]", "As a product it would be dz with a row of N ones before it: the bias is a weight "
-         "whose input is always 1."))
+        "Forward copied b into every row (broadcasting). Backward of a copy is a sum: over n, the index that b "
+        "does not have.",
+        ("db = Σ_n dz[n, :]", "A row of N ones times dz, as in dW = xᵀ dz: the bias is a weight whose input is "
+         "always 1."))
 
 
 def _dx() -> Gradient:
@@ -78,7 +80,7 @@ def _dx() -> Gradient:
         "x[n, i] stands in z[n, o] of its own picture, for every column o, each time beside W[i, o].",
         (Path(z[n_, o_], W[i, o_], ((n_, n),)),),
         "n′ is pinned to n: pictures do not meet in this layer. o′ is free, since one input feeds all outputs, and "
-        "each of them has something to say about it.",
+        "the gradients of all of them are added up.",
         ("dx = dz Wᵀ", "The inner index has to be o. It comes last in dz, but last in W too; in Wᵀ it comes first. "
          "(N, out) times (out, in) is (N, in), the shape of x."))
 

@@ -2,6 +2,7 @@
 """
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,8 @@ class Explanation:
 
     def to_text(self, width: int = WIDTH) -> str:
         """For a terminal of so many columns; lines of code stay as long as they are."""
-        title = f"{self.name}: {self.idea}"
-        blocks = [f"{title}\n{'=' * len(title)}"]
+        title = textwrap.wrap(f"{self.name}: {self.idea}", width)
+        blocks = ["\n".join([*title, "=" * max(map(len, title))])]
         return "\n\n".join([*blocks, *("\n".join(section.lines(width)) for section in self.sections)])
 
     def to_html(self) -> str:

@@ -5,22 +5,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from npae import gradcheck
 from npae.gradcheck import Report
+from npae.kernels import reference
+from npae.kernels.geometry import Geometry
 from npae.lab.explain.writing import Env
 from npae.layers import Layer
 
 Array = np.ndarray
 MOST = 128
 """Numbers in x: an example is to be read, and its formulas are summed entry by entry in Python."""
+MOST_TAPS = 16
+"""Of a kernel: a row of cols is a line."""
 MISSING: Mapping[str, Any] = {}
 WHOLE = (-2, -1, 1, 2, 3)
 """What small examples are made of; a 0 would hide its term."""
+WINDOW = "s the stride, p and q the rows and columns of zeros in front of the picture (the padding)"
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,9 @@ class Example:
     given: tuple[str, ...] = ()
     """Which arrays are shown where the example begins."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Of a net: the path of a parameter -> its name here."""
+    """The path of a net's parameter, or the place of a part of x, -> its name here."""
     layer: Any = None
+    """The one that has run; a loss or penalty has none."""
 
     @property
     def env(self) -> Env:
@@ -92,6 +98,21 @@ def checked_shape(shape: tuple[int, ...] | None, default: tuple[int, ...], what:
     return tuple(shape)
 
 
+def window(g: Geometry) -> dict[str, float]:
+    """What the letters of WINDOW stand for.
+
+    Raises ValueError: a picture or a kernel that nobody reads; windows that all lie in the padding.
+    """
+    for what, (rows, columns), most in (("picture", g.input_size, MOST), ("kernel", g.kernel_size, MOST_TAPS)):
+        if rows * columns > most:
+            raise ValueError(f"a {what} of {rows} x {columns} is too large to be read, {most} numbers are the most: "
+                             "use a smaller --shape, --kernel or --stride")
+    if not reference.im2col(np.ones((1, *g.input_size, 1)), g).any():
+        raise ValueError(f"with kernel {g.kernel_size[0]}, stride {g.stride[0]} and padding {g.padding[0]} no window "
+                         "meets a pixel, so there is nothing to derive: use a smaller --padding or --stride")
+    return {"s": g.stride[0], "p": g.padding[0], "q": g.padding[1]}
+
+
 def short(path: str, aliases: Mapping[str, str]) -> str:
     """encoder.2.W -> W, or as the example calls it."""
     return aliases.get(path, path.rsplit(".", 1)[-1])
@@ -105,11 +126,18 @@ def forward(layer: Layer, x: Array, noise: int | None = None) -> Array:
 
 
 def run(layer: Layer, x: Array, aliases: Mapping[str, str], noise: int | None) -> dict[str, Array]:
-    """x, y, dx, L, each parameter with its gradient as forward and backward leave them, and the dy that was drawn."""
+    """x, y, dx, L, each parameter with its gradient as forward and backward leave them, and the dy that was drawn.
+
+    dy is one that leaves no gradient 0: few whole numbers may cancel, and a gradient of 0 says nothing.
+    """
     y = forward(layer, x, noise)
-    dy = whole(y.shape, 1)
-    layer.zero_grad()
-    dx = layer.backward(dy)
+
+    def gradients(dy: Array) -> list[Array]:
+        layer.zero_grad()
+        return [layer.backward(dy), *(p.grad for p in layer.params)]
+
+    dy = first(lambda seed: whole(y.shape, 1 + seed), lambda dy: all(g.any() for g in gradients(dy)))
+    dx = gradients(dy)[0]
     found = {"x": x, "y": y, "dy": dy, "dx": dx, "L": np.array(np.sum(dy * y))}
     for p in layer.params:
         name = short(p.name, aliases)
@@ -155,11 +183,6 @@ def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, title: str = "
     report = gradcheck.check(layer, x, upstream=dy, rng=rng)
     given = given or ("x", *(short(p.name, aliases) for p in layer.params), "dy")
     return Example(title or f"`{called_as(layer)}`", found, sizes, losses, report, letters, given, aliases, layer)
-
-
-def renamed(e: Example, parts: Mapping[str, str]) -> Example:
-    """The example with parts of x (a mu, a logvar) that count as what backward hands out."""
-    return replace(e, aliases=parts)
 
 
 def of_function(title: str, f: Callable[..., tuple[float, dict[str, Array]]], arrays: dict[str, Array],

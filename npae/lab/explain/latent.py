@@ -23,8 +23,8 @@ def reparameterize(shape: Shape | None) -> Lesson:
     d = layer.output_shape((columns,))[0]
     layer.eps = example.halves((SAMPLES * N, d), 5) * example.whole((SAMPLES * N, d), 6)
     x = np.concatenate([example.whole((N, d), 7), example.whole((N, d), 8) / 2], axis=1)
-    e = example.of_layer(layer, x, {"n": N, "j": d, "k": SAMPLES}, given=("mu", "logvar", "eps", "dz"))
-    e = example.renamed(e, {"x[:, :d]": "mu", "x[:, d:]": "logvar"})
+    e = example.of_layer(layer, x, {"n": N, "j": d, "k": SAMPLES}, given=("mu", "logvar", "eps", "dz"),
+                         aliases={"x[:, :d]": "mu", "x[:, d:]": "logvar"})
     a = e.arrays
     dy = a["dy"].reshape(SAMPLES, N, d)
     noise = layer.eps.reshape(dy.shape)
@@ -41,8 +41,8 @@ def reparameterize(shape: Shape | None) -> Lesson:
         "y has sample after sample as rows, and z[k, n, j] is its row k N + n.",
         (Equation(sigma[n, j], apply("exp", logvar[n, j] / 2)),
          Equation(z[k, n, j], mu[n, j] + sigma[n, j] * eps[k, n, j])),
-        "A sample of N(mu, sigma²) by a draw that knows nothing of mu and sigma: eps ~ N(0, 1) is drawn outside, then "
-        "stretched and shifted. For a given eps, z is a smooth function of mu and logvar.",
+        "A sample of N(mu, sigma²) by a draw that does not depend on mu and sigma: eps ~ N(0, 1) is drawn, then "
+        "stretched by sigma and shifted by mu. For a given eps, z is a smooth function of mu and logvar.",
         (_dmu(), _dsigma(), _dlogvar()),
         (Reparameterize._forward, Reparameterize._backward), pictures=(pictures.estimators(),))
 
@@ -53,7 +53,7 @@ def _dmu() -> Gradient:
         "mu[n, j] stands in z[k, n, j] of every sample k, with the factor 1.",
         (Path(z[k_, n_, j_], Constant(1), ((n_, n), (j_, j))),),
         "k′ is free: all samples of a picture share its mu.",
-        ("dmu = Σ_k dz[k, :, :]", "To move mu is to move every sample by as much."))
+        ("dmu = Σ_k dz[k, :, :]", "A step of mu moves every sample by that step."))
 
 
 def _dsigma() -> Gradient:
@@ -71,7 +71,7 @@ def _dlogvar() -> Gradient:
         Equation(dlogvar[n, j], dsigma[n, j] * sigma[n, j] / 2),
         "logvar[n, j] reaches the loss through sigma[n, j] alone.",
         (Path(sigma[n_, j_], sigma[n, j] / 2, ((n_, n), (j_, j))),),
-        "The derivative of exp(t / 2) is exp(t / 2) / 2, which is sigma / 2: exp is its own derivative, and the half "
-        "is the root's.",
+        "The derivative of exp(t / 2) is exp(t / 2) / 2, which is sigma / 2: the half comes from sigma "
+        "being the root of exp(logvar).",
         ("dlogvar = dsigma ⊙ sigma / 2", "A net's output may have any sign, a sigma may not. So the net gives logvar, "
-         "and exp makes it positive."))
+         "and exp makes sigma positive."))

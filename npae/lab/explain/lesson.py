@@ -70,3 +70,5 @@ class Lesson:
     scalar: bool = False
     """The forward pass gives L itself, as a loss or penalty does."""
     pictures: tuple[Picture, ...] = ()
+    besides: tuple[str, ...] = ()
+    """Arrays that the forward pass needs besides, which are shown with its results."""

@@ -40,8 +40,8 @@ DNLL = Gradient(
     Equation(dnll[n], 1 / N),
     "What a picture costs, nll[n], stands in L once, with the factor 1/N.",
     (Path(L, 1 / N),),
-    "L is a mean over the pictures. So the gradient carries 1/N from here on, and no backward pass has to multiply by "
-    "it.",
+    "L is a mean over the pictures. So the gradient carries 1/N from here on, and no layer's backward has to divide by "
+    "N.",
     ("dnll = 1/N", "The sum over pixels has no such factor: a likelihood multiplies over pixels, its logarithm adds."))
 
 
@@ -60,16 +60,16 @@ def bernoulli(shape: Shape | None) -> Lesson:
          Equation(nll[n], total(j, plain)), Equation(nll[n], total(j, costs)), MEAN),
         "p is the sigmoid of the logit, the probability that the pixel is white. The second line is the definition: "
         "minus the log-probability of x. The third is the same and is what is computed: it needs no logarithm of a "
-        "number near 0 (put p in, and take max(l, 0) out of log(1 + exp(l))).",
+        "number near 0 (put p in, which gives log(1 + exp(l)) − x l; then take max(l, 0) out of the logarithm).",
         (DNLL, Gradient(
             Equation(dl[n, j], (p[n, j] - x[n, j]) / N),
             "l[n, j] stands in the cost of its own picture, in the term of its own pixel.",
             (Path(nll[n_], p[n, j] - x[n, j], ((n_, n),)),),
-            "The derivative of log(1 + exp(l)) is exp(l) / (1 + exp(l)) = p, and that of x l is x. What is left is "
-            "the prediction minus the truth. (By way of p it would be dp = (p − x) / (p (1 − p)), and then dl = dp p "
-            "(1 − p): a division by nearly 0 that the sigmoid's slope takes back again. This is why the decoder ends "
-            "in logits.)",
-            ("dl = (sigmoid(l) − x) / N", "Number by number: no picture and no pixel hears of another."))),
+            "A pixel costs log(1 + exp(l)) − x l. The derivative of the first is exp(l) / (1 + exp(l)) = p, that of x "
+            "l is x: the prediction minus the truth. (By way of p it would be ∂nll/∂p = (p − x) / (p (1 − p)), times "
+            "the sigmoid's slope p (1 − p): a division by nearly 0 where p is near 0 or 1, which the slope then takes "
+            "back. This is why the decoder ends in logits.)",
+            ("dl = (sigmoid(l) − x) / N", "Number by number: each pixel's gradient depends on that pixel alone."))),
         (losses.Likelihood.nll_each, losses.Bernoulli._compute, reference.bernoulli_nll), scalar=True)
 
 
@@ -82,7 +82,8 @@ def _squares(name: str, likelihood: losses.Likelihood, shape: Shape | None, cons
     e = _example(likelihood, "y", output, pictures, constants)
     each = total(j, cost) if constant is None else total(j, cost) + constant
     return Lesson(
-        e, idea, INDICES + ("." if constant is None else ", D the number of pixels."),
+        e, idea, INDICES + ("." if constant is None else ", D the number of pixels. y is the output, the mean of the "
+                                                         "density."),
         (Equation(nll[n], each), MEAN), words,
         (DNLL, Gradient(
             Equation(dy[n, j], slope / N),
@@ -100,9 +101,9 @@ def gaussian(shape: Shape | None) -> Lesson:
     return _squares(
         "Gaussian", losses.Gaussian(0.5, kernels=reference), shape, {"variance": 0.5, "π": math.pi},
         difference.squared() / (2 * e), D / Constant(2) * apply("log", 2 * pi * e), difference / e,
-        "the squared error with a unit, and a constant that no gradient sees",
-        "Minus the logarithm of a normal density with mean y. With a variance of 1/2 the factor is 1, and it is the "
-        "squared error with a constant.", "dy = (y − x) / (variance N)")
+        "the squared error over a variance, and a constant that no gradient sees",
+        "Minus the logarithm of a normal density with mean y. With a variance of 1/2 it is the squared error and a "
+        "constant.", "dy = (y − x) / (variance N)")
 
 
 def squared_error(shape: Shape | None) -> Lesson:

@@ -35,7 +35,8 @@ def sequential(shape: Shape | None) -> Lesson:
         "Letters: n is the picture, i a feature of x, k one of h, o one of y.",
         (Equation(h[n, k], total(i, x[n, i] * W1[i, k]) + b1[k]),
          Equation(y[n, o], total(k, h[n, k] * W2[k, o]) + b2[o])),
-        "Two Dense layers, h = f₁(x) and y = f₂(h). Neither knows the other: f₁ hands h on, and f₂ remembers it.",
+        "Two Dense layers, h = f₁(x) and y = f₂(h). Neither knows the other: f₁ hands h on, and f₂ keeps it for its "
+        "backward.",
         (_dh(), *_second(), *_first(), _dx()),
         (Sequential._forward, Sequential._backward, Dense._gradients, reference.dense_backward))
 
@@ -47,14 +48,14 @@ def _dh() -> Gradient:
         (Path(y[n_, o_], W2[k, o_], ((n_, n),)),),
         "This is all of f₂'s backward that f₁ needs. It is handed on as f₁'s upstream gradient, as if L had been "
         "made of h.",
-        ("dh = dy W₂ᵀ", "For f₁ the rest of the net is this one array, whatever the rest may be."))
+        ("dh = dy W2ᵀ", "For f₁ the rest of the net is this one array, whatever the rest may be."))
 
 
 def _second() -> tuple[Gradient, Gradient]:
     return (Gradient(
         Equation(dW2[k, o], total(n, h[n, k] * dy[n, o])), "W2 meets what f₂ was given, h.",
         (Path(y[n_, o_], h[n_, k], ((o_, o),)),), "As in Dense, with h for x: so h had to be kept.",
-        ("dW2 = hᵀ dy", "Memory is the price of backward: every layer keeps its input.")), Gradient(
+        ("dW2 = hᵀ dy", "This is what backward costs in memory: a Dense layer keeps its input until then.")), Gradient(
         Equation(db2[o], total(n, dy[n, o])), "b2[o] stands in every row.",
         (Path(y[n_, o_], Constant(1), ((o_, o),)),), "A copy forward is a sum backward.",
         ("db2 = Σ_n dy[n, :]", "As in Dense.")))
@@ -76,8 +77,9 @@ def _dx() -> Gradient:
         "x reaches the loss through h alone.",
         (Path(h[n_, k_], W1[i, k_], ((n_, n),)),),
         "One layer further down, the same step again.",
-        ("dx = dh W₁ᵀ = (dy W₂ᵀ) W₁ᵀ", "The brackets matter. From the end every step is one row a picture times a "
-         "matrix. From the front, dy (W₂ᵀ W₁ᵀ) multiplies matrices first, for the same numbers. With one scalar at "
-         "the end and many inputs the walk from the end is the cheap one: that is all that backpropagation is."),
+        ("dx = dh W1ᵀ = (dy W2ᵀ) W1ᵀ", "The brackets matter. From the end, each step multiplies one row for each "
+         "picture by a matrix. dy (W2ᵀ W1ᵀ), which begins at the other end, gives the same numbers, but multiplies "
+         "two matrices first. With one scalar at the end and many inputs the walk from the end costs least. That is "
+         "all that backpropagation is."),
         (Equation(dx[n, i], total((k, o), dy[n, o] * W2[k, o] * W1[i, k])),),
         "Written out, it is a sum over all paths from x[n, i] to the loss, each the product of the slopes on it:")

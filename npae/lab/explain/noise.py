@@ -16,12 +16,12 @@ x, y, dx, dy, m, eps = arrays("x y dx dy m eps")
 amount = Letter("amount")
 Shape = tuple[int, ...]
 SEED = 4
-DRAWN = ("Which numbers were drawn has nothing to do with x, so they are constants here. Forward keeps them, since "
-         "backward has to use the same draw: with a new one it would be the gradient of another function.")
+KEPT = ("m does not depend on x, so it is a constant here. Forward keeps it, since backward has to use the same draw: "
+        "with a new one it would be the gradient of another function.")
 
 
 def _noisy(layer: _Noise, shape: Shape | None, name: str, idea: str, drawn: str, scale: Expr, right: Expr,
-           gradient: Expr, matrix: str, words: str) -> Lesson:
+           gradient: Expr, matrix: str, words: str, why: str = KEPT) -> Lesson:
     N, features = example.checked_shape(shape, (2, 4), name, "(N, features)")
     picture = example.whole((N, features), 5)
     e = example.of_layer(layer, picture, {"n": N, "i": features}, noise=SEED, given=("x", drawn, "dy"),
@@ -29,10 +29,10 @@ def _noisy(layer: _Noise, shape: Shape | None, name: str, idea: str, drawn: str,
     kept: Any = layer.saved[0]
     e.arrays[drawn] = (kept != 0).astype(np.float64) if drawn == "m" else (e.arrays["y"] - picture) / layer.amount
     return Lesson(
-        e, idea, f"Letters: n is the picture, i the feature; {drawn} is what was drawn.", (Equation(y[n, i], right),),
-        words,
+        e, idea, f"Letters: n is the picture, i the feature, {drawn} what was drawn, amount the layer's setting.",
+        (Equation(y[n, i], right),), words,
         (Gradient(Equation(dx[n, i], gradient), "x[n, i] stands in y[n, i] and nowhere else.",
-                  (Path(y[n_, i_], scale, ((n_, n), (i_, i))),), f"Of the sum one term is left. {DRAWN}",
+                  (Path(y[n_, i_], scale, ((n_, n), (i_, i))),), f"Of the sum one term is left. {why}",
                   (matrix, "Number by number: a diagonal Jacobian.")),),
         (type(layer)._draw, _Noise._forward, _Noise._backward))
 
@@ -41,12 +41,15 @@ def gaussian_noise(shape: Shape | None) -> Lesson:
     """y = x + amount eps"""
     return _noisy(GaussianNoise(0.5), shape, "GaussianNoise", "noise that is added leaves the gradient alone", "eps",
                   Constant(1), x[n, i] + amount * eps[n, i], dy[n, i], "dx = dy",
-                  "eps ~ N(0, 1), one draw for each number. Without a generator nothing is added.")
+                  "eps ~ N(0, 1), one draw for each number; amount is the standard deviation of the noise. Without a "
+                  "generator nothing is added.",
+                  "eps does not depend on x, so it is a constant here, and a constant that is added does not change "
+                  "a slope. Nothing has to be kept for backward.")
 
 
 def masking_noise(shape: Shape | None) -> Lesson:
     """y = m x"""
-    return _noisy(MaskingNoise(0.5), shape, "MaskingNoise", "what was blotted out hears nothing", "m", m[n, i],
+    return _noisy(MaskingNoise(0.5), shape, "MaskingNoise", "what is blotted out gets no gradient", "m", m[n, i],
                   m[n, i] * x[n, i], m[n, i] * dy[n, i], "dx = m ⊙ dy",
                   "m is 0 with probability `amount`, else 1, one draw for each number.")
 

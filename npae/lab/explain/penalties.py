@@ -40,18 +40,19 @@ def gaussian_kl(shape: Shape | None) -> Lesson:
     return Lesson(
         e, "how far a code is from the prior, in closed form", f"{CODES}.",
         (Equation(kl[n], total(j, each)), Equation(L, total(n, kl[n]) / N)),
-        "KL(q‖p) = E_q[log q(z) − log p(z)] with q = N(mu, sigma²) and p = N(0, 1). Under q the mean of (z − mu)² / "
-        "sigma² is 1 and that of z² is mu² + sigma², so what is left is (mu² + sigma² − 1 − log sigma²) / 2. With "
-        "sigma² = exp(logvar), exp(logvar) − 1 is expm1(logvar), which keeps its digits near 0.",
+        "KL(q‖p) is the mean under q of log q(z) − log p(z), with q = N(mu, sigma²) and p = N(0, 1). But for the same "
+        "constant, log q(z) = −(z − mu)² / (2 sigma²) − log(sigma²) / 2 and log p(z) = −z² / 2. Under q the mean of "
+        "(z − mu)² is sigma² and that of z² is mu² + sigma², so what is left is (mu² + sigma² − 1 − log(sigma²)) / 2. "
+        "With sigma² = exp(logvar), sigma² − 1 is expm1(logvar), which keeps its digits where logvar is near 0.",
         (MEAN_OF_PICTURES,
          Gradient(Equation(dmu[n, j], mu[n, j] / N), "mu[n, j] stands in its own picture's cost, as mu² / 2.",
-                  (Path(kl[n_], mu[n, j], ((n_, n),)),), "A pull towards 0, as strong as mu is far.",
+                  (Path(kl[n_], mu[n, j], ((n_, n),)),), "Descent pulls mu towards 0, the harder the farther it is.",
                   ("dmu = mu / N",)),
          Gradient(Equation(dlogvar[n, j], apply("expm1", logvar[n, j]) / (2 * N)),
                   "logvar[n, j] stands there twice, within expm1 and by itself.",
                   (Path(kl[n_], apply("expm1", logvar[n, j]) / 2, ((n_, n),)),),
-                  "(exp(logvar) − 1) / 2: upwards where sigma is below 1, downwards where it is above, and 0 at "
-                  "sigma = 1, where the prior is.", ("dlogvar = (exp(logvar) − 1) / (2 N)",))),
+                  "(exp(logvar) − 1) / 2 is negative where sigma is below 1, so that descent makes it larger, positive "
+                  "where it is above, and 0 at sigma = 1, the prior's.", ("dlogvar = (exp(logvar) − 1) / (2 N)",))),
         (penalties.gaussian_kl, penalties._gaussian_kl_each), scalar=True, pictures=(pictures.kl_area(),))
 
 
@@ -61,7 +62,8 @@ def gaussian_kl_sampled(shape: Shape | None) -> Lesson:
     each = (z[k, n, j].squared() - eps[k, n, j].squared() - logvar[n, j]) / 2
     return Lesson(
         e, "the same divergence at the z that was drawn",
-        f"{CODES}, k the sample, K the number of samples. The function has eps as rows k N + n.",
+        f"{CODES}, k the sample, K the number of samples. In the function eps has two axes: eps[k, n, j] is in its row "
+        "k N + n.",
         (Equation(sigma[n, j], apply("exp", logvar[n, j] / 2)),
          Equation(z[k, n, j], mu[n, j] + sigma[n, j] * eps[k, n, j]),
          Equation(kl[k, n], total(j, each)), Equation(L, total((k, n), kl[k, n]) / (K * N))),
@@ -107,38 +109,42 @@ def _two_ways() -> Gradient:
         Equation(dlogvar[n, j], dsigma[n, j] * sigma[n, j] / 2 - 1 / (2 * N)),
         "logvar[n, j] has two ways to the loss: through sigma, and by itself in the cost of each sample.",
         (Path(sigma[n_, j_], sigma[n, j] / 2, ((n_, n), (j_, j))), Path(kl[k_, n_], Constant(-1) / 2, ((n_, n),))),
-        "By itself it is −1/2 in each of K samples, over K N: −1 / (2 N). To forget one of the two ways is a mistake "
-        "that trains, only not towards the prior.", ("dlogvar = dsigma ⊙ sigma / 2 − 1 / (2 N)",))
+        "By itself it is −1/2 in each of K samples, over K N: −1 / (2 N). Without one of the two ways the model still "
+        "trains, but not towards the prior.", ("dlogvar = dsigma ⊙ sigma / 2 − 1 / (2 N)",))
 
 
 def sparsity_kl(shape: Shape | None) -> Lesson:
     """Two coins for each unit."""
+    goal = 0.25
+
     def f(h: example.Array) -> tuple[float, Values]:
-        value, dh = penalties.sparsity_kl(h, 0.25)
+        value, dh = penalties.sparsity_kl(h, goal)
         return value, {"h": dh}
 
     shape = example.checked_shape(shape, (3, 2), "sparsity_kl", "(N, d)")
     codes = np.random.default_rng(2).choice((0.125, 0.25, 0.5, 0.75), shape)
-    e = example.of_function(f"sparsity_kl with rho = 0.25 on {shape[0]} codes of {shape[1]} units", f, {"h": codes},
-                            {"n": shape[0], "j": shape[1]}, letters={"N": shape[0], "rho": 0.25})
+    e = example.of_function(f"sparsity_kl with rho = {goal:g} on {shape[0]} codes of {shape[1]} units", f, {"h": codes},
+                            {"n": shape[0], "j": shape[1]}, letters={"N": shape[0], "rho": goal})
     mean = codes.mean(0)
-    e.arrays.update(rho_hat=mean, drho_hat=(1 - 0.25) / (1 - mean) - 0.25 / mean, dL=np.array(1.0))
-    e.losses["rho_hat"] = lambda r: float(np.sum(0.25 * np.log(0.25 / r) + 0.75 * np.log(0.75 / (1 - r))))
+    e.arrays.update(rho_hat=mean, drho_hat=(1 - goal) / (1 - mean) - goal / mean, dL=np.array(1.0))
+    e.losses["rho_hat"] = lambda r: float(np.sum(goal * np.log(goal / r) + (1 - goal) * np.log((1 - goal) / (1 - r))))
     coin = rho * apply("log", rho / rho_hat[j]) + (1 - rho) * apply("log", (1 - rho) / (1 - rho_hat[j]))
     pull = (1 - rho) / (1 - rho_hat[j]) - rho / rho_hat[j]
     return Lesson(
         e, "how far a unit's mean activation is from rho", "Letters: n is the picture, j the unit, N the number of "
-        "pictures.",
+        "pictures, rho the mean activation that is wanted, rho_hat the one that is found.",
         (Equation(rho_hat[j], total(n, h[n, j]) / N), Equation(L, total(j, coin))),
-        "The mean is taken first, then the divergence between two coins, rho and rho_hat. So it is no mean over "
-        "pictures: a unit may be loud for one of them if it is silent for others.",
+        "First the mean of each unit, then the divergence KL(rho‖rho_hat) of two coins that show heads with "
+        "probability rho and rho_hat. It is no mean over pictures: a unit may be active for one if it is not for "
+        "others.",
         (Gradient(Equation(drho_hat[j], pull), "rho_hat[j] stands in the term of its own unit, within two logarithms.",
-                  (Path(L, pull),), "−rho / rho_hat pushes upwards, (1 − rho) / (1 − rho_hat) downwards; at rho_hat = "
-                  "rho both are 1 and it is 0.", ("drho_hat = (1 − rho) / (1 − rho_hat) − rho / rho_hat",)),
+                  (Path(L, pull),), "The derivative of −log(1 − t) is 1 / (1 − t), that of −log(t) is −1 / t. At "
+                  "rho_hat = rho both terms are 1 and the gradient is 0. Where rho_hat is smaller it is negative, so "
+                  "that descent raises it.", ("drho_hat = (1 − rho) / (1 − rho_hat) − rho / rho_hat",)),
          Gradient(Equation(dh[n, j], drho_hat[j] / N), "h[n, j] reaches the loss through its unit's mean.",
                   (Path(rho_hat[j_], 1 / N, ((j_, j),)),),
                   "n is not in drho_hat: all pictures get the same row. A mean forward is an even share backward.",
-                  ("dh = 1 drho_hat / N", "The column of ones, 1, copies the row to every picture."))),
+                  ("dh = ones drho_hat / N", "A column of N ones copies the row to every picture."))),
         (penalties.sparsity_kl,), scalar=True)
 
 
@@ -151,31 +157,32 @@ def contractive(shape: Shape | None) -> Lesson:
         return value, {"h": dh, "W": dW}
 
     N_, d = example.checked_shape(shape, (2, 2), "contractive", "(N, d)")
-    given = {"h": np.random.default_rng(2).choice((0.25, 0.5, 0.75), (N_, d)), "W": example.whole((3, d), 4)}
+    given = {"h": np.random.default_rng(2).choice((0.125, 0.25, 0.75), (N_, d)), "W": example.whole((3, d), 4)}
     e = example.of_function(f"contractive on {N_} codes of {d} sigmoids over 3 inputs", f, given,
                             {"n": N_, "j": d, "i": 3}, letters={"N": N_})
     s, size = curve.slope(given["h"]), np.square(given["W"]).sum(0)
     e.arrays.update(s=s, w2=size, ds=2 * s * size / N_, dw2=np.square(s).sum(0) / N_, dL=np.array(1.0))
     e.losses.update(s=lambda s: float(np.sum(s * s * size)) / N_, w2=lambda w2: float(np.sum(s * s * w2)) / N_)
     return Lesson(
-        e, "how strongly a code answers to its picture", "Letters: n is the picture, j the unit, i the input, N the "
+        e, "how strongly a code changes with its picture", "Letters: n is the picture, j the unit, i the input, N the "
         "number of pictures.",
         (Equation(slope[n, j], h[n, j] * (1 - h[n, j])), Equation(w2[j], total(i, W[i, j].squared())),
          Equation(L, total((n, j), slope[n, j].squared() * w2[j]) / N)),
-        "For h = f(x W + b) the Jacobian is J_ji = s_j W_ij with the slope s = f′. Its squared size Σ_ji s_j² W_ij² "
-        "splits into a part of the code and a part of the weights, s² and w2.",
+        "For h = f(x W + b) the Jacobian of one picture is ∂h[j]/∂x[i] = s[j] W[i, j], s being f's slope; for a "
+        "sigmoid s = h (1 − h). Its squared size is Σ_{i, j} s[j]² W[i, j]². W is the same for all pictures, so its "
+        "part, w2, can be summed beforehand.",
         (Gradient(Equation(ds[n, j], 2 * slope[n, j] * w2[j] / N), "s[n, j] stands in one term, squared.",
                   (Path(L, 2 * slope[n, j] * w2[j] / N),), "The derivative of a square.", ("ds = 2 s ⊙ w2 / N",)),
          Gradient(Equation(dh[n, j], ds[n, j] * (1 - 2 * h[n, j])), "h[n, j] reaches the loss through its slope.",
                   (Path(slope[n_, j_], 1 - 2 * h[n, j], ((n_, n), (j_, j))),),
-                  "1 − 2 h is the slope's own derivative (`bend`). The penalty is a derivative already, so its "
-                  "gradient needs the second one.", ("dh = ds ⊙ bend(h)",)),
+                  "1 − 2 h is the derivative of the slope h (1 − h) by h (`bend` in the code). The penalty is made of "
+                  "first derivatives, so its gradient needs second ones.", ("dh = ds ⊙ bend(h)",)),
          Gradient(Equation(dw2[j], total(n, slope[n, j].squared() / N)), "w2[j] stands in the terms of all pictures.",
                   (Path(L, total(n, slope[n, j].squared() / N)),), "So it is summed over n.", ("dw2 = Σ_n s[n, :]² / "
                                                                                                "N",)),
          Gradient(Equation(dW[i, j], dw2[j] * 2 * W[i, j]), "W[i, j] stands in w2[j], squared, with h held still.",
                   (Path(w2[j_], 2 * W[i, j], ((j_, j),)),),
-                  "h depends on W too. That way leads through dh, which the model hands to the encoder's backward; "
+                  "h depends on W too. That way leads through dh, which the model hands to the encoder's backward: "
                   "both shares are added up in W.grad.", ("dW = 2 W ⊙ dw2",))),
         (penalties.contractive, Sigmoid.slope, Sigmoid.bend), scalar=True)
 
@@ -193,8 +200,10 @@ def weight_decay(shape: Shape | None) -> Lesson:
     return Lesson(
         e, "the squared length of the weights", "Letters: i and j are the row and column of W.",
         (Equation(L, total((i, j), W[i, j].squared())),),
-        "With several arrays of weights the sums are added. Biases are not handed in: they do not make a map steep.",
+        "With several arrays of weights the sums are added. Biases are left out: they shift a map, but do not make it "
+        "steep.",
         (Gradient(Equation(dW[i, j], 2 * W[i, j]), "W[i, j] stands in one term, squared.", (Path(L, 2 * W[i, j]),),
-                  "So a step of gradient descent takes the same part of every weight: W − lr lam 2 W = (1 − 2 lr lam) "
-                  "W. That is the decay.", ("dW = 2 W",)),),
+                  "A step of gradient descent with learning rate lr, the penalty being weighed by lam, makes W into W "
+                  "− lr lam 2 W = (1 − 2 lr lam) W: every weight loses the same share. That is the decay.",
+                  ("dW = 2 W",)),),
         (penalties.weight_decay,), scalar=True)

@@ -11,12 +11,12 @@ from npae.lab.explain.lesson import Equation, Gradient, Lesson, Path
 from npae.lab.explain.sums import total
 from npae.layers import AvgPool2d, MaxPool2d, Upsample2d
 
-n, i, j, u, v, c, h, w, s, p, k, f = letters("n i j u v c h w s p k f")
+n, i, j, u, v, c, h, w, s, p, q, k, f = letters("n i j u v c h w s p q k f")
 n_, i_, j_, c_ = letters("n′ i′ j′ c′")
 x, y, dx, dy, row, column, A, B = arrays("x y dx dy row column A B")
 Shape = tuple[int, ...]
 INDICES = ("Letters: n is the picture, h and w a pixel's row and column, i and j those of y, u and v the place within "
-           "the window, c the channel, s the stride, p the padding.")
+           f"the window, c the channel, {example.WINDOW}.")
 
 
 def _sizes(shape: Shape, size: tuple[int, int], kernel: int = 2) -> dict[str, int]:
@@ -30,7 +30,7 @@ def max_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: P
     layer = MaxPool2d(kernel, stride=stride, padding=padding, kernels=reference)
     g = layer.geometry(shape[1:3])
     e = example.of_layer(layer, example.distinct(shape), _sizes(shape, g.output_size, kernel),
-                         letters={"s": stride, "p": g.padding[0]})
+                         letters=example.window(g))
     winner = layer.saved[2]
     above, left = (stride * np.arange(size) - p for size, p in zip(g.output_size, g.padding, strict=True))
     e.arrays.update(row=winner // kernel + above[:, None, None], column=winner % kernel + left[:, None])
@@ -39,20 +39,21 @@ def max_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: P
     return Lesson(
         e, "the largest number of each window, and how its gradient finds the way back", INDICES,
         (Equation(y[n, i, j, c], x[n, row[n, i, j, c], column[n, i, j, c], c]),),
-        "Window (i, j) covers the rows s i − p + u and the columns s j − p + v. Its winner stands at (row, column), "
-        "which forward remembers; of several equal numbers the first wins.",
+        "Window (i, j) covers the rows s i + u − p and the columns s j + v − q. Its largest number, the winner, stands "
+        "at (row, column) of x, which forward remembers; of several equal ones the first wins. Zeros of the padding "
+        "never win.",
         (Gradient(
             Equation(dx[n, h, w, c], total((i, j), dy[n, i, j, c], *wins)),
             "x[n, h, w, c] stands in y[n, i, j, c] if it is the winner of window (i, j), and nowhere else.",
             (Path(y[n_, i_, j_, c_], Constant(1), primed),),
             "A small step of x does not change who wins (unless two are equal: a kink). So the winner's slope is 1 "
-            "and that of all others 0. Windows overlap, a pixel may win several of them, and then their gradients add "
-            "up. The entries of dx that are 0 belong to pixels that won nothing. (With a stride of the window's size "
+            "and that of all others 0. A pixel may win several windows where they overlap; their gradients "
+            "are added up. A pixel that won nothing gets 0. (With a stride of the window's size "
             "nothing overlaps, and the sum has one term at most.)",
             ("dx = Rᵀ dy", "With the winners held, y = R x for a matrix R that has a single 1 in each row, in the "
              "winner's column: the gradient is routed. The next forward may have another R.")),),
         (MaxPool2d._forward, MaxPool2d._backward, reference.max_pool2d, reference.max_pool2d_input_grad),
-        pictures=(pictures.routing(e.arrays), pictures.strides()))
+        pictures=(pictures.routing(e.arrays), pictures.strides()), besides=("row", "column"))
 
 
 def avg_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Padding = 0) -> Lesson:
@@ -61,13 +62,13 @@ def avg_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: P
     layer = AvgPool2d(kernel, stride=stride, padding=padding, kernels=reference)
     g = layer.geometry(shape[1:3])
     e = example.of_layer(layer, example.whole(shape, 5), _sizes(shape, g.output_size, kernel),
-                         letters={"s": stride, "p": g.padding[0], "k": kernel * kernel})
-    meets = ((s * i + u - p, h), (s * j + v - p, w))
-    inner = total((u, v), 1 / k, (s * i_ + u - p, h), (s * j_ + v - p, w))
+                         letters={**example.window(g), "k": kernel * kernel})
+    meets = ((s * i + u - p, h), (s * j + v - q, w))
+    inner = total((u, v), 1 / k, (s * i_ + u - p, h), (s * j_ + v - q, w))
     return Lesson(
-        e, "the mean of each window, shared out evenly on the way back", f"{INDICES} k is the number of places of a "
+        e, "the mean of each window, shared out evenly on the way back", f"{INDICES} k is the number of places in a "
         "window.",
-        (Equation(y[n, i, j, c], total((u, v), x[n, s * i + u - p, s * j + v - p, c] / k)),),
+        (Equation(y[n, i, j, c], total((u, v), x[n, s * i + u - p, s * j + v - q, c] / k)),),
         "A convolution of each channel by itself, all of its weights being 1/k. Zeros of the padding count.",
         (Gradient(
             Equation(dx[n, h, w, c], total((i, j, u, v), dy[n, i, j, c] / k, *meets)),
@@ -97,10 +98,10 @@ def upsample2d(shape: Shape | None) -> Lesson:
             Equation(dx[n, h, w, c], total((i, j), dy[n, i, j, c], (i // f, h), (j // f, w))),
             "x[n, h, w, c] stands in all pixels of its block, with the factor 1.",
             (Path(y[n_, i_, j_, c_], Constant(1), ((n_, n), (c_, c), (i_ // f, h), (j_ // f, w))),),
-            "A copy forward is a sum backward: over the f f pixels of the block. (Their mean would be a gradient that "
-            "is too small.)",
+            "A copy forward is a sum backward: over the f f pixels of the block. (Not their mean: a step of the pixel "
+            "moves every copy by the whole step.)",
             ("dx = Uᵀ dy", "y = U x with a matrix U that has a single 1 in each row; each of its columns has f f "
-             "ones, and the transpose sums over them. In the code: a reshape that gives the block axes of its "
+             "ones, over which the transpose sums. In the code: a reshape that gives the block axes of its "
              "own.")),),
         (Upsample2d._forward, Upsample2d._backward, reference.upsample2d_nearest,
          reference.upsample2d_nearest_input_grad))
@@ -125,8 +126,9 @@ def upsample2d_bilinear(shape: Shape | None) -> Lesson:
             Equation(dx[n, h, w, c], total((i, j), A[i, h] * dy[n, i, j, c] * B[j, w])),
             "x[n, h, w, c] stands in y[n, i, j, c] with the factor A[i, h] B[j, w].",
             (Path(y[n_, i_, j_, c_], A[i_, h] * B[j_, w], ((n_, n), (c_, c))),),
-            "i′ and j′ are free: the sum goes over A's and B's first index now, where forward summed over the second.",
-            ("dx[n, :, :, c] = Aᵀ dy[n, :, :, c] B", "y = A x Bᵀ for each channel. To sum over the first index of A "
-             "it has to be transposed; B was transposed already, and loses it.")),),
+            "i′ and j′ are free: the sum goes over the first index of A and B now, where forward summed over the "
+            "second.",
+            ("dx[n, :, :, c] = Aᵀ dy[n, :, :, c] B", "y = A x Bᵀ for each channel. Backward sums over the first "
+             "index of each: so A is transposed, and B, which was transposed in forward, is not.")),),
         (Upsample2d._backward, reference._bilinear_matrix, reference.upsample2d_bilinear,
-         reference.upsample2d_bilinear_input_grad))
+         reference.upsample2d_bilinear_input_grad), besides=("A", "B"))

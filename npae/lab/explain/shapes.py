@@ -65,16 +65,16 @@ def shift(shape: Shape | None) -> Lesson:
     e = example.of_layer(layer, example.whole((N, features), 5), {"n": N, "i": features}, given=("x", "offset", "dy"))
     e.arrays["offset"] = layer.offset
     return Lesson(
-        e, "a constant that is added and hides from the gradient",
-        "Letters: n is the picture, i the feature.",
+        e, "a constant that is added, which no gradient sees",
+        "Letters: n is the picture, i the feature. The offset is the same for all pictures.",
         (Equation(y[n, i], x[n, i] + offset[i]),),
         "The offset (the mean picture, say) is not trained: it is no Param and has no gradient.",
         (Gradient(Equation(dx[n, i], dy[n, i]),
                   "x[n, i] stands in y[n, i] alone, with the factor 1.",
                   (Path(y[n_, i_], Constant(1), ((n_, n), (i_, i))),),
                   "Of the sum one term is left. A constant that is added does not change a slope.",
-                  ("dx = dy", "y = x + offset has the Jacobian 1. If the offset were trained, its gradient would be "
-                   "that of a bias: Σ_n dy[n, :].")),),
+                  ("dx = dy", "The Jacobian of x + offset is the identity. If the offset were trained, its gradient "
+                   "would be that of a bias: Σ_n dy[n, :].")),),
         (Shift._forward, Shift._backward))
 
 

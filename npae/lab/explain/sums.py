@@ -25,6 +25,7 @@ class Sum(Expr):
     def walk(self, env: Env) -> Iterator[tuple[Env, float]]:
         """The places of the sum, those at which the body has a value, and that value."""
         own = [letter.name for letter in self.over]
+        # an index that is to equal a known one has one place: nothing to search
         pinned = {a.name: b for a, b in self.where if isinstance(a, Letter) and isinstance(b, Letter)
                   and a.name in own and b.name not in own}
         ranges = [(int(pinned[name].value(env)),) if name in pinned else range(env.sizes[name.rstrip("′")])

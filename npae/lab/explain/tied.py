@@ -15,13 +15,13 @@ from npae.lab.explain.sums import total
 from npae.layers import Conv2d, Dense, Sequential, TiedConvTranspose2d, TiedDense
 
 n, i, o, n_, i_, o_ = letters("n i o n′ i′ o′")
-j, u, v, c, h, w, s, p, j_, c_, h_, w_ = letters("j u v c h w s p j′ c′ h′ w′")
+j, u, v, c, h, w, s, p, q, j_, c_, h_, w_ = letters("j u v c h w s p q j′ c′ h′ w′")
 x, W, y, code, b_enc, b_dec = arrays("x W y code b_enc b_dec")
 dx, dW, dy, dcode, db_enc, db_dec = arrays("dx dW dy dcode db_enc db_dec")
 Shape = tuple[int, ...]
 ALIASES = {"0.W": "W", "0.b": "b_enc", "1.b": "b_dec"}
-TWICE = ("W stands in the net twice, so the chain rule has two terms, one for each way from W to the loss. Nobody has "
-         "to know of the other: each layer adds its own share to the same W.grad (+=), and the sum is right.")
+TWICE = ("W stands in the net twice, so the chain rule has two terms, one for each way from W to the loss. Neither "
+         "layer has to know of the other: each adds its own share to the same W.grad (+=), and the sum is right.")
 
 
 def _example(net: Sequential, picture: example.Array, sizes: dict[str, int],
@@ -48,12 +48,12 @@ def tied_dense(shape: Shape | None) -> Lesson:
         "Letters: n is the picture, i a feature of x and y, o one of the code between them.",
         (Equation(code[n, o], total(i, x[n, i] * W[i, o]) + b_enc[o]),
          Equation(y[n, i], total(o, code[n, o] * W[i, o]) + b_dec[i])),
-        "A Dense partner and after it the tied layer; both are linear here. The second sum goes over o, W's other "
-        "index: y = code Wᵀ + b_dec.",
+        "A Dense partner and after it the tied layer; both are linear here. The first sum goes over W's first "
+        "index, the second over its second: code = x W + b_enc, y = code Wᵀ + b_dec.",
         (Gradient(Equation(dcode[n, o], total(i, dy[n, i] * W[i, o])),
                   "The tied layer comes first on the way back. code[n, o] stands in y[n, i] for every i.",
                   (Path(y[n_, i_], W[i_, o], ((n_, n),)),),
-                  "Only i′ is free: the sum that Dense's forward has.",
+                  "Only i′ is free: the sum goes over W's first index, as in forward's x W.",
                   ("dcode = dy W", "Dense has dx = dz Wᵀ. Here the weights are Wᵀ, and (Wᵀ)ᵀ = W.")),
          Gradient(Equation(dW[i, o], total(n, x[n, i] * dcode[n, o]) + total(n, dy[n, i] * code[n, o])),
                   TWICE,
@@ -69,8 +69,8 @@ def tied_dense(shape: Shape | None) -> Lesson:
                   ("db_enc = Σ_n dcode[n, :]", "As in Dense.")),
          Gradient(Equation(dx[n, i], total(o, dcode[n, o] * W[i, o])), "x reaches the loss through the code alone.",
                   (Path(code[n_, o_], W[i, o_], ((n_, n),)),), "Only o′ is free.",
-                  ("dx = dcode Wᵀ", "Together dx = dy W Wᵀ: a tied linear pair is a symmetric matrix, and its own "
-                   "transpose."))),
+                  ("dx = dcode Wᵀ", "Together dx = dy W Wᵀ: the pair multiplies by W Wᵀ, which is symmetric, so "
+                   "backward multiplies by the same matrix as forward."))),
         (TiedDense._apply, TiedDense._gradients, reference.dense_backward),
         pictures=(pictures.contributions(("xᵀ dcode", "dyᵀ code"), e.arrays["x"].T @ e.arrays["dcode"],
                                          e.arrays["dy"].T @ e.arrays["code"]),))
@@ -82,23 +82,27 @@ def tied_conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 2,
                                                   "(N, H, W, in of its partner)")
     partner = Conv2d(channels, 2, kernel, stride=stride, padding=padding, rng=np.random.default_rng(0),
                      dtype=np.float64, kernels=reference)
-    net = Sequential([partner, TiedConvTranspose2d(partner)])
-    rows, columns, _ = partner.output_shape((H, width, channels))
-    large = net.layers[1].output_shape((rows, columns, 2))
-    sizes = {"n": N, "i": rows, "j": columns, "h": large[0], "w": large[1], "u": kernel, "v": kernel, "c": channels,
-             "o": 2}
-    e = _example(net, example.whole((N, H, width, channels), 2), sizes,
-                 {"s": stride, "p": partner.geometry((H, width)).padding[0]})
-    met, painted = x[n, s * i + u - p, s * j + v - p, c], W[h - s * i + p, w - s * j + p, c, o]
-    below = dy[n, s * i + u - p, s * j + v - p, c]
+    tied = TiedConvTranspose2d(partner)
+    net = Sequential([partner, tied])
+    g = partner.geometry((H, width))
+    large = tied.geometry(g.output_size)
+    if large.padding != g.padding:
+        raise ValueError(f"{H} x {width} pixels become {large.input_size[0]} x {large.input_size[1]} on the way back, "
+                         f"and the padding {large.padding} instead of {g.padding}: use a --shape whose rows and "
+                         f"columns are multiples of the stride, {stride}")
+    sizes = {"n": N, "i": g.output_size[0], "j": g.output_size[1], "h": large.input_size[0],
+             "w": large.input_size[1], "u": kernel, "v": kernel, "c": channels, "o": 2}
+    e = _example(net, example.whole((N, H, width, channels), 2), sizes, example.window(large))
+    met, painted = x[n, s * i + u - p, s * j + v - q, c], W[h - s * i + p, w - s * j + q, c, o]
+    below = dy[n, s * i + u - p, s * j + v - q, c]
     return Lesson(
         e, "the adjoint of its partner, and the two contributions to W's gradient",
-        "Letters: h and w are the row and column of x and y, i and j those of the code, u and v the tap's, c the "
-        "channel of the pictures, o that of the code, s the stride, p the padding.",
+        "Letters: n is the picture, h and w are the row and column of x and y, i and j those of the code, u and v the "
+        f"tap's, c the channel of the pictures, o that of the code, {example.WINDOW}.",
         (Equation(code[n, i, j, o], total((u, v, c), met * W[u, v, c, o]) + b_enc[o]),
          Equation(y[n, h, w, c], total((i, j, o), code[n, i, j, o] * painted) + b_dec[c])),
-        "A Conv2d partner with stride 2, and after it the tied layer, which paints with the same W; both are linear "
-        "here.",
+        "A Conv2d partner, and after it the tied layer, a transposed convolution with the same W: code[n, i, j, :] "
+        "paints into the window (i, j) that it was made of. Both are linear here.",
         (_dcode(below), _conv_dW(met, below), _conv_db_dec(), _conv_db_enc(), _conv_dx()),
         (TiedConvTranspose2d._gradients, reference.conv2d_transpose_backward, reference.conv2d_backward),
         pictures=(_two_shares(e),))
@@ -117,9 +121,9 @@ def _two_shares(e: example.Example) -> Picture:
 def _dcode(below: Any) -> Gradient:
     return Gradient(
         Equation(dcode[n, i, j, o], total((u, v, c), below * W[u, v, c, o])),
-        "The tied layer comes first on the way back. code[n, i, j, o] has painted W, at its place, into y.",
-        (Path(y[n_, h_, w_, c_], W[h_ - s * i + p, w_ - s * j + p, c_, o], ((n_, n),)),),
-        "The painted pixels are told by their taps u and v.",
+        "The tied layer comes first on the way back. code[n, i, j, o] has painted W into its window of y.",
+        (Path(y[n_, h_, w_, c_], W[h_ - s * i + p, w_ - s * j + q, c_, o], ((n_, n),)),),
+        "n′ is pinned to n. Each painted pixel belongs to one tap, so the sum goes over u and v.",
         ("dcode = conv2d(dy, W)", "The transpose of the transpose: the partner's own convolution, without its bias."))
 
 
@@ -128,13 +132,13 @@ def _conv_dW(met: Any, below: Any) -> Gradient:
         Equation(dW[u, v, c, o],
                  total((n, i, j), met * dcode[n, i, j, o]) + total((n, i, j), below * code[n, i, j, o])),
         TWICE,
-        (Path(code[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - p, c], ((o_, o),)),
-         Path(y[n_, h_, w_, c_], total((i, j), code[n_, i, j, o], (s * i + u - p, h_), (s * j + v - p, w_)),
+        (Path(code[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - q, c], ((o_, o),)),
+         Path(y[n_, h_, w_, c_], total((i, j), code[n_, i, j, o], (s * i + u - p, h_), (s * j + v - q, w_)),
               ((c_, c),))),
         "Both terms have one form: a large picture cut into windows, x or dy, weighed by a small one, dcode or code.",
         ("dW = conv2d_weight_grad(x, dcode) + conv2d_weight_grad(dy, code)",
-         "The first is the partner's, the second the tied layer's: large and small, once as input and gradient, once "
-         "as gradient and input."))
+         "The first is the partner's, the second the tied layer's. In the partner the large picture is the input and "
+         "the small one the gradient; in the tied layer it is the other way round."))
 
 
 def _conv_db_dec() -> Gradient:
@@ -154,8 +158,9 @@ def _conv_db_enc() -> Gradient:
 
 def _conv_dx() -> Gradient:
     return Gradient(
-        Equation(dx[n, h, w, c], total((i, j, o), dcode[n, i, j, o] * W[h - s * i + p, w - s * j + p, c, o])),
+        Equation(dx[n, h, w, c], total((i, j, o), dcode[n, i, j, o] * W[h - s * i + p, w - s * j + q, c, o])),
         "x reaches the loss through the code alone, by the windows that saw it.",
-        (Path(code[n_, i_, j_, o_], W[h - s * i_ + p, w - s * j_ + p, c, o_], ((n_, n),)),),
-        "With stride 2 and kernels of 2 windows do not overlap: each pixel was seen once, and only o is summed over.",
+        (Path(code[n_, i_, j_, o_], W[h - s * i_ + p, w - s * j_ + q, c, o_], ((n_, n),)),),
+        "n′ is pinned to n. Windows (i, j) that did not see the pixel ask for a tap outside W, which is 0. Where "
+        "windows do not overlap one (i, j) is left for each pixel, and the sum goes over o.",
         ("dx = conv2d_input_grad(dcode, W)", "What the tied layer does forward, the partner does backward."))

@@ -29,14 +29,14 @@ def conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padd
              "c": channels, "o": 1}
     g = layer.geometry((H, width))
     e = example.of_layer(layer, example.whole((N, H, width, channels), 5), sizes,
-                         letters={"s": stride, "p": g.padding[0]})
+                         letters=example.window(g))
     return Lesson(
         e, "each pixel paints its kernel, and the roles of x and y are those of a convolution, exchanged",
-        "Letters: i and j are the row and column of x, h and w those of the larger y, u and v the tap's, c the input "
-        "channel, o the output channel, s the stride, p the padding. W is (kh, kw, out, in): that of the convolution "
-        "from y's pictures to x's.",
-        (Equation(y[n, h, w, o], total((i, j, c), x[n, i, j, c] * W[h - s * i + p, w - s * j + p, o, c]) + b[o]),),
-        "The pixel (i, j) paints the kernel, times its value, with the corner at (s i − p, s j − p); where paintings "
+        "Letters: n is the picture, i and j are the row and column of x, h and w those of the larger y, u and v the "
+        f"tap's, c the input channel, o the output channel, {example.WINDOW}, as the convolution from y's pictures to "
+        "x's has them. W is the weight of that convolution: its shape is (kh, kw, out, in).",
+        (Equation(y[n, h, w, o], total((i, j, c), x[n, i, j, c] * W[h - s * i + p, w - s * j + q, o, c]) + b[o]),),
+        "The pixel (i, j) paints the kernel, times its value, with the corner at (s i − p, s j − q); where paintings "
         "overlap they add. Seen from y, tap u = h − s i + p met the pixel (W is 0 outside its taps). This is the "
         "formula of Conv2d's dx, letter by letter.",
         (_dx(), _dW(), _db()),
@@ -47,12 +47,12 @@ def conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padd
 
 def _dx() -> Gradient:
     return Gradient(
-        Equation(dx[n, i, j, c], total((u, v, o), dy[n, s * i + u - p, s * j + v - p, o] * W[u, v, o, c])),
-        "x[n, i, j, c] has painted the pixels (s i + u − p, s j + v − p) of y, each with its tap.",
-        (Path(y[n_, h_, w_, o_], W[h_ - s * i + p, w_ - s * j + p, o_, c], ((n_, n),)),),
-        "n′ is pinned to n. Of h′ and w′ only the painted ones count; they are told by their taps u = h′ − s i + p "
-        "and v = w′ − s j + p, so the sum may as well go over u and v. It is a convolution of dy with W: the window "
-        "that stands at (i, j).",
+        Equation(dx[n, i, j, c], total((u, v, o), dy[n, s * i + u - p, s * j + v - q, o] * W[u, v, o, c])),
+        "x[n, i, j, c] has painted the pixels (s i + u − p, s j + v − q) of y, each with its tap.",
+        (Path(y[n_, h_, w_, o_], W[h_ - s * i + p, w_ - s * j + q, o_, c], ((n_, n),)),),
+        "n′ is pinned to n. Of all (h′, w′) only the painted ones count. Each belongs to one tap, u = h′ − s i + p "
+        "and v = w′ − s j + q, so the sum may go over u and v instead. It is a convolution of dy with W: (u, v) walks "
+        "over the window (i, j).",
         ("dx = conv2d(dy, W)", "A convolution is linear, y = A x with some large matrix A. Its backward for x is Aᵀ, "
          "and a transposed convolution is Aᵀ as a forward pass. The backward of Aᵀ is (Aᵀ)ᵀ = A: the convolution "
          "again."))
@@ -60,9 +60,9 @@ def _dx() -> Gradient:
 
 def _dW() -> Gradient:
     return Gradient(
-        Equation(dW[u, v, o, c], total((n, i, j), x[n, i, j, c] * dy[n, s * i + u - p, s * j + v - p, o])),
+        Equation(dW[u, v, o, c], total((n, i, j), x[n, i, j, c] * dy[n, s * i + u - p, s * j + v - q, o])),
         "W[u, v, o, c] has painted one pixel for each pixel (i, j) of x, in every picture.",
-        (Path(y[n_, h_, w_, o_], total((i, j), x[n_, i, j, c], (s * i + u - p, h_), (s * j + v - p, w_)),
+        (Path(y[n_, h_, w_, o_], total((i, j), x[n_, i, j, c], (s * i + u - p, h_), (s * j + v - q, w_)),
               ((o_, o),)),),
         "o′ is pinned to o. For each (h′, w′) the inner sum finds the (i, j) that painted it with this tap; together "
         "they run over all pixels of x, in all pictures.",
@@ -98,15 +98,16 @@ def upsample_conv2d(shape: Shape | None, kernel: int = 2) -> Lesson:
     direct = x[n, (i + u - p) // 2, (j + v - p) // 2, c] * W[u, v, c, o]
     return Lesson(
         e, "upsample by two, then convolve, with the two layers folded into one",
-        "Letters: h and w are the row and column of x, i and j those of y, u and v the taps of W, k and l those of V, "
-        "c the input channel, o the output channel; p zeros are in front for 'same', and q = kh // 2 for V.",
+        "Letters: n is the picture, h and w are the row and column of x, i and j those of y, u and v the taps of W, k "
+        "and l those of V, c the input channel, o the output channel. W has kh rows and kw columns; p zeros stand in "
+        "front of the upsampled picture ('same'), and q is V's padding, kh // 2. e and g are 0 or 1.",
         (Equation(V[k, l, o, c], total((e_, g_), folded)),
          Equation(y[n, i, j, o], total((h, w, c), painted) + b[o]),
          Equation(y[n, i, j, o], total((u, v, c), direct) + b[o])),
         "After upsampling each pixel stands twice along an axis, so two neighbouring taps of W often meet the same "
-        "one and can be added beforehand: V[k] = W[kh − 1 − k] + W[kh − k] along each axis (e and g are 0 and 1). "
-        "With V it is a transposed convolution of stride 2. The last line is the same as two layers: y convolves a "
-        "picture whose pixel (a, b) is x at (a // 2, b // 2).",
+        "one and can be added beforehand: V[k] = W[kh − 1 − k] + W[kh − k] along each axis. "
+        "With V it is a transposed convolution of stride 2. The last line is the same as two layers: a convolution of "
+        "the upsampled picture, whose pixel (a, b) is x at (a // 2, b // 2).",
         (_dV(), _folded_dW(), _upsampled_db(), _upsampled_dx()),
         (UpsampleConv2d._folded, UpsampleConv2d._gradients, reference.conv2d_transpose_backward))
 
@@ -118,7 +119,8 @@ def _dV() -> Gradient:
         (Path(y[n_, i_, j_, o_], total((h, w), x[n_, h, w, c], (2 * h + k - q, i_), (2 * w + l - q, j_)),
               ((o_, o),)),),
         "The weight gradient of a transposed convolution with stride 2 (see ConvTranspose2d).",
-        ("dV = conv2d_weight_grad(dy, x)", "With stride 2: taps k of dy are met in steps of 2."))
+        ("dV = conv2d_weight_grad(dy, x)", "The convolution's weight gradient with stride 2, dy being the large "
+                                           "picture."))
 
 
 def _folded_dW() -> Gradient:
@@ -126,12 +128,10 @@ def _folded_dW() -> Gradient:
     direct = x[n, (i + u - p) // 2, (j + v - p) // 2, c] * dy[n, i, j, o]
     return Gradient(
         Equation(dW[u, v, c, o], total((e_, g_), source)),
-        "W[u, v, c, o] was added into four taps of V: k = kh − 1 − u + e and l = kw − 1 − v + g, e and g being 0 or "
-        "1.",
+        "W[u, v, c, o] was added into four taps of V: k = kh − 1 − u + e and l = kw − 1 − v + g.",
         (Path(V[k_, l_, o_, c_], total((e_, g_), Constant(1), (kh - 1 - u + e_, k_), (kw - 1 - v + g_, l_)),
               ((o_, o), (c_, c))),),
-        "What was added into four places hears from all four. Solved for u, the rule of the way back has the same "
-        "form as that of the way there.",
+        "What was added into four places gets the sum of their four gradients.",
         ("dW = foldᵀ(dV)", "Folding is linear, a matrix F of zeros and ones, V = F W. Backward is its transpose."),
         (Equation(dW[u, v, c, o], total((n, i, j), direct)),),
         "As two layers, a convolution over the upsampled picture, it is the same numbers by more multiplications:")
@@ -152,7 +152,7 @@ def _upsampled_dx() -> Gradient:
         Equation(dx[n, h, w, c], total((k, l, o), dy[n, 2 * h + k - q, 2 * w + l - q, o] * V[k, l, o, c])),
         "x[n, h, w, c] has painted V into y with its corner at (2 h − q, 2 w − q).",
         (Path(y[n_, i_, j_, o_], V[i_ - 2 * h + q, j_ - 2 * w + q, o_, c], ((n_, n),)),),
-        "n′ is pinned; the painted pixels are told by their taps k and l.",
-        ("dx = conv2d(dy, V)", "With stride 2: the adjoint of painting is looking."),
+        "n′ is pinned to n. Each painted pixel belongs to one tap of V, so the sum goes over k and l.",
+        ("dx = conv2d(dy, V)", "With stride 2, as in ConvTranspose2d."),
         (Equation(dx[n, h, w, c], total((i, j, u, v, o), dy[n, i, j, o] * W[u, v, c, o], *seen)),),
         "As two layers: all windows that saw one of the pixel's four copies, and the copies added up:")

@@ -243,12 +243,6 @@ def test_the_folded_kernel_is_explained_for_other_sizes(kernel):
     assert explain.explanation("UpsampleConv2d", (1, 2, 2, 1), kernel=kernel).ok
 
 
-def test_im2col_is_drawn_where_every_tap_meets_a_pixel():
-    assert len(found("Conv2d").section("picture")[0].blocks) == 2
-    padded = explain.explanation("Conv2d", (1, 3, 3, 1), padding="same")
-    assert len(padded.section("picture")[0].blocks) == 1
-
-
 # -- a wrong backward --
 
 WRONG = {

@@ -80,6 +80,18 @@ def test_im2col_shows_where_pixels_go_and_how_often_they_come_back():
     assert " 0  1  4  5" in text and "1  2  2  1" in text
 
 
+def test_im2col_leaves_the_padding_empty():
+    """Kernel 3, stride 2, 'same' on 4 x 4: a row and a column of zeros at the bottom and right."""
+    picture = pictures.im2col(window_geometry(4, 3, 2, "same"))
+    windows = [[4 * (i + u) + j + v if i + u < 4 and j + v < 4 else None for u in range(3) for v in range(3)]
+               for i in (0, 2) for j in (0, 2)]
+    lines = [line[:40].split() for line in picture.text.splitlines()[1:]]
+    assert lines == [["·" if number is None else str(number) for number in row] for row in windows]
+    columns = picture.draw().axes[1]
+    assert [text.get_text() for text in columns.texts if text.get_text()] == [
+        str(number) for row in windows for number in row if number is not None]
+
+
 @pytest.mark.parametrize("setting", pictures.SETTINGS)
 def test_windows_are_counted_one_by_one(setting):
     kernel, stride, padding = pictures.SETTINGS[setting]

@@ -58,17 +58,20 @@ def im2col_and_back(pixels: np.ndarray, counts: np.ndarray, *,
                     title: str = "im2col copies each pixel, col2im adds the copies up") -> Figure:
     """A picture whose pixels have numbers, the windows laid out as rows, and how often col2im brings a pixel back.
 
-    Shapes: pixels (windows, taps), the number of the pixel that each tap meets; counts (H, W)
+    Shapes: pixels (windows, taps), the number of the pixel that each tap meets, -1 in the padding; counts (H, W)
     """
     numbers = np.arange(counts.size).reshape(counts.shape)
     shades = _colours(np.arange(counts.size) / max(counts.size - 1, 1), "viridis", pale=0.5)
     one, cell = int(np.argmax(counts)), min(CELL, TALL // len(pixels))
     at, copies = _places(numbers == one), _places(pixels == one)
+    inside = pixels >= 0
+    texts = [[text if inside[i, j] else "" for j, text in enumerate(row)] for i, row in enumerate(_texts(pixels))]
     grids = [Grid("pixels, numbered", _texts(numbers), shades[numbers], at, cell),
-             Grid("im2col: a row a window", _texts(pixels), shades[pixels], copies, cell),
+             Grid("im2col: a row a window", texts, np.where(inside[..., None], shades[pixels], 1), copies, cell),
              Grid("col2im: copies added up", _texts(counts), _blues(counts), at, cell)]
     many = f"{len(copies)} windows see" if len(copies) > 1 else "1 window sees"
     note = f"{many} pixel {one} (framed): forward copies it {len(copies)} ×, backward adds what they say (+=)"
+    note += "" if inside.all() else "; empty: the padding"
     return _row(grids, title, note, between=("→", "→"))
 
 

@@ -31,8 +31,6 @@ def conv2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Paddi
     sizes = {"n": N, "h": H, "w": width, "i": g.output_size[0], "j": g.output_size[1], "u": kernel,
              "v": kernel, "c": channels, "o": 2}
     e = example.of_layer(layer, picture, sizes, letters=example.window(g))
-    # a zero of the padding has no number in the picture of im2col
-    drawn = (pictures.im2col(g),) if g.padded_size == g.input_size else ()
     windows, weights = reference.im2col(picture, g), layer.W.value
     e.arrays.update(cols=windows, dcols=np.tensordot(e.arrays["dy"], weights, ([3], [3])))
     e.losses["cols"] = lambda a: float(np.sum(e.arrays["dy"] * (np.tensordot(a, weights, 3) + layer.b.value)))
@@ -45,7 +43,7 @@ def conv2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: Paddi
         "dz = f′(y) ⊙ dy takes the place of dy below, as it does in Dense.",
         (_dW(), _db(), _dcols(), _dx()),
         (Conv2d._gradients, reference.im2col, reference.col2im, reference.conv2d, reference.conv2d_weight_grad,
-         reference.conv2d_input_grad, reference.conv2d_backward), pictures=(*drawn, pictures.strides()))
+         reference.conv2d_input_grad, reference.conv2d_backward), pictures=(pictures.im2col(g), pictures.strides()))
 
 
 def _dW() -> Gradient:

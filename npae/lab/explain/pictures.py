@@ -29,9 +29,9 @@ SETTINGS: dict[str, tuple[int, int, str | int]] = {
 def im2col(g: Geometry) -> Picture:
     """Which pixel goes to which column, and how often it comes back."""
     numbers = np.arange(np.prod(g.input_size), dtype=np.float64).reshape(1, *g.input_size, 1)
-    pixels = reference.im2col(numbers, g).reshape(np.prod(g.output_size), -1).astype(int)
+    pixels = reference.im2col(numbers + 1, g).reshape(np.prod(g.output_size), -1).astype(int) - 1  # -1: the padding's 0
     counts = copies(g)
-    rows = [" ".join(f"{number:2d}" for number in row) for row in pixels]
+    rows = [" ".join(" ·" if number < 0 else f"{number:2d}" for number in row) for row in pixels]
     backs = ["".join(f"{count:3d}" for count in row) for row in counts]
     beside = [f"{left:<40}{right}" for left, right in zip_longest(rows, backs, fillvalue="")]
     text = "\n".join([f"{'im2col: a row for each window':<40}col2im: how often each comes back", *beside])

@@ -35,7 +35,7 @@ def test_making_a_layer_and_using_the_reference_kernels_loads_no_compiler():
 
 @pytest.mark.parametrize("what", ["npae", "npae, npae.layers, npae.train"])
 def test_importing_takes_less_than_a_third_of_a_second(what):
-    code = f"import time, numpy; start = time.perf_counter(); import {what}; print(time.perf_counter() - start)"
+    code = f"import time, numpy; start = time.process_time(); import {what}; print(time.process_time() - start)"
     assert min(float(fresh(code)) for _ in range(5)) < SECONDS
 
 

@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,30 @@ def test_a_copy_made_inside_the_block_is_a_model_of_its_own():
             assert (twin.grad != 0).any() and twin.encoder.layers[0].saved is not None
         assert t.steps == 1 and [row.y.tobytes() for row in t.rows] == seen
     assert model.encoder.layers[0].W.value.std() > 0.01
+
+
+def test_what_was_fetched_inside_the_block_runs_on_unwatched():
+    """A loop that keeps model.loss in a name, and a wrapper of a user's own around a watched call."""
+    model, x, _ = of_recipe("ae")
+    layer = model.encoder.layers[1]
+    with Trace(model) as t:
+        loss, watched = model.loss, layer.forward
+        layer.forward = lambda x: 2 * watched(x)
+        step(model, x, None)
+    seen, norm = t.terms, t.rows[1].activation.norm
+    assert loss(x / 2)["loss"] != seen["loss"]
+    assert t.terms is seen and t.rows[1].activation.norm == norm
+    assert layer.forward is not watched and (layer.forward(x.reshape(3, -1)) == 2 * watched(x.reshape(3, -1))).all()
+
+
+def test_a_copy_made_inside_the_block_keeps_a_forward_of_ones_own():
+    model, x, _ = of_recipe("ae")
+    layer = model.encoder.layers[1]
+    layer.forward = types.MethodType(lambda self, x: 2 * type(self).forward(self, x), layer)
+    with Trace(model), Trace(model):
+        twin = copy.deepcopy(model)
+    assert twin.encoder.layers[1].forward.__self__ is twin.encoder.layers[1]
+    assert twin.loss(x) == model.loss(x) != of_recipe("ae")[0].loss(x)
 
 
 def test_nets_inside_nets_layers_of_ones_own_and_the_textbook_kernels_are_traced():

@@ -307,6 +307,30 @@ def test_a_copy_made_inside_the_block_is_a_model_of_its_own():
     assert model.encoder.layers[0].W.value.std() > 0.01
 
 
+def test_a_trace_that_cannot_open_leaves_nothing_behind_and_one_may_be_closed_twice():
+    class Sealed(Reshape):
+        def __setattr__(self, name, value):
+            if name == "backward":
+                raise AttributeError("sealed")
+            super().__setattr__(name, value)
+
+    model = Autoencoder(Sequential([Dense(4, 3, rng=0)]), Sequential([Dense(3, 4, rng=0), Sealed((4,))]))
+    before, t = attributes(model), Trace(model)
+    t.__exit__()  # was never open
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="sealed"):
+            t.__enter__()
+        assert attributes(model) == before
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+        optim.SGD(0.1).step(model.theta, model.grad)
+        t.__exit__()
+        told = str(t)
+        optim.SGD(0.1).step(model.theta, model.grad)
+    assert str(t) == told
+
+
 def test_what_was_fetched_inside_the_block_runs_on_unwatched():
     """A loop that keeps model.loss in a name, and a wrapper of a user's own around a watched call."""
     model, x, _ = of_recipe("ae")
@@ -351,6 +375,41 @@ def test_nets_inside_nets_layers_of_ones_own_and_the_textbook_kernels_are_traced
         ("encoder.0.0", "Conv2d"), ("encoder.0.1", "Flatten"), ("encoder.1.0.0", "Twice"), ("decoder.0", "Dense"),
         ("decoder.1", "Reshape")]
     np.testing.assert_allclose(t.rows[2].y, 2 * (t.rows[1].y @ model.params[2].value), rtol=1e-5)
+
+
+class Between(Autoencoder):
+    """With a net of its own between the two, which nobody trains."""
+
+    def __init__(self, encoder, decoder, middle, last):
+        super().__init__(encoder, decoder)
+        self.middle, self.last = middle, last
+
+    def loss(self, x, y=None, rng=None):
+        self._begin(x, rng)
+        h = self.last.forward(self.middle.forward(self.encoder.forward(x)))
+        recon, self.dy = self.likelihood.nll(self.decoder.forward(h), x)
+        return {"loss": recon, "recon": recon}
+
+    def backward(self):
+        dh = self.middle.backward(self.last.backward(self.decoder.backward(self.dy)))
+        self.encoder.backward(dh, need_dx=False)
+
+
+def test_what_a_model_of_ones_own_holds_between_its_nets_is_traced(tmp_path):
+    rng = np.random.default_rng(0)
+    inner = Sequential([Dense(2, 3, rng=rng), Sequential([Dense(3, 2, rng=rng)])])
+    model = Between(Sequential([Dense(6, 2, rng=rng)]), Sequential([Dense(2, 6, rng=rng)]), inner, Dense(2, 2, rng=rng))
+    with Trace(model) as t:
+        step(model, np.ones((20, 6), np.float32), None)
+    assert [row.name for row in t.rows] == ["encoder.0", "middle.0", "middle.1", "last", "decoder.0"]
+    assert all(row.gradient is not None for row in t.rows)
+    assert [p.name for row in t.rows for p in row.params] == [p.name for p in model.params]
+    assert t.to_html(tmp_path / "own.html").exists() and "middle.1" in str(t)
+
+
+def test_a_complex_model_is_refused():
+    with pytest.raises(ValueError, match="float32 or float64, got complex128: trace the one"):
+        Trace(dense().to(np.complex128, kernels=reference))
 
 
 def test_a_deep_contractive_encoder_walks_with_its_tangent_and_is_traced():

@@ -173,6 +173,19 @@ def test_without_a_step_nothing_has_moved_and_without_backward_there_is_no_gradi
     assert {p.update_ratio for row in t.rows for p in row.params} == {None} and t.rows[-1].gradient is not None
 
 
+@pytest.mark.parametrize("look", [
+    lambda model, x: model.reconstruct(x), lambda model, x: model.loss(x),
+    lambda model, x: train.fit(model, x, optimizer=optim.SGD(0.01), validation=x, epochs=1)],
+    ids=["reconstruct", "loss", "fit with a validation"])
+def test_a_forward_after_backward_has_no_gradients_and_the_trace_does_not_call_that_well(look):
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+        look(model, x)
+    assert t.steps and t.rows[-1].gradient is None and t.flags == []
+    assert str(t).splitlines()[-1].startswith("a forward came after the last backward, and its gradients are not")
+
+
 def test_of_tiny_and_huge_numbers_the_norms_are_right():
     """Squares of 1e-25 and 1e25 are no numbers of float32."""
     model = Autoencoder(Sequential([Dense(4, 3, rng=0)]), Sequential([Dense(3, 4, rng=0)]))
@@ -386,12 +399,12 @@ class Between(Autoencoder):
 
     def loss(self, x, y=None, rng=None):
         self._begin(x, rng)
-        h = self.last.forward(self.middle.forward(self.encoder.forward(x)))
+        h = self.last.forward(self.middle.forward(x=self.encoder.forward(x)))
         recon, self.dy = self.likelihood.nll(self.decoder.forward(h), x)
         return {"loss": recon, "recon": recon}
 
-    def backward(self):
-        dh = self.middle.backward(self.last.backward(self.decoder.backward(self.dy)))
+    def backward(self, times=1):
+        dh = self.middle.backward(self.last.backward(self.decoder.backward(np.float32(times) * self.dy)))
         self.encoder.backward(dh, need_dx=False)
 
 
@@ -401,6 +414,8 @@ def test_what_a_model_of_ones_own_holds_between_its_nets_is_traced(tmp_path):
     model = Between(Sequential([Dense(6, 2, rng=rng)]), Sequential([Dense(2, 6, rng=rng)]), inner, Dense(2, 2, rng=rng))
     with Trace(model) as t:
         step(model, np.ones((20, 6), np.float32), None)
+        model.backward(times=2)
+    np.testing.assert_allclose(t.rows[-1].dy, 2 * model.dy[:8], rtol=1e-6)
     assert [row.name for row in t.rows] == ["encoder.0", "middle.0", "middle.1", "last", "decoder.0"]
     assert all(row.gradient is not None for row in t.rows)
     assert [p.name for row in t.rows for p in row.params] == [p.name for p in model.params]

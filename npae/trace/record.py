@@ -27,7 +27,8 @@ class Trace:
             model.backward()
         print(t)
 
-    A step of an optimizer inside the block is seen too. Of several losses the latest counts. `rows` has the layers in
+    A step of an optimizer inside the block is seen too. Of several forwards the latest counts: one that comes after
+    backward (a validation, a picture that is reconstructed) has no gradients. `rows` has the layers in
     the order of the walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in
     sentences what is wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward
     ran, `pictures` and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the
@@ -133,9 +134,9 @@ class Trace:
     def _watch(self, row: LayerTrace) -> None:
         ends: np.ndarray | None = None  # of the latest y: where it is flat
 
-        def forward(call: Callable[..., Any], x: np.ndarray) -> np.ndarray:
+        def forward(call: Callable[..., Any], x: np.ndarray, *args: Any, **settings: Any) -> np.ndarray:
             nonlocal ends
-            y, seconds = timed(call, x)
+            y, seconds = timed(call, x, *args, **settings)
             start = time.perf_counter()
             ends = statistics.at_the_ends(row.layer, y)
             row.saw_forward(x, y, seconds, ends)
@@ -158,14 +159,15 @@ class Trace:
         self.pictures, self.labels = x[:PICTURES].copy(), None if y is None else np.array(y[:PICTURES])
         return self.terms
 
-    def _backward(self, call: Callable[..., Any]) -> None:
+    def _backward(self, call: Callable[..., Any], *args: Any, **settings: Any) -> Any:
         self._spent = 0.0
-        _, seconds = timed(call)
+        result, seconds = timed(call, *args, **settings)
         self.seconds += seconds - self._spent
         self.steps += 1
         with np.errstate(all="ignore"):
             for p, told, _ in self._params:
                 told.grad_norm = statistics.length(p.grad)
+        return result
 
 
 def places(model: Model) -> list[tuple[str, Layer]]:

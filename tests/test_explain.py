@@ -294,6 +294,26 @@ def test_a_mistake_in_the_code_is_told_by_the_explanation(mistake, monkeypatch):
     assert f"NOT every gradient is right: look at {MEANT[mistake]} above." in text
 
 
+# -- from Python --
+
+
+def test_an_explanation_prints_its_text_and_shows_itself_in_a_few_lines():
+    e = found("Conv2d")
+    assert str(e) == e.to_text()
+    assert "3d dx, by its indices" in repr(e) and len(repr(e)) < 1200 and len(repr(e.sections[1])) < 60
+
+
+@pytest.mark.parametrize(("args", "settings", "said"), [
+    (("Conv2d", "2,4,4,1"), {}, "Conv2d: shape must be a shape such as (28, 28, 1), got '2,4,4,1'"),
+    (("Conv2d", (2, 4, 4.5, 1)), {}, "Conv2d: shape: each size must be an integer of at least 1, got 4.5"),
+    (("Dense", (-1, 3)), {}, "Dense: shape: each size must be an integer of at least 1, got -1"),
+    (("Conv2d",), {"kernel": (2, 3)}, "Conv2d: kernel must be an integer of at least 1, got (2, 3)"),
+    ((3,), {}, "nothing to explain is called 3: use one of Dense")])
+def test_what_does_not_fit_is_a_sentence_in_python_too(args, settings, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        explain.explanation(*args, **settings)
+
+
 # -- the command --
 
 
@@ -358,7 +378,7 @@ def test_without_a_name_it_lists_what_there_is(capsys):
     (["UpsampleConv2d", "--padding", "1"], "UpsampleConv2d is explained without --padding: that is for Conv2d, "),
     (["Conv2d", "--kernel", "5"], "a kernel of (5, 5) does not fit into an input of (4, 4) with padding 0"),
     (["Conv2d", "--kernel", "5", "--padding", "same"], "a kernel of 5 x 5 is too large to be read, 16 numbers"),
-    (["Conv2d", "--stride", "0"], "stride must be an integer of at least 1, or a pair of them, got 0"),
+    (["Conv2d", "--stride", "0"], "Conv2d: stride must be an integer of at least 1, got 0"),
     (["MaxPool2d", "--padding", "some"], "padding must be 'same', 'valid' or an integer of at least 0, got 'some'"),
     (["ConvTranspose2d", "--stride", "9"], "a picture of 20 x 20 is too large to be read, 128 numbers are the most"),
     (["ConvTranspose2d", "--kernel", "1", "--stride", "3", "--padding", "1", "--shape", "1,2,2,1"],

@@ -400,6 +400,33 @@ def test_a_page_fits_asks_the_network_for_nothing_and_has_nothing_to_complain_of
 
 
 @needs_browser
+@pytest.mark.parametrize(("shape", "seen"), [((7,), (3, 3)), ((2304,), (48, 48)), ((5, 6), (5, 6)),
+                                             ((4, 4, 2), (4, 4))])
+def test_a_model_of_rows_or_of_pictures_without_a_channel_has_its_page(shape, seen, browser, tmp_path):
+    d = math.prod(shape)
+    flat = [Flatten()] * (len(shape) > 1)
+    back = [Reshape(shape)] * (len(shape) > 1)
+    model = Autoencoder(Sequential([*flat, Dense(d, 4, rng=0)]), Sequential([Dense(4, d, rng=0), *back]))
+    x = np.random.default_rng(0).random((5, *shape)).astype(np.float32)
+    path = traced(model, x).to_html(tmp_path / "rows.html")
+    told, blob = told_by(path.read_text())
+    assert told["pictures"]["shape"] == [5, *seen, shape[2] if len(shape) == 3 else 1]
+    first = blob[:math.prod(told["pictures"]["shape"][1:])]
+    np.testing.assert_allclose(first[:d] / 255, x[0].ravel(), atol=0.5 / 255 + 1e-6)
+    assert not first[d:].any()
+    total = [m["y"][2] for m in told["frames"][0]["maps"]]
+    assert total[-1] == (shape[-1] if len(shape) == 3 else d)
+    browser.look(1280)
+    browser.log("browser")
+    browser.open(path)
+    ready(browser)
+    assert browser.log("browser") == []
+    sizes = browser.run("return [...document.querySelectorAll('#strip .size')].map(e => e.textContent)")
+    assert sizes[0] == sizes[-1] == "×".join(map(str, shape))
+    assert browser.run("const c = document.querySelector('#strip canvas'); return [c.height, c.width]") == list(seen)
+
+
+@needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_has_its_page(name, pages, browser, tmp_path):

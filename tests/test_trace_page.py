@@ -155,6 +155,21 @@ def test_a_wrong_gradient_is_said_on_the_page_at_the_first_layer_that_has_it(mis
         assert all(differences.disagree(entry) is None for entry in found["decoder.0.W"])
 
 
+@pytest.mark.parametrize("mistake", ["none", "b"])
+def test_a_deep_net_whose_steps_all_lie_beyond_its_kinks_is_not_accused(mistake):
+    """Biases of 0 and numbers of 1e-6: any h that can be told from rounding turns a ReLU over."""
+    rng = np.random.default_rng(1)
+    layers = [Wrong(32, 32, activation="relu", rng=rng) for _ in range(16)]
+    for layer in layers:
+        layer.W.value[...] *= 0.4
+    layers[-1].mistake = mistake
+    model = Autoencoder(Sequential(layers), Sequential([Dense(32, 32, rng=rng)]))
+    found = differences.checks(model, rng.random((2, 32)).astype(np.float32), None)
+    by_kinks = [name for name in found if any(differences.disagree(entry) is not None for entry in found[name])]
+    wrong = [name for name in found if any(entry["wrong"] is not None for entry in found[name])]
+    assert len(by_kinks) > 3 and wrong == ([] if mistake == "none" else ["encoder.15.b"])
+
+
 def test_a_page_without_a_backward_does_not_call_its_gradients_well():
     model, x = dense(), pictures(n=12).train_x / np.float32(255)
     with Trace(model) as t:

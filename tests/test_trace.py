@@ -473,6 +473,13 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
     assert max(map(len, str(t).splitlines())) <= 80  # a terminal's width
 
 
+def test_a_row_shows_itself_without_its_pictures():
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+    assert repr(t.rows[1]).startswith("LayerTrace(name='encoder.1', kind='Dense', ") and "array" not in repr(t.rows[1])
+
+
 def test_a_trace_that_was_never_open_says_so():
     t = Trace(dense())
     assert repr(t) == "<Trace of Autoencoder: 0 layers, 0 steps, 0 flags>"

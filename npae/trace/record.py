@@ -125,6 +125,7 @@ class Trace:
     def to_html(self, path: str | Path) -> Path:
         """Write the trace as one page for a browser, which needs no network.
 
+        The finite differences in it are those of the weights as they are now.
         Raises ValueError: a block without a loss; a path that cannot be written.
         """
         from npae.trace.page import write

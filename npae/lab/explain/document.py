@@ -68,4 +68,3 @@ class Explanation:
         from npae.lab.explain.page import page
 
         return page(self)
-

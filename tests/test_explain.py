@@ -1,7 +1,6 @@
 """Explanations: one for every layer, loss and penalty, every number computed and right, and a wrong backward told."""
 import gc
 import inspect
-import itertools
 import re
 from functools import cache
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from npae import layers, losses, penalties
-from npae.cli import main
 from npae.kernels import reference
 from npae.lab import catalogue, explain, oracles
 from npae.lab.explain.blocks import Prose, Tables, Worked
@@ -176,71 +174,12 @@ def test_no_number_is_typed_into_the_words(name):
                 assert not set(re.findall(r"\d+\.\d+", block.text)) - settings, block.text
 
 
-SHAPES = {"Dense": ["1,1", "3,4"], "TiedDense": ["1,2", "3,1"], "Conv2d": ["1,3,2,2", "1,2,5,1"],
-          "ConvTranspose2d": ["1,1,3,1"], "TiedConvTranspose2d": ["1,5,3,2"], "UpsampleConv2d": ["1,1,2,3"],
-          "MaxPool2d": ["1,2,4,2"], "AvgPool2d": ["3,3,2,1"], "Upsample2d": ["1,1,3,2"],
-          "Upsample2d-bilinear": ["1,3,1,2"],
-          "Flatten": ["1,3,1,2"], "Reshape": ["3,7", "1,9"], "Reparameterize": ["1,2", "3,6"], "Bernoulli": ["1,5"],
-          "gaussian_kl_sampled": ["3,1"], "sparsity_kl": ["4,1"], "contractive": ["1,3"], "weight_decay": ["1,4"],
-          "Gaussian": ["1,1"], "SquaredError": ["1,1"], "ReLU": ["1,1"], "MaskingNoise": ["1,1"]}
-
-
-@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, shapes in SHAPES.items() for shape in shapes])
-def test_another_shape_is_explained_as_well(name, shape):
-    sizes = tuple(map(int, shape.split(",")))
-    e = explain.explanation(name, sizes)
-    assert e.ok, "\n".join(e.section("check")[0].lines())
-    first = e.example.arrays[e.example.given[0]]
-    assert first.size == np.prod(sizes) or name == "Reparameterize"
-
-
-WINDOWS = [{"kernel": 3, "stride": 2, "padding": 1}, {"kernel": 2, "stride": 2, "padding": 1},
-           {"kernel": 3, "stride": 1, "padding": "same"}, {"kernel": 3, "stride": 2, "padding": "valid"},
-           {"kernel": 3, "stride": 2, "padding": "same"}, {"kernel": 4, "stride": 2, "padding": "same"}]
-WINDOWED = ["Conv2d", "ConvTranspose2d", "TiedConvTranspose2d", "MaxPool2d", "AvgPool2d"]
-
-
-@pytest.mark.parametrize("setting", WINDOWS, ids=str)
-@pytest.mark.parametrize("name", WINDOWED)
-def test_the_formulas_hold_with_a_stride_and_with_padding(name, setting):
-    """With s = 1 and p = 0 a wrong sign of either would not be seen."""
-    e = explain.explanation(name, (1, 3, 3, 1) if name == "ConvTranspose2d" else (1, 4, 4, 1), **setting)
-    assert e.ok, "\n".join(e.section("check")[0].lines())
-
-
-@pytest.mark.parametrize("name", sorted({*WINDOWED} - {"ConvTranspose2d", "TiedConvTranspose2d"}))
-def test_rows_and_columns_have_a_padding_each(name):
-    """'same' with stride 2 puts a zero above 5 rows and none before 4 columns."""
-    e = explain.explanation(name, (1, 5, 4, 1), kernel=3, stride=2, padding="same")
-    assert (e.example.letters["p"], e.example.letters["q"]) == (1, 0)
-    assert e.ok, "\n".join(e.section("check")[0].lines())
-
-
-def test_a_page_draws_the_window_that_was_asked_for():
-    usual, other = (explain.explanation("ConvTranspose2d", (1, 2, 2, 1), kernel=kernel).to_html() for kernel in (2, 3))
-    pictures = [re.findall(r'src="?data:image/png[^" >]*', text) for text in (usual, other)]
-    assert len(pictures[0]) == len(pictures[1]) == 1 and pictures[0] != pictures[1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WINDOWED)
-def test_every_window_is_explained_or_refused_in_a_sentence(name):
-    refused = 0
-    settings = list(itertools.product((3, 4), (1, 2, 3, 4), (1, 2, 3), ("same", "valid", 1, 2)))
-    for rows, kernel, stride, padding in settings:
-        try:
-            e = explain.explanation(name, (1, rows, 4, 1), kernel=kernel, stride=stride, padding=padding)
-        except ValueError as error:
-            assert re.search(r": use a |, or padding='same'", str(error)), error
-            refused += 1
-        else:
-            assert e.ok, (rows, kernel, stride, padding)
-    assert refused < len(settings) / 3
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_the_folded_kernel_is_explained_for_other_sizes(kernel):
-    assert explain.explanation("UpsampleConv2d", (1, 2, 2, 1), kernel=kernel).ok
+def test_what_takes_part_in_an_entry_is_marked():
+    (section,) = found("Dense").section("entry")
+    tables = [block for block in section.blocks if isinstance(block, Tables)]
+    for worked, marks in zip([b for b in section.blocks if isinstance(b, Worked)], tables, strict=True):
+        used = {(n.name, n.place) for n in worked.numbers if n.name}
+        assert used == {(table.name, place) for table in marks.tables for place in table.marked}
 
 
 # -- a wrong backward --
@@ -292,94 +231,3 @@ def test_a_mistake_in_the_code_is_told_by_the_explanation(mistake, monkeypatch):
     text = e.to_text()
     assert "off by" in text
     assert f"NOT every gradient is right: look at {MEANT[mistake]} above." in text
-
-
-# -- the command --
-
-
-@every
-def test_an_explanation_fits_into_a_terminal_of_80_columns(name):
-    """But for lines of code, and windows that are drawn side by side."""
-    said = [line for section in found(name).sections if section.kind not in ("code", "picture")
-            for line in section.lines(80)]
-    said += found(name).to_text(80).split("\n\n")[0].splitlines()
-    assert max(map(len, said)) <= 80 and max(map(len, said)) > 60
-
-
-def test_the_command_asks_the_terminal_for_its_width(capsys, monkeypatch):
-    widths = []
-    for columns in ("80", "200"):
-        monkeypatch.setenv("COLUMNS", columns)
-        assert main(["explain", "ReLU"]) == 0
-        widths.append(len(max(re.split(r"6  The code|7  The check", capsys.readouterr().out)[0].splitlines(), key=len)))
-    assert 70 < widths[0] <= 80 < widths[1] <= 100
-
-
-def test_the_command_prints_a_derivation(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    assert main(["explain", "conv2D"]) == 0
-    text = capsys.readouterr().out
-    assert text == found("Conv2d").to_text() + "\n"
-    assert "dx[n, h, w, c] = Σ_{i, j, u, v: s i + u − p = h, s j + v − q = w} dcols[n, i, j, u, v, c]" in text
-    assert all(len(line) <= 125 for line in text.splitlines())
-
-
-def test_the_command_takes_a_kernel_a_stride_and_a_padding(capsys):
-    assert main(["explain", "conv2d", "--kernel", "3", "--stride", "2", "--padding", "same"]) == 0
-    assert "kernel_size=3, stride=2, padding='same'" in " ".join(capsys.readouterr().out.split())
-    assert main(["explain", "AvgPool2d", "--padding", "1"]) == 0
-    assert "padding=1" in capsys.readouterr().out
-
-
-def test_the_command_writes_a_page(tmp_path, capsys):
-    path = tmp_path / "dense.html"
-    assert main(["explain", "dense", "--shape", "3,2", "--html", str(path)]) == 0
-    assert f"the explanation of Dense is in {path}" in capsys.readouterr().out
-    assert "<title>Dense, explained by npae</title>" in path.read_text("utf-8")
-
-
-def test_without_a_name_it_lists_what_there_is(capsys):
-    assert main(["explain"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == list(explain.LESSONS)
-
-
-@pytest.mark.parametrize(("words", "said"), [
-    (["convv2d"], "nothing to explain is called 'convv2d': did you mean Conv2d? It is one of Dense, "),
-    (["zebra"], "nothing to explain is called 'zebra': use one of Dense, "),
-    (["Dense", "--shape", "2,3,4"], "Dense is explained on a batch of shape (N, in), 2 numbers, got --shape 2,3,4"),
-    (["Conv2d", "--shape", "9,9,9,9"], "an example of 6561 numbers is too large to be read, 128 is the most"),
-    (["Conv2d", "--shape", "1,1,4,1"], "a kernel of (2, 2) does not fit into an input of (1, 4)"),
-    (["Reparameterize", "--shape", "2,3"], "needs an even number of columns, got 3"),
-    (["Dense", "--html", "page.pdf"], "an explanation is a web page, and page.pdf does not end in .html"),
-    (["--shape", "2,3"], "--shape, --kernel, --stride, --padding and --html belong to a LAYER"),
-    (["--stride", "2"], "--shape, --kernel, --stride, --padding and --html belong to a LAYER"),
-    (["Dense", "--stride", "2"], "Dense is explained without --stride: that is for Conv2d, ConvTranspose2d, Tied"),
-    (["UpsampleConv2d", "--padding", "1"], "UpsampleConv2d is explained without --padding: that is for Conv2d, "),
-    (["Conv2d", "--kernel", "5"], "a kernel of (5, 5) does not fit into an input of (4, 4) with padding 0"),
-    (["Conv2d", "--kernel", "5", "--padding", "same"], "a kernel of 5 x 5 is too large to be read, 16 numbers"),
-    (["Conv2d", "--stride", "0"], "stride must be an integer of at least 1, or a pair of them, got 0"),
-    (["MaxPool2d", "--padding", "some"], "padding must be 'same', 'valid' or an integer of at least 0, got 'some'"),
-    (["ConvTranspose2d", "--stride", "9"], "a picture of 20 x 20 is too large to be read, 128 numbers are the most"),
-    (["ConvTranspose2d", "--kernel", "1", "--stride", "3", "--padding", "1", "--shape", "1,2,2,1"],
-     "with kernel 1, stride 3 and padding 1 no window meets a pixel"),
-    (["TiedConvTranspose2d", "--kernel", "3", "--shape", "1,5,5,1"],
-     "5 x 5 pixels become 6 x 6 on the way back, and the padding (0, 0) instead of (1, 1): use a --shape"),
-    (["Dense", "--shape", "2,x"], "--shape takes whole numbers above 0")])
-def test_a_wrong_word_is_one_sentence(words, said, capsys):
-    assert main(["explain", *words]) == 2
-    told = capsys.readouterr().err
-    assert said in told and told.count("\n") == 1
-
-
-def test_a_wrong_gradient_is_exit_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(layers.Tanh, "slope", lambda self, y: 1 - y)
-    assert main(["explain", "tanh"]) == 1
-
-
-def test_what_takes_part_in_an_entry_is_marked():
-    (section,) = found("Dense").section("entry")
-    tables = [block for block in section.blocks if isinstance(block, Tables)]
-    for worked, marks in zip([b for b in section.blocks if isinstance(b, Worked)], tables, strict=True):
-        used = {(n.name, n.place) for n in worked.numbers if n.name}
-        assert used == {(table.name, place) for table in marks.tables for place in table.marked}

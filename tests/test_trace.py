@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,19 @@ def test_without_a_step_nothing_has_moved_and_without_backward_there_is_no_gradi
     assert {p.update_ratio for row in t.rows for p in row.params} == {None} and t.rows[-1].gradient is not None
 
 
+@pytest.mark.parametrize("look", [
+    lambda model, x: model.reconstruct(x), lambda model, x: model.loss(x),
+    lambda model, x: train.fit(model, x, optimizer=optim.SGD(0.01), validation=x, epochs=1)],
+    ids=["reconstruct", "loss", "fit with a validation"])
+def test_a_forward_after_backward_has_no_gradients_and_the_trace_does_not_call_that_well(look):
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+        look(model, x)
+    assert t.steps and t.rows[-1].gradient is None and t.flags == []
+    assert str(t).splitlines()[-1].startswith("a forward came after the last backward, and its gradients are not")
+
+
 def test_of_tiny_and_huge_numbers_the_norms_are_right():
     """Squares of 1e-25 and 1e25 are no numbers of float32."""
     model = Autoencoder(Sequential([Dense(4, 3, rng=0)]), Sequential([Dense(3, 4, rng=0)]))
@@ -306,6 +320,54 @@ def test_a_copy_made_inside_the_block_is_a_model_of_its_own():
     assert model.encoder.layers[0].W.value.std() > 0.01
 
 
+def test_a_trace_that_cannot_open_leaves_nothing_behind_and_one_may_be_closed_twice():
+    class Sealed(Reshape):
+        def __setattr__(self, name, value):
+            if name == "backward":
+                raise AttributeError("sealed")
+            super().__setattr__(name, value)
+
+    model = Autoencoder(Sequential([Dense(4, 3, rng=0)]), Sequential([Dense(3, 4, rng=0), Sealed((4,))]))
+    before, t = attributes(model), Trace(model)
+    t.__exit__()  # was never open
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="sealed"):
+            t.__enter__()
+        assert attributes(model) == before
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+        optim.SGD(0.1).step(model.theta, model.grad)
+        t.__exit__()
+        told = str(t)
+        optim.SGD(0.1).step(model.theta, model.grad)
+    assert str(t) == told
+
+
+def test_what_was_fetched_inside_the_block_runs_on_unwatched():
+    """A loop that keeps model.loss in a name, and a wrapper of a user's own around a watched call."""
+    model, x, _ = of_recipe("ae")
+    layer = model.encoder.layers[1]
+    with Trace(model) as t:
+        loss, watched = model.loss, layer.forward
+        layer.forward = lambda x: 2 * watched(x)
+        step(model, x, None)
+    seen, norm = t.terms, t.rows[1].activation.norm
+    assert loss(x / 2)["loss"] != seen["loss"]
+    assert t.terms is seen and t.rows[1].activation.norm == norm
+    assert layer.forward is not watched and (layer.forward(x.reshape(3, -1)) == 2 * watched(x.reshape(3, -1))).all()
+
+
+def test_a_copy_made_inside_the_block_keeps_a_forward_of_ones_own():
+    model, x, _ = of_recipe("ae")
+    layer = model.encoder.layers[1]
+    layer.forward = types.MethodType(lambda self, x: 2 * type(self).forward(self, x), layer)
+    with Trace(model), Trace(model):
+        twin = copy.deepcopy(model)
+    assert twin.encoder.layers[1].forward.__self__ is twin.encoder.layers[1]
+    assert twin.loss(x) == model.loss(x) != of_recipe("ae")[0].loss(x)
+
+
 def test_nets_inside_nets_layers_of_ones_own_and_the_textbook_kernels_are_traced():
     class Twice(Dense):
         """y = 2 (x W + b)"""
@@ -326,6 +388,43 @@ def test_nets_inside_nets_layers_of_ones_own_and_the_textbook_kernels_are_traced
         ("encoder.0.0", "Conv2d"), ("encoder.0.1", "Flatten"), ("encoder.1.0.0", "Twice"), ("decoder.0", "Dense"),
         ("decoder.1", "Reshape")]
     np.testing.assert_allclose(t.rows[2].y, 2 * (t.rows[1].y @ model.params[2].value), rtol=1e-5)
+
+
+class Between(Autoencoder):
+    """With a net of its own between the two, which nobody trains."""
+
+    def __init__(self, encoder, decoder, middle, last):
+        super().__init__(encoder, decoder)
+        self.middle, self.last = middle, last
+
+    def loss(self, x, y=None, rng=None):
+        self._begin(x, rng)
+        h = self.last.forward(self.middle.forward(x=self.encoder.forward(x)))
+        recon, self.dy = self.likelihood.nll(self.decoder.forward(h), x)
+        return {"loss": recon, "recon": recon}
+
+    def backward(self, times=1):
+        dh = self.middle.backward(self.last.backward(self.decoder.backward(np.float32(times) * self.dy)))
+        self.encoder.backward(dh, need_dx=False)
+
+
+def test_what_a_model_of_ones_own_holds_between_its_nets_is_traced(tmp_path):
+    rng = np.random.default_rng(0)
+    inner = Sequential([Dense(2, 3, rng=rng), Sequential([Dense(3, 2, rng=rng)])])
+    model = Between(Sequential([Dense(6, 2, rng=rng)]), Sequential([Dense(2, 6, rng=rng)]), inner, Dense(2, 2, rng=rng))
+    with Trace(model) as t:
+        step(model, np.ones((20, 6), np.float32), None)
+        model.backward(times=2)
+    np.testing.assert_allclose(t.rows[-1].dy, 2 * model.dy[:8], rtol=1e-6)
+    assert [row.name for row in t.rows] == ["encoder.0", "middle.0", "middle.1", "last", "decoder.0"]
+    assert all(row.gradient is not None for row in t.rows)
+    assert [p.name for row in t.rows for p in row.params] == [p.name for p in model.params]
+    assert t.to_html(tmp_path / "own.html").exists() and "middle.1" in str(t)
+
+
+def test_a_complex_model_is_refused():
+    with pytest.raises(ValueError, match="float32 or float64, got complex128: trace the one"):
+        Trace(dense().to(np.complex128, kernels=reference))
 
 
 def test_a_deep_contractive_encoder_walks_with_its_tangent_and_is_traced():
@@ -368,10 +467,18 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
     expected = (("Dense + relu", "(20, 40)", "31,360"),
                 (f"{t.rows[1].activation.std:.3g}", f"{t.rows[1].gradient.norm:.3g}"),
                 ("(784, 40)", f"{weight.norm:.3g}", f"{weight.grad_norm:.3g}", f"{weight.update_ratio:.1e}"))
-    for line, said in zip(told, expected, strict=False):
+    assert len(told) == 4  # twice the layer, its W and its b
+    for line, said in zip(told[:3], expected, strict=True):
         assert all(part in line for part in said)
     assert str(t).splitlines()[-1] == "nothing wrong is found"
     assert max(map(len, str(t).splitlines())) <= 80  # a terminal's width
+
+
+def test_a_row_shows_itself_without_its_pictures():
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+    assert repr(t.rows[1]).startswith("LayerTrace(name='encoder.1', kind='Dense', ") and "array" not in repr(t.rows[1])
 
 
 def test_a_trace_that_was_never_open_says_so():

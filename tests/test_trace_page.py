@@ -155,6 +155,21 @@ def test_a_wrong_gradient_is_said_on_the_page_at_the_first_layer_that_has_it(mis
         assert all(differences.disagree(entry) is None for entry in found["decoder.0.W"])
 
 
+@pytest.mark.parametrize("mistake", ["none", "b"])
+def test_a_deep_net_whose_steps_all_lie_beyond_its_kinks_is_not_accused(mistake):
+    """Biases of 0 and numbers of 1e-6: any h that can be told from rounding turns a ReLU over."""
+    rng = np.random.default_rng(1)
+    layers = [Wrong(32, 32, activation="relu", rng=rng) for _ in range(16)]
+    for layer in layers:
+        layer.W.value[...] *= 0.4
+    layers[-1].mistake = mistake
+    model = Autoencoder(Sequential(layers), Sequential([Dense(32, 32, rng=rng)]))
+    found = differences.checks(model, rng.random((2, 32)).astype(np.float32), None)
+    by_kinks = [name for name in found if any(differences.disagree(entry) is not None for entry in found[name])]
+    wrong = [name for name in found if any(entry["wrong"] is not None for entry in found[name])]
+    assert len(by_kinks) > 3 and wrong == ([] if mistake == "none" else ["encoder.15.b"])
+
+
 def test_a_page_without_a_backward_does_not_call_its_gradients_well():
     model, x = dense(), pictures(n=12).train_x / np.float32(255)
     with Trace(model) as t:
@@ -397,6 +412,33 @@ def test_a_page_fits_asks_the_network_for_nothing_and_has_nothing_to_complain_of
         assert browser.run("const box = document.querySelector('#entries').parentElement;"
                            "return box.scrollWidth - box.clientWidth") <= 0  # the check is seen whole
     assert browser.log("browser") == []
+
+
+@needs_browser
+@pytest.mark.parametrize(("shape", "seen"), [((7,), (3, 3)), ((2304,), (48, 48)), ((5, 6), (5, 6)),
+                                             ((4, 4, 2), (4, 4))])
+def test_a_model_of_rows_or_of_pictures_without_a_channel_has_its_page(shape, seen, browser, tmp_path):
+    d = math.prod(shape)
+    flat = [Flatten()] * (len(shape) > 1)
+    back = [Reshape(shape)] * (len(shape) > 1)
+    model = Autoencoder(Sequential([*flat, Dense(d, 4, rng=0)]), Sequential([Dense(4, d, rng=0), *back]))
+    x = np.random.default_rng(0).random((5, *shape)).astype(np.float32)
+    path = traced(model, x).to_html(tmp_path / "rows.html")
+    told, blob = told_by(path.read_text())
+    assert told["pictures"]["shape"] == [5, *seen, shape[2] if len(shape) == 3 else 1]
+    first = blob[:math.prod(told["pictures"]["shape"][1:])]
+    np.testing.assert_allclose(first[:d] / 255, x[0].ravel(), atol=0.5 / 255 + 1e-6)
+    assert not first[d:].any()
+    total = [m["y"][2] for m in told["frames"][0]["maps"]]
+    assert total[-1] == (shape[-1] if len(shape) == 3 else d)
+    browser.look(1280)
+    browser.log("browser")
+    browser.open(path)
+    ready(browser)
+    assert browser.log("browser") == []
+    sizes = browser.run("return [...document.querySelectorAll('#strip .size')].map(e => e.textContent)")
+    assert sizes[0] == sizes[-1] == "×".join(map(str, shape))
+    assert browser.run("const c = document.querySelector('#strip canvas'); return [c.height, c.width]") == list(seen)
 
 
 @needs_browser

@@ -27,8 +27,9 @@ def checks(model: Model, x: np.ndarray, y: np.ndarray | None, seed: int = 0) -> 
         quotient(h) = (phi(w + h) - phi(w - h)) / 2 h,   phi the loss of a few pictures with the same noise each time
 
     {"entry": "W[2, 0]", "value": w, "analytic": dphi/dw by backward, "phi": phi(w), "plus": [phi(w + h) ...],
-    "minus": [...]}, one of these for each h of STEPS. Of a weight the entries with the largest and with the middle
-    |dphi/dw|, of a bias the largest.
+    "minus": [...], "wrong": None}, one of plus and minus for each h of STEPS. Of a weight the entries with the largest
+    and with the middle |dphi/dw|, of a bias the largest. "wrong": what the differences give where backward gives
+    something else, also with every ReLU and max held on its side: in a deep net all steps may lie beyond the kinks.
     """
     twin = model.to(np.float64)
     x, y = np.asarray(x[:PICTURES], np.float64), None if y is None else y[:PICTURES]
@@ -39,7 +40,14 @@ def checks(model: Model, x: np.ndarray, y: np.ndarray | None, seed: int = 0) -> 
     middle = phi()
     twin.zero_grad()
     twin.backward()
-    return {p.name: [_entry(p, index, phi, middle) for index in _places(p.grad)] for p in twin.params}
+    branch = twin.branch_signature()
+    found = {p.name: [_entry(p, index, phi, middle) for index in _places(p.grad)] for p in twin.params}
+    twin.hold(branch)
+    for p in twin.params:
+        for index, entry in zip(_places(p.grad), found[p.name], strict=True):
+            if disagree(entry) is not None:
+                entry["wrong"] = disagree(_entry(p, index, phi, middle))
+    return found
 
 
 def disagree(entry: Mapping[str, Any]) -> float | None:
@@ -65,12 +73,11 @@ def disagree(entry: Mapping[str, Any]) -> float | None:
 def disagreements(rows: list[LayerTrace], found: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
     """A sentence for each layer that has a weight whose gradient is not what the differences say."""
     for row in rows:
-        wrong = [(entry, quotient) for p in row.params for entry in found[p.name]
-                 if (quotient := disagree(entry)) is not None]
-        for entry, quotient in wrong[:1]:
+        wrong = [entry for p in row.params for entry in found[p.name] if entry["wrong"] is not None]
+        for entry in wrong[:1]:
             yield (f"{row.name} ({row.kind}): a wrong gradient, backward gives {entry['analytic']:.6g} for "
-                   f"{entry['entry']} where finite differences give {quotient:.6g}; look into its backward, and into "
-                   "those between it and the loss")
+                   f"{entry['entry']} where finite differences give {entry['wrong']:.6g}; look into its backward, and "
+                   "into those between it and the loss")
 
 
 def _places(grad: np.ndarray) -> list[tuple[int, ...]]:
@@ -90,4 +97,4 @@ def _entry(p: Param, index: tuple[int, ...], phi: Any, middle: float) -> dict[st
             sides[side].append(phi())
     p.value[index] = kept
     return {"entry": f"{p.name.rsplit('.', 1)[-1]}[{', '.join(map(str, index))}]", "value": float(kept),
-            "analytic": analytic, "phi": middle, **sides}
+            "analytic": analytic, "phi": middle, "wrong": None, **sides}

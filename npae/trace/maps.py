@@ -33,12 +33,7 @@ def laid_out(a: np.ndarray, picture: tuple[int, ...], channels: int) -> np.ndarr
         a = a.reshape(len(a), *picture)
     if a.ndim == 4:
         return a[..., :channels].transpose(0, 3, 1, 2)
-    rows = a.reshape(len(a), -1)[:, :MOST_NUMBERS]
-    w = math.ceil(math.sqrt(rows.shape[1]))
-    h = math.ceil(rows.shape[1] / w)
-    square = np.full((len(a), h * w), np.nan, a.dtype)
-    square[:, :rows.shape[1]] = rows
-    return square.reshape(len(a), 1, h, w)
+    return _square(a.reshape(len(a), -1)[:, :MOST_NUMBERS])[:, None]
 
 
 def made(a: np.ndarray, picture: tuple[int, ...], pictures: int, channels: int) -> Map:
@@ -54,9 +49,23 @@ def made(a: np.ndarray, picture: tuple[int, ...], pictures: int, channels: int) 
     codes = (np.rint(LEVELS * np.clip(unit, -1, 1)) + LEVELS).astype(np.uint8)
     codes[~finite] = BAD
     codes[np.isnan(missing)] = BLANK
-    return Map(codes, scale, a.shape[-1])
+    return Map(codes, scale, a.shape[-1] if a.ndim == 4 else math.prod(a.shape[1:]))
 
 
 def grey(x: np.ndarray) -> np.ndarray:
-    """Pictures in [0, 1] as bytes; NaN is black."""
+    """Pictures in [0, 1] as bytes; NaN is black. Rows of numbers become squares, black where nothing is left.
+
+    Shapes: x (P, H, W, C), (P, H, W) or (P, d) -> (P, h, w, c)
+    """
+    if x.ndim != 4:
+        x = x[..., None] if x.ndim == 3 else _square(x.reshape(len(x), -1))[..., None]
     return np.rint(255 * np.clip(np.nan_to_num(x), 0, 1)).astype(np.uint8)
+
+
+def _square(rows: np.ndarray) -> np.ndarray:
+    """Rows as squares or nearly so, filled line by line, with NaN where nothing is left: (P, d) -> (P, h, w)."""
+    w = math.ceil(math.sqrt(rows.shape[1]))
+    h = math.ceil(rows.shape[1] / w)
+    square = np.full((len(rows), h * w), np.nan, rows.dtype)
+    square[:, :rows.shape[1]] = rows
+    return square.reshape(len(rows), h, w)

@@ -114,13 +114,18 @@ def _layer(row: LayerTrace, sources: list[dict[str, str]]) -> dict[str, Any]:
     part = row.name.split(".")[0]
     return {"name": row.name, "kind": described(row.layer), "part": part if part in ("encoder", "decoder") else "code",
             "equation": source.equation(row.layer), "shapes": [[name, _shape(shape)] for name, shape in shapes],
-            "size": _shape((row.output_shape or ())[1:]).strip("(),").replace(", ", "×"),
+            "size": _size(row.output_shape or ()),
             "adds": row.multiply_adds, "dtype": str(row.dtype),
             "code": {part: [_index(one, sources) for one in parts] for part, parts in source.code(row.layer).items()}}
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "not reached" if shape is None else str(tuple(map(int, shape)))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    """28×28×1: without the batch."""
+    return "×".join(map(str, shape[1:]))
 
 
 def _index(part: dict[str, str], sources: list[dict[str, str]]) -> int:
@@ -167,9 +172,10 @@ def _blob(told: dict[str, Any], frames: Any, pictures: int, channels: int) -> by
     Their sizes and scales go into `told`.
     """
     x: np.ndarray = frames[0].maps.pictures[:pictures]
-    labels = frames[0].maps.labels
-    told["pictures"] = {"shape": list(x.shape), "labels": None if labels is None else labels[:pictures].tolist()}
-    parts = [np.concatenate([maps.grey(frame.maps.pictures[:pictures]).ravel() for frame in frames[:1]])]
+    labels, shown = frames[0].maps.labels, maps.grey(x)
+    told["pictures"] = {"shape": list(shown.shape), "size": _size(x.shape),
+                        "labels": None if labels is None else labels[:pictures].tolist()}
+    parts = [shown.ravel()]
     for frame, said in zip(frames, told["frames"], strict=True):
         said["maps"] = []
         for row in frame.maps.rows:

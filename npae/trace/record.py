@@ -27,12 +27,13 @@ class Trace:
             model.backward()
         print(t)
 
-    A step of an optimizer inside the block is seen too. Of several losses the latest counts. `rows` has the layers in
+    A step of an optimizer inside the block is seen too. Of several forwards the latest counts: one that comes after
+    backward (a validation, a picture that is reconstructed) has no gradients. `rows` has the layers in
     the order of the walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in
     sentences what is wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward
     ran, `pictures` and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the
     seconds contain that.
-    Raises ValueError: no model; a Trace that is open already.
+    Raises ValueError: no model; a complex one; a Trace that is open already.
 
     >>> from npae.layers import Dense, Sequential
     >>> from npae.models import Autoencoder
@@ -49,6 +50,9 @@ class Trace:
         if not isinstance(model, Model):
             raise ValueError(f"Trace takes a model such as models.VAE(encoder, decoder), got {model!r}: put layers of "
                              "your own into one")
+        if model.theta.dtype.kind == "c":
+            raise ValueError(f"Trace takes a model of float32 or float64, got {model.theta.dtype}: trace the one that "
+                             "it was made of")
         self.model = model
         self.rows: list[LayerTrace] = []
         self.steps = 0
@@ -59,33 +63,47 @@ class Trace:
         self.labels: np.ndarray | None = None
         self._spent = 0.0  # by the statistics, which is no time of the model's
         self._watched: list[Watched] = []
+        self._params: list[tuple[Param, ParamTrace, np.ndarray]] = []  # with its value where the block began
 
     def __enter__(self) -> Self:
         if self._watched:
             raise ValueError("this Trace is open already: make another one for a block inside it")
-        self.rows = [LayerTrace(name, type(layer).__name__, layer) for name, layer in places(self.model)]
-        self.steps, self.terms = 0, {}
-        self._before = {id(p): p.value.copy() for p in self.model.params}
         told = {id(p): ParamTrace(p.name, p.value.shape) for p in self.model.params}
-        for row in self.rows:
-            row.params = [told[id(p)] for p in row.layer.params]
-            self._watch(row)
+        self._params = [(p, told[id(p)], p.value.copy()) for p in self.model.params]
+        self.rows = [LayerTrace(name, type(layer).__name__, layer, params=[told[id(p)] for p in layer.params
+                                                                           if id(p) in told])
+                     for name, layer in places(self.model)]
+        self.steps, self.terms = 0, {}
         statistics.stats(self.model.theta[:1])  # its kernel is no concern of the block's
-        self._compiled = compiling.watch()
-        self._watched += [Watched(self.model, "loss", self._loss), Watched(self.model, "backward", self._backward)]
+        try:
+            for row in self.rows:
+                self._watch(row)
+            self._put_on(self.model, loss=self._loss, backward=self._backward)
+            self._compiled = compiling.watch()
+        except BaseException:
+            self._take_off()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
+        if not self._watched:
+            return
+        self._take_off()
         self.compiled = self._compiled()
-        while self._watched:
-            self._watched.pop().take_off()
         with np.errstate(all="ignore"):  # what has become inf is told by a flag
-            for p, told in self._params():
-                before = self._before[id(p)]
+            for p, told, before in self._params:
                 told.norm = statistics.length(before)
                 if moved := statistics.distance(p.value, before):
                     told.update_ratio = moved / told.norm if told.norm else math.inf
-        self._before = {}
+        self._params = []
+
+    def _put_on(self, owner: Any, **watches: Callable[..., Any]) -> None:
+        for name, watch in watches.items():
+            self._watched.append(Watched(owner, name, watch))
+
+    def _take_off(self) -> None:
+        while self._watched:
+            self._watched.pop().take_off()
 
     @property
     def flags(self) -> list[str]:
@@ -107,23 +125,19 @@ class Trace:
     def to_html(self, path: str | Path) -> Path:
         """Write the trace as one page for a browser, which needs no network.
 
+        The finite differences in it are those of the weights as they are now.
         Raises ValueError: a block without a loss; a path that cannot be written.
         """
         from npae.trace.page import write
 
         return write(path, self)
 
-    def _params(self) -> list[tuple[Param, ParamTrace]]:
-        """Each parameter once: tied layers hold the same one."""
-        pairs = (pair for row in self.rows for pair in zip(row.layer.params, row.params, strict=True))
-        return list({id(p): (p, told) for p, told in pairs}.values())
-
     def _watch(self, row: LayerTrace) -> None:
         ends: np.ndarray | None = None  # of the latest y: where it is flat
 
-        def forward(call: Callable[..., Any], x: np.ndarray) -> np.ndarray:
+        def forward(call: Callable[..., Any], x: np.ndarray, *args: Any, **settings: Any) -> np.ndarray:
             nonlocal ends
-            y, seconds = timed(call, x)
+            y, seconds = timed(call, x, *args, **settings)
             start = time.perf_counter()
             ends = statistics.at_the_ends(row.layer, y)
             row.saw_forward(x, y, seconds, ends)
@@ -137,7 +151,7 @@ class Trace:
             self._spent += time.perf_counter() - start
             return dx
 
-        self._watched += [Watched(row.layer, "forward", forward), Watched(row.layer, "backward", backward)]
+        self._put_on(row.layer, forward=forward, backward=backward)
 
     def _loss(self, call: Callable[..., Any], x: np.ndarray, y: Any = None, *args: Any, **settings: Any) -> Any:
         self._spent = 0.0
@@ -146,25 +160,29 @@ class Trace:
         self.pictures, self.labels = x[:PICTURES].copy(), None if y is None else np.array(y[:PICTURES])
         return self.terms
 
-    def _backward(self, call: Callable[..., Any]) -> None:
+    def _backward(self, call: Callable[..., Any], *args: Any, **settings: Any) -> Any:
         self._spent = 0.0
-        _, seconds = timed(call)
+        result, seconds = timed(call, *args, **settings)
         self.seconds += seconds - self._spent
         self.steps += 1
         with np.errstate(all="ignore"):
-            for p, told in self._params():
+            for p, told, _ in self._params:
                 told.grad_norm = statistics.length(p.grad)
+        return result
 
 
 def places(model: Model) -> list[tuple[str, Layer]]:
     """Every layer of a model with its name, in the order in which a batch walks through them; no Sequential.
 
-    What the model itself holds between its nets (a VAE's Reparameterize) goes by the attribute's name.
+    What the model itself holds between its nets (a VAE's Reparameterize, a net of a user's own) goes by the attribute's
+    name.
     """
-    nets = [[layer for layer in net.walk() if not isinstance(layer, Sequential)]
-            for net in (model.encoder, model.decoder)]
-    known = {id(layer) for net in nets for layer in net}
-    between = [(name, layer) for name, layer in vars(model).items()
-               if isinstance(layer, Layer) and not isinstance(layer, Sequential) and id(layer) not in known]
-    encoder, decoder = ([(layer.name, layer) for layer in net] for net in nets)
-    return [*encoder, *between, *decoder]
+    encoder, decoder = _leaves(model.encoder), _leaves(model.decoder)
+    known = {id(layer) for layer in (*encoder, *decoder)}
+    between = [(name if layer is held else f"{name}.{place}", layer) for name, held in vars(model).items()
+               if isinstance(held, Layer) for place, layer in enumerate(_leaves(held)) if id(layer) not in known]
+    return [*((layer.name, layer) for layer in encoder), *between, *((layer.name, layer) for layer in decoder)]
+
+
+def _leaves(net: Layer) -> list[Layer]:
+    return [layer for layer in net.walk() if not isinstance(layer, Sequential)]

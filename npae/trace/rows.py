@@ -58,8 +58,8 @@ class LayerTrace:
     saturated: float | None = None
     blocked: float | None = None
     params: list[ParamTrace] = field(default_factory=list)
-    y: np.ndarray | None = None
-    dy: np.ndarray | None = None
+    y: np.ndarray | None = field(default=None, repr=False)
+    dy: np.ndarray | None = field(default=None, repr=False)
 
     def saw_forward(self, x: np.ndarray, y: np.ndarray, seconds: float, ends: np.ndarray | None) -> None:
         """Take down one forward; what was known of a backward belongs to another one."""

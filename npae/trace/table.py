@@ -31,7 +31,12 @@ def table(trace: Trace) -> str:
 
 def well(trace: Trace) -> str:
     """What is said where no flag is."""
-    return "nothing wrong is found" if trace.steps else "no backward ran in this block: its gradients are not judged"
+    if not trace.steps:
+        return "no backward ran in this block: its gradients are not judged"
+    if trace.rows[-1].gradient is None:
+        return ("a forward came after the last backward, and its gradients are not judged: end the block right "
+                "after backward, or after the optimizer's step")
+    return "nothing wrong is found"
 
 
 def _head(trace: Trace) -> list[str]:

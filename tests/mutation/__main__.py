@@ -22,11 +22,12 @@ from .workers import Harness, rows
 
 SAMPLE = 150  # mutants of the compiled kernels: those with the smallest hashes, a share of each file
 ELSEWHERE = ("bad_command_lines", "batches", "callbacks", "checkpoint", "checkpoint_faults", "checkpoint_fuzz",
-             "checkpoint_kills", "checkpoint_signals", "cli", "data", "demos", "downloads", "explore",
-             "explore_page", "figures", "figures_codes", "figures_curves", "figures_grids",
-             "figures_reconstruct", "figures_write", "floors", "idx", "idx_fuzz", "import", "interop",
-             "kernels_parallel", "lock", "many_processes", "measures", "mnist", "mutation",
-             "no_code_from_data", "numba_cache", "readme", "recipes", "store", "strokes")
+             "checkpoint_kills", "checkpoint_signals", "cli", "data", "demos", "downloads", "explain_command",
+             "explain_page", "explain_pictures", "explain_writing", "explore", "explore_page", "figures",
+             "figures_codes", "figures_curves", "figures_grids", "figures_reconstruct", "figures_write", "floors",
+             "idx", "idx_fuzz", "import", "interop", "kernels_parallel", "labs", "lock", "many_processes", "measures",
+             "mnist", "mutation", "no_code_from_data", "numba_cache", "readme", "recipes", "store", "strokes",
+             "trace_command", "trace_cost", "trace_page")
 """Test files that say nothing of layers, kernels and objectives which others would not say sooner."""
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from npae import store
+from npae.checks import sizes, whole
 from npae.lab.explain import (
     activations,
     conv,
@@ -50,20 +51,29 @@ PARTS = {"gaussian_kl_per_image": "gaussian_kl"}
 """Functions that are a line of another's explanation."""
 
 
-def explanation(name: str, shape: Shape | None = None, **window: int | str | None) -> Explanation:
+def explanation(name: str, shape: Shape | None = None, *, kernel: int | None = None, stride: int | None = None,
+                padding: int | str | None = None) -> Explanation:
     """The explanation of a layer, loss or penalty, on a batch of this shape or on a small one of its own.
 
-    window: kernel=, stride= and padding= of a layer that has a window; None is the layer's own example.
+    kernel, stride, padding: of a layer that has a window; None is the layer's own example.
     Raises ValueError: a name that is none (they are listed, the nearest first); a shape that does not fit; a kernel,
     stride or padding of what has none.
+
+    >>> found = explanation("Dense")
+    >>> found.ok, [section.title for section in found.section("derivation")][:2]
+    (True, ['3a dz, by its indices', '3b dW, by its indices'])
     """
     name = called(name)
-    asked = {key: value for key, value in window.items() if value is not None}
+    settings = {"kernel": kernel, "stride": stride, "padding": padding}
+    asked = {key: value for key, value in settings.items() if value is not None}
     for key in asked:
         if key not in _parameters(name):
             able = ", ".join(other for other in LESSONS if key in _parameters(other))
             raise ValueError(f"{name} is explained without --{key}: that is for {able}")
-    return explained(name, LESSONS[name](shape, **asked))
+    for key, value in (("kernel", kernel), ("stride", stride)):
+        if value is not None:
+            whole(value, f"{name}: {key}")
+    return explained(name, LESSONS[name](None if shape is None else sizes(shape, f"{name}: shape"), **asked))
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
@@ -99,8 +109,9 @@ def called(name: str) -> str:
     'Conv2d'
     """
     known = {key.lower(): PARTS.get(key, key) for key in (*LESSONS, *PARTS)}
-    if name.lower() in known:
-        return known[name.lower()]
-    near = difflib.get_close_matches(name.lower(), known, n=1)
+    wanted = str(name).lower()
+    if wanted in known:
+        return known[wanted]
+    near = difflib.get_close_matches(wanted, known, n=1)
     guess = f"did you mean {known[near[0]]}? It is" if near else "use"
     raise ValueError(f"nothing to explain is called {name!r}: {guess} one of {', '.join(LESSONS)}")

@@ -83,4 +83,3 @@ def _dx() -> Gradient:
         "the gradients of all of them are added up.",
         ("dx = dz Wᵀ", "The inner index has to be o. It comes last in dz, but last in W too; in Wᵀ it comes first. "
          "(N, out) times (out, in) is (N, in), the shape of x."))
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from npae.lab.explain.blocks import Block, Formula, Tables, Worked
@@ -18,7 +18,7 @@ class Section:
 
     kind: str
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block, ...] = field(repr=False)
 
     @property
     def numbers(self) -> tuple[Number, ...]:
@@ -36,13 +36,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The derivation of one layer, loss or penalty, with the numbers of a small example."""
+    """The derivation of one layer, loss or penalty, with the numbers of a small example. print() shows its text."""
 
     name: str
     idea: str
     sections: tuple[Section, ...]
     ok: bool
-    example: Any
+    example: Any = field(repr=False)
     """The arrays behind the numbers, and L as a function of each (see `example.Example`)."""
 
     @property
@@ -60,9 +60,11 @@ class Explanation:
         blocks = ["\n".join([*title, "=" * max(map(len, title))])]
         return "\n\n".join([*blocks, *("\n".join(section.lines(width)) for section in self.sections)])
 
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_html(self) -> str:
         """One page that needs no network and prints well."""
         from npae.lab.explain.page import page
 
         return page(self)
-

@@ -22,7 +22,7 @@ MOST = 128
 """Numbers in x: an example is to be read, and its formulas are summed entry by entry in Python."""
 MOST_TAPS = 16
 """Of a kernel: a row of cols is a line."""
-MISSING: Mapping[str, Any] = {}
+NOTHING: Mapping[str, Any] = {}
 WHOLE = (-2, -1, 1, 2, 3)
 """What small examples are made of; a 0 would hide its term."""
 WINDOW = "s the stride, p and q the rows and columns of zeros in front of the picture (the padding)"
@@ -172,7 +172,7 @@ def called_as(layer: Layer) -> str:
 
 
 def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, title: str = "",
-             aliases: Mapping[str, str] = MISSING, letters: Mapping[str, float] = MISSING,
+             aliases: Mapping[str, str] = NOTHING, letters: Mapping[str, float] = NOTHING,
              given: tuple[str, ...] = (), noise: int | None = None) -> Example:
     """A layer that has run on x: its arrays, L by x and by each parameter, and its gradient check."""
     found = run(layer, x, aliases, noise)
@@ -186,8 +186,8 @@ def of_layer(layer: Layer, x: Array, sizes: Mapping[str, int], *, title: str = "
 
 
 def of_function(title: str, f: Callable[..., tuple[float, dict[str, Array]]], arrays: dict[str, Array],
-                sizes: Mapping[str, int], *, constants: Mapping[str, Array] = MISSING,
-                letters: Mapping[str, float] = MISSING) -> Example:
+                sizes: Mapping[str, int], *, constants: Mapping[str, Array] = NOTHING,
+                letters: Mapping[str, float] = NOTHING) -> Example:
     """A loss or penalty: f(**arrays, **constants) -> (value, gradients by name), differentiated by `arrays`."""
     value, gradients = f(**arrays, **constants)
 

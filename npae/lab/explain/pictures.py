@@ -139,5 +139,3 @@ def kl_area(mu: float = 1.0, sigma: float = 0.6) -> Picture:
     note = f"q = N({mu:g}, {sigma:g}²), p = N(0, 1)"
     return Picture("Where q is larger than p the integrand is above 0, where it is smaller below; weighed by q, "
                    "there is always more above.", partial(backprop_latent.kl_area, z, q, p, closed, note=note))
-
-

@@ -76,5 +76,3 @@ def shift(shape: Shape | None) -> Lesson:
                   ("dx = dy", "The Jacobian of x + offset is the identity. If the offset were trained, its gradient "
                    "would be that of a bias: Σ_n dy[n, :].")),),
         (Shift._forward, Shift._backward))
-
-

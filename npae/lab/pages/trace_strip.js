@@ -8,7 +8,7 @@ function pictureTile(name, what) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", what);
   $("strip").append(element("div", { className: "tile picture" }, element("b", { textContent: name }), words,
-    element("span", { className: "size", textContent: `${H}\u00d7${W}\u00d7${C}` }), element("div", { className: "frame" }, canvas)));
+    element("span", { className: "size", textContent: told.pictures.size }), element("div", { className: "frame" }, canvas)));
   return canvas;
 }
 

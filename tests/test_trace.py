@@ -13,11 +13,11 @@ from explorables import dense, pictures, tied
 from npae import optim, recipes, train
 from npae.callbacks import Callback
 from npae.kernels import reference
-from npae.layers import Conv2d, Dense, Flatten, Reparameterize, Reshape, Sequential
+from npae.layers import Conv2d, Dense, Flatten, LeakyReLU, ReLU, Reparameterize, Reshape, Sequential, Sigmoid, Tanh
 from npae.losses import Bernoulli
 from npae.models import VAE, Autoencoder, ContractiveAutoencoder
-from npae.trace import Trace
-from npae.trace.statistics import stats
+from npae.trace import Trace, statistics
+from npae.trace.statistics import Stats, stats
 
 SMALL = (8, 8, 1)
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -136,6 +136,57 @@ def test_statistics_of_what_is_no_number_do_not_warn():
         found = stats(np.array([1, bad, -np.inf], np.float32))
         assert not found.finite
     assert stats(np.full(5, 1e30, np.float32)).norm == pytest.approx(1e30 * 5**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e3, -7e-5, 1 / 3])
+def test_the_deviation_of_one_number_many_times_is_no_nan(value):
+    """Σ a² / n - mean² is a rounding error then, below 0 or above."""
+    for n in (1, 3, 1000, 4097):
+        found = stats(np.full(n, value))
+        assert 0 <= found.std <= 1e-7 * abs(value) and found.mean == pytest.approx(value, rel=1e-12)
+        assert found.zeros == 0 and found.rms == pytest.approx(abs(value), rel=1e-12)
+    assert stats(np.zeros((3, 4), np.float32)) == Stats(0.0, 0.0, 1.0, 0.0, 12)
+
+
+def test_numbers_are_told_from_what_is_none_also_where_their_squares_are_too_large():
+    assert stats(np.array([1e200, -1e200])).finite and math.isnan(stats(np.array([1e200, -1e200])).std)
+    assert stats(np.array([1e200, -1e200, 0.0])).mean == 0
+    for bad in (np.nan, np.inf, -np.inf):
+        assert not stats(np.array([bad, 1.0])).finite
+    assert not stats(np.array([np.inf, -np.inf])).finite
+
+
+def test_of_whole_numbers_and_half_precision_the_statistics_are_those_of_float64():
+    for a in (np.array([1, 0, -3]), np.array([1, 0, 5], np.uint8), np.array([300, 0, 0.5], np.float16)):
+        same(stats(a), a)
+
+
+@pytest.mark.parametrize(("bend", "edge"), [("tanh", math.sqrt(0.99)), ("sigmoid", 0.5 + math.sqrt(0.25 - 0.0025))])
+def test_an_end_is_where_the_slope_is_below_a_hundredth_of_its_largest(bend, edge):
+    """tanh: 1 - y² = 0.01; sigmoid: y (1 - y) = 0.0025; at both ends, in a layer of its own or inside another."""
+    centre, reach = (0.0, edge) if bend == "tanh" else (0.5, edge - 0.5)
+    y = centre + reach * np.array([1 + 1e-6, 1 - 1e-6, 0, -1 + 1e-6, -1 - 1e-6])
+    for layer in (Dense(1, 1, activation=bend, rng=0), {"tanh": Tanh, "sigmoid": Sigmoid}[bend]()):
+        assert statistics.at_the_ends(layer, y).tolist() == [True, False, False, False, True]
+    for layer in (Dense(1, 1, activation="relu", rng=0), Dense(1, 1, rng=0), Flatten()):
+        assert statistics.at_the_ends(layer, y) is None
+
+
+def test_a_share_of_squares_is_one_of_squares():
+    dy = np.array([[3.0, 0], [-4, 0]])
+    assert statistics.share_of_squares(dy, np.array([[True, True], [False, False]])) == 9 / 25
+    assert statistics.share_of_squares(dy, np.ones((2, 2), bool)) == 1
+    assert statistics.share_of_squares(dy, np.zeros((2, 2), bool)) == 0
+    assert statistics.share_of_squares(0 * dy, np.ones((2, 2), bool)) == 0
+    assert statistics.share_of_squares(np.float32([1e30, 1e-30]), np.array([True, False])) == 1  # no overflow
+
+
+def test_a_unit_is_dead_that_no_picture_and_no_place_has_switched_on():
+    y = np.zeros((3, 2, 2, 4), np.float32)
+    y[2, 1, 0, 1] = y[0, 0, 0, 3] = 1e-9
+    assert statistics.never_active(ReLU(), y) == 0.5 and statistics.never_active(ReLU(), y[:2]) == 0.75
+    assert statistics.never_active(Dense(3, 4, activation="relu", rng=0), y[:, 1, 0]) == 0.75
+    assert statistics.never_active(LeakyReLU(0.1), y) is None and statistics.never_active(Tanh(), y) is None
 
 
 # -- parameters --

@@ -175,6 +175,43 @@ def test_differences_that_are_all_rounding_accuse_nobody():
     assert differences.disagree(kink) is None and differences.disagree({**kink, "analytic": 0.25}) == pytest.approx(0.5)
 
 
+def entry(quotient, phi=1.0, analytic=1.0, other=None):
+    """A straight line's differences: its slope is `quotient`, and at some steps h that of `other`."""
+    slopes = np.array([(other or {}).get(k, quotient) for k in range(len(differences.STEPS))])
+    far = slopes * np.array(differences.STEPS)
+    return {"entry": "W[0]", "analytic": analytic, "phi": phi, "plus": list(phi + far), "minus": list(phi - far)}
+
+
+@pytest.mark.parametrize(("quotient", "agrees"), [(1, True), (1.01, True), (1.0102, False), (0.9901, True),
+                                                  (0.9899, False), (-1, False), (0, False)])
+def test_a_quotient_agrees_within_a_hundredth_of_the_larger_of_the_two(quotient, agrees):
+    for scale in (1e-3, 1, -20):
+        found = differences.disagree(entry(quotient * scale, analytic=scale))
+        assert (found is None) if agrees else found == pytest.approx(quotient * scale, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("right", "agrees"), [(0, False), (2, False), (3, True), (5, True), (8, True), (11, True),
+                                               (12, False)])
+def test_a_step_can_tell_that_is_small_and_above_the_rounding(right, agrees):
+    """Backward is right at one h alone: 1e-3 is the largest that can tell, and 1e-11 the smallest, where the rounding
+    16 · 2⁻⁵² · phi / h of a phi of 2 is still below a thousandth of the gradient."""
+    assert (differences.disagree(entry(1.5, phi=2.0, other={right: 1.0})) is None) == agrees
+
+
+def test_of_the_quotients_that_disagree_the_closest_is_told():
+    found = differences.disagree(entry(1.5, other={4: 1.2, 6: 1.3, 7: -4.0}))
+    assert found == pytest.approx(1.2, rel=1e-6)
+
+
+def test_the_largest_and_the_middle_entry_are_divided():
+    """The middle one of those that are not 0, and of a bias the largest alone."""
+    grad = np.array([[0.0, 0, 3, 0], [-1, 2, 0, -5]])
+    assert differences._places(grad) == [(1, 3), (0, 2)]
+    assert differences._places(grad[1]) == [(3,)] and differences._places(-grad[:, :3]) == [(0, 2), (1, 1)]
+    assert differences._places(np.zeros((2, 3))) == [(1, 2), (1, 0)]
+    assert differences._places(np.array([[0.0], [2.0]])) == [(1, 0), (1, 0)]
+
+
 def test_a_parameter_that_did_not_move_has_no_ratio_and_one_that_left_zero_has_words():
     model, x = dense(), pictures(n=12).train_x / np.float32(255)
     model.encoder.layers[1].b.value[...] = 0

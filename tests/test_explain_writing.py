@@ -45,6 +45,9 @@ def test_a_table_lays_numbers_where_they_belong():
     assert [line.split() for line in weights[1]] == [["dW[:,", ":,", "0,", "1]"], ["1", "5"], ["9", "13"]]
     (marked,) = Table("x", x, frozenset([(1, 0, 1, 0)])).blocks()
     assert marked[0] == "x[1, :, :, 0]" and len(marked) == 3 and "[10]" in marked[1]
+    sheets = Table("q", np.arange(12.0).reshape(2, 3, 2), frozenset([(1, 2, 0)]))._all_sheets()
+    assert [[list(map(tuple, line)) for line in places] for _, places in sheets] == [
+        [[(n, r, k) for k in range(2)] for r in range(3)] for n in range(2)]
     assert Table("∂V/∂W[0, 1]", x).blocks()[1][0] == "∂V[:, :, 0, 1]/∂W[0, 1]"
 
 

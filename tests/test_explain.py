@@ -85,6 +85,15 @@ def test_an_explanation_has_all_its_steps_and_is_right(name):
 
 
 @every
+def test_an_example_is_made_of_numbers_for_which_nobody_needs_a_calculator(name):
+    """Small whole numbers and their halves, quarters and eighths."""
+    e = found(name).example
+    for given in {*e.given} - {"eps"}:  # noise is drawn
+        a = e.arrays[given]
+        assert np.array_equal(8 * a, np.rint(8 * a)) and np.abs(a).max() < 20, given
+
+
+@every
 def test_the_chain_rule_adds_up_in_the_printed_tables(name):
     """Each array's gradient times its derivative by the entry, from the tables alone, is the number above them."""
     e = found(name)

@@ -323,6 +323,14 @@ def test_a_dead_layer_before_a_frozen_one_is_not_its_reason_and_the_last_one_beh
     assert said_of(*rows)[-1].endswith("are exactly 0")
 
 
+def test_of_many_gradients_the_first_the_last_and_their_number_are_said():
+    names = ["a.W", "a.b", "b.W", "b.b", "c.W"]
+    assert [words._gradients(names[:n]) for n in (1, 2, 3, 4, 5)] == [
+        "the gradient of a.W is", "the gradients of a.W and a.b are", "the gradients of a.W, a.b and b.W are",
+        "the gradients of a.W and 3 more parameters, up to b.b, are",
+        "the gradients of a.W and 4 more parameters, up to c.W, are"]
+
+
 def test_what_is_no_number_is_said_once_where_it_begins_on_the_way_there_or_else_back():
     nan, inf = Stats(math.nan, math.nan, 0.0, math.nan, 8), Stats(math.nan, math.nan, 0.0, math.inf, 8)
     first, second = row("a", y=inf), row("b", y=nan)

@@ -12,7 +12,7 @@ from npae import layers, losses, penalties
 from npae.cli import main
 from npae.kernels import reference
 from npae.lab import catalogue, explain, oracles
-from npae.lab.explain.blocks import Prose, Tables, Worked
+from npae.lab.explain.blocks import Formula, Prose, Rows, Tables, Worked
 
 STEPS = {"loss", "forward", "derivation", "matrix", "entry", "code", "check"}
 NUMBER = re.compile(r"(?<!\w)\N{MINUS SIGN}?\d+(?:\.\d+)?(?:e[+\N{MINUS SIGN}]\d+)?")
@@ -164,6 +164,41 @@ def test_every_printed_gradient_is_what_differences_give(name):
     assert checked == {section.title.split()[1].rstrip(",") for section in e.section("derivation")}
 
 
+@every
+def test_each_step_has_its_words_and_its_formula_before_its_numbers(name):
+    e = found(name)
+    (forward,), (matrix,) = e.section("forward"), e.section("matrix")
+    kinds = [type(block) for block in forward.blocks]
+    assert kinds[:3] == [Prose, Formula, Prose] and set(kinds[3:]) <= {Worked, Tables} and Worked in kinds
+    formulas = [line.split(" = ")[0].split("[")[0] for line in forward.blocks[1].texts]
+    heads = [block.texts[0].split("[")[0].split(" = ")[0] for block in forward.blocks if isinstance(block, Worked)]
+    assert formulas == heads
+    for section in e.section("derivation"):
+        kinds = [type(block) for block in section.blocks]
+        assert kinds[:4] == [Prose, Formula, Prose, Formula] and kinds[-3:] == [Prose, Worked, Tables]
+    said = [block.texts[0].split(" = ")[0] for block in matrix.blocks if isinstance(block, Formula)]
+    assert len(said) == len(e.section("derivation")) and isinstance(matrix.blocks[-1], Tables)
+
+
+@every
+def test_the_checks_own_figures_are_those_of_the_check(name):
+    e = found(name)
+    (section,) = e.section("check")
+    formulas, differences = (block.rows for block in section.blocks if isinstance(block, Rows))
+    for array, _, size, verdict in formulas:
+        assert int(size) == e.example.arrays[array].size and verdict == "the same, to rounding"
+    own = {f"d{e.example.aliases.get(row.name, row.name.rsplit('.', 1)[-1])}": row for row in e.example.report.rows}
+    assert list(own) == [row[0] for row in differences[:len(own)]]
+    for label, verified, error, share, verdict in differences:
+        passed, total = map(int, verified.split(" of "))
+        assert 0 < passed <= total <= e.example.arrays[label].size or name == "Reparameterize"
+        assert 0 <= float(error) < 1e-6 and float(share) <= 1 and verdict == "PASS"
+        if label in own:
+            entries = own[label].entries
+            assert total == len(entries) and passed == sum(entry.verdict == "PASS" for entry in entries)
+            assert error == f"{max(abs(entry.analytic - entry.numeric) for entry in entries):.1e}"
+
+
 @pytest.mark.parametrize("name", [name for name in explain.LESSONS if name.split("-")[0] in catalogue.KINDS])
 def test_forward_is_that_of_the_oracle(name):
     """Plain loops that share nothing with npae give y; losses and penalties are held against SciPy elsewhere."""
@@ -313,6 +348,15 @@ def test_an_explanation_fits_into_a_terminal_of_80_columns(name):
             for line in section.lines(80)]
     said += found(name).to_text(80).split("\n\n")[0].splitlines()
     assert max(map(len, said)) <= 80 and max(map(len, said)) > 60
+
+
+@every
+def test_lines_are_as_long_as_the_terminal_is_wide_and_no_longer(name):
+    """72 is the least that the command asks for, 100 the most."""
+    for width in (72, 73, 79, 88, 95, 100):
+        lines = [line for section in found(name).sections if section.kind not in ("code", "picture")
+                 for line in section.lines(width)]
+        assert width - 12 < max(map(len, lines)) <= width
 
 
 def test_the_command_asks_the_terminal_for_its_width(capsys, monkeypatch):

@@ -110,6 +110,37 @@ def test_windows_are_counted_one_by_one(setting):
     assert sorted(inside) == sorted(seen.ravel())
 
 
+@pytest.mark.parametrize("setting", pictures.SETTINGS)
+def test_the_windows_lie_on_the_padded_picture(setting):
+    """The first and the last window have a frame, the padding is hatched and empty, the size of y stands below."""
+    kernel, stride, padding = pictures.SETTINGS[setting]
+    g = window_geometry(4, kernel, stride, padding)
+    ax = drawn("Conv2d", 1).axes[list(pictures.SETTINGS).index(setting)]
+    rows, columns = ax.images[0].get_array().shape[:2]
+    top, first = g.padding
+    inside = {(top + i, first + j) for i in range(4) for j in range(4)}
+    hatched = {(int(p.get_y()), int(p.get_x())) for p in ax.patches if p.get_hatch()}
+    assert hatched == set(np.ndindex(rows, columns)) - inside
+    said = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in ax.texts}
+    counts = pictures.copies(g)
+    assert {place: int(text) for place, text in said.items() if text.isdigit()} == {
+        (top + i, first + j): counts[i, j] for i, j in np.ndindex(4, 4)}
+    one, last = [(p.get_y(), p.get_x(), p.get_height(), p.get_width()) for p in ax.patches if not p.get_hatch()]
+    end = [stride * (size - 1) for size in g.output_size]
+    assert one == (0, 0, kernel, kernel)
+    assert last == (rows - kernel, columns - kernel, kernel, kernel) and last[:2] == tuple(end)
+    assert f"y is {g.output_size[0]} × {g.output_size[1]}" in said.values()
+
+
+def test_what_a_gradient_meets_is_framed_and_its_sign_has_a_colour():
+    x, _, _, dx = drawn("MaxPool2d").axes
+    assert framed(x) == framed(dx) and len(framed(x)) > 1
+    for ax in drawn("TiedDense").axes:
+        values, colours = numbers(ax), ax.images[0].get_array()
+        warm = colours[..., 0] - colours[..., 2]
+        assert (np.sign(np.round(warm, 2)) == np.sign(values)).all() and np.abs(values).max() > 0
+
+
 def test_the_two_matrices_are_each_others_transpose_and_are_the_layer():
     kernel, first, second = drawn("ConvTranspose2d").axes
     A, At = (ax.images[0].get_array() for ax in (first, second))

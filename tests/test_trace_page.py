@@ -759,6 +759,10 @@ def test_what_is_wrong_stands_on_the_page_and_at_its_layer(tmp_path, browser):
     assert browser.run("return [...document.querySelectorAll('#flags li')].map((li) => li.textContent)") == t.flags
     marked = browser.run("return [...document.querySelectorAll('.tile.wrong .name')].map((b) => b.textContent)")
     assert marked == [row.name for row in t.rows if any(flag.startswith(f"{row.name} ") for flag in t.flags)]
+    browser.run("npae.told.frames[0].rows[1].dead = 0.75; npae.told.frames[0].rows[1].saturated = 0.1234;"
+                "npae.show({ layer: 1 })")
+    assert text(browser, "layer-hint").endswith(
+        "; 75 % of its units are off in the whole batch; 12.3 % of its numbers lie at a flat end")
 
 
 @needs_browser

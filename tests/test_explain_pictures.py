@@ -196,6 +196,41 @@ def test_the_score_function_varies_a_hundred_times_as_much():
     assert any(said.replace("-", "\N{MINUS SIGN}") in text for text in texts(figure))
 
 
+def test_the_estimators_picture_is_drawn_where_its_numbers_are():
+    figure, truth = drawn("Reparameterize"), pictures.MU - pictures.TARGET
+    left, right = figure.axes
+    assert list(left.lines[0].get_xdata()) == [truth, truth]
+    assert any(f"the derivative, {truth:.3g}".replace("-", "\N{MINUS SIGN}") == text for text in texts(figure))
+    assert (right.get_xscale(), right.get_yscale()) == ("log", "log") and len(right.lines) == 2
+    for k, line in enumerate(right.lines):
+        assert list(line.get_xdata()) == list(pictures.LATENTS)
+        expected = [pictures.estimates(d)[k].var() for d in pictures.LATENTS]
+        assert list(line.get_ydata()) == expected
+    for k, words in enumerate(("reparameterised", "score function")):
+        draws = pictures.estimates(pictures.SHOWN)[k]
+        error = f"± {draws.std() / len(draws)**0.5:.2f}"
+        assert any(text.startswith(f"{words}\n") and error in text for text in texts(figure))
+
+
+def test_what_is_below_0_is_drawn_below_0():
+    _, below = drawn("gaussian_kl").axes
+    _, q, p, _ = shown("gaussian_kl")[0].draw.args
+    line = q * np.log(q / p)
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), line)
+    reach = [(area.get_paths()[0].vertices[:, 1].min(), area.get_paths()[0].vertices[:, 1].max())
+             for area in below.collections]
+    assert reach == [(0, line.max()), (line.min(), 0)]
+
+
+def test_the_note_counts_windows_and_names_the_padding_where_there_is_any():
+    for setting, words, padded in (((4, 2, 2, 0), "1 window sees pixel 0 (framed): forward copies it 1 ×", False),
+                                   ((4, 2, 1, 0), "4 windows see pixel 5 (framed): forward copies it 4 ×", False),
+                                   ((4, 3, 2, "same"), " (framed): forward copies it ", True)):
+        figure = pictures.im2col(window_geometry(*setting)).draw()
+        note = next(text for text in texts(figure) if "forward copies" in text)
+        assert words in note and ("; empty: the padding" in note) == padded
+
+
 def test_the_area_is_the_divergence():
     figure = drawn("gaussian_kl")
     text = next(t for t in texts(figure) if "closed form" in t)

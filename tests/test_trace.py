@@ -16,7 +16,7 @@ from npae.kernels import reference
 from npae.layers import Conv2d, Dense, Flatten, LeakyReLU, ReLU, Reparameterize, Reshape, Sequential, Sigmoid, Tanh
 from npae.losses import Bernoulli
 from npae.models import VAE, Autoencoder, ContractiveAutoencoder
-from npae.trace import Trace, statistics
+from npae.trace import Trace, statistics, table
 from npae.trace.statistics import Stats, stats
 
 SMALL = (8, 8, 1)
@@ -423,6 +423,46 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
         assert all(part in line for part in said)
     assert str(t).splitlines()[-1] == "nothing wrong is found"
     assert max(map(len, str(t).splitlines())) <= 80  # a terminal's width
+
+
+def edges(line):
+    """Where each cell begins and ends."""
+    return [cell.span() for cell in re.finditer(r"\S+(?: \S+)*", line)]
+
+
+def test_words_stand_on_their_left_edge_and_figures_on_their_right():
+    assert table.columns([("a", "bb", "c"), ("long", "2", "333")], left=1) == [
+        "a     bb    c", "-" * 13, "long   2  333"]
+    model = dense()
+    with Trace(model) as t:
+        step(model, pictures(n=20).train_x / np.float32(255), None)
+    lines = str(t).splitlines()
+    heads = [i for i, line in enumerate(lines) if i + 1 < len(lines) and set(lines[i + 1]) == {"-"}]
+    rules, left = [lines[i + 1] for i in heads], (2, 1, 2)  # the kind of a layer has no name above it
+    assert [lines[i].split()[0] for i in heads] == ["layer", "layer", "parameter"]
+    for i, rule, words in zip(heads, rules, left, strict=True):
+        end = next(k for k in range(i + 2, len(lines)) if not lines[k])
+        body = lines[i + 2:end]
+        assert len(rule) == max(map(len, [lines[i], *body])) and body
+        for line in body:
+            head, cells = edges(lines[i]), edges(line)
+            figures = len(head) - words
+            assert [right for _, right in cells[-figures:]] == [right for _, right in head[-figures:]]
+            assert cells[0][0] == 0
+            if len(head) == len(cells):
+                assert [at for at, _ in cells[:words]] == [at for at, _ in head[:words]]
+
+
+def test_nobody_listens_to_numba_after_the_block():
+    from numba.core import event
+
+    listening = event._registered["numba:compiler_lock"]
+    model, x, _ = of_recipe("ae")
+    before = len(listening)
+    with Trace(model):
+        step(model, x, None)
+        assert len(listening) == before + 1
+    assert len(listening) == before
 
 
 def test_a_trace_that_was_never_open_says_so():

@@ -100,10 +100,12 @@ def test_the_differences_meet_backward_and_gradcheck_agrees(name):
     assert list(found) == [p.name for p in t.model.params]
     twin = t.model.to(np.float64)
     x = t.pictures[:differences.PICTURES].astype(np.float64)
-    twin.loss(x, rng=np.random.default_rng(0))
+    loss = twin.loss(x, rng=np.random.default_rng(0))["loss"]
     twin.zero_grad()
     twin.backward()
+    assert len(x) == 2 and "φ is the loss of the first two pictures" in page.page("one", [page.Single(t)], t.model)
     for p in twin.params:
+        assert all(entry["phi"] == loss for entry in found[p.name])
         assert len(found[p.name]) == (2 if p.value.ndim > 1 else 1)
         for entry in found[p.name]:
             index = tuple(map(int, re.search(r"\[(.*)\]", entry["entry"])[1].split(",")))

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from npae.kernels import reference
 from npae.layers import Conv2d, Dense, Flatten, LeakyReLU, ReLU, Reparameterize, Reshape, Sequential, Sigmoid, Tanh
 from npae.losses import Bernoulli
 from npae.models import VAE, Autoencoder, ContractiveAutoencoder
-from npae.trace import Trace, statistics, table
+from npae.trace import Trace, record, statistics, table, watched
 from npae.trace.statistics import Stats, stats
 
 SMALL = (8, 8, 1)
@@ -159,6 +160,7 @@ def test_numbers_are_told_from_what_is_none_also_where_their_squares_are_too_lar
 def test_of_whole_numbers_and_half_precision_the_statistics_are_those_of_float64():
     for a in (np.array([1, 0, -3]), np.array([1, 0, 5], np.uint8), np.array([300, 0, 0.5], np.float16)):
         same(stats(a), a)
+    assert stats(np.array([2**24 + 1])).mean == 2**24 + 1
 
 
 @pytest.mark.parametrize(("bend", "edge"), [("tanh", math.sqrt(0.99)), ("sigmoid", 0.5 + math.sqrt(0.25 - 0.0025))])
@@ -187,6 +189,47 @@ def test_a_unit_is_dead_that_no_picture_and_no_place_has_switched_on():
     assert statistics.never_active(ReLU(), y) == 0.5 and statistics.never_active(ReLU(), y[:2]) == 0.75
     assert statistics.never_active(Dense(3, 4, activation="relu", rng=0), y[:, 1, 0]) == 0.75
     assert statistics.never_active(LeakyReLU(0.1), y) is None and statistics.never_active(Tanh(), y) is None
+
+
+def test_shares_at_the_ends_are_those_of_the_whole_batch():
+    rng = np.random.default_rng(0)
+    model = Autoencoder(Sequential([Flatten(), Dense(64, 6, activation="tanh", rng=rng)]),
+                        Sequential([Dense(6, 64, rng=rng), Reshape(SMALL)]), likelihood=Bernoulli())
+    model.encoder.layers[1].W.value[...] *= 5
+    with Trace(model) as t:
+        step(model, pictures(SMALL, 7).train_x[:7] / np.float32(255), None)
+    row = t.rows[1]
+    flat = 1 - np.float64(row.y) ** 2 < 0.01
+    assert 0 < row.saturated < 1 and row.saturated == flat.mean()
+    assert row.blocked == pytest.approx(np.sum(np.float64(row.dy)[flat] ** 2) / np.sum(np.float64(row.dy) ** 2))
+
+
+def test_the_seconds_are_the_models_own_without_those_of_the_statistics(monkeypatch):
+    """A clock that the layers and the statistics move on: 1 forward, 2 back, 100 for what is written down."""
+    now = [0.0]
+
+    class Slow(Dense):
+        def _forward(self, x):
+            now[0] += 1
+            return super()._forward(x)
+
+        def _backward(self, dy, need_dx):
+            now[0] += 2
+            return super()._backward(dy, need_dx)
+
+    def counted(a):
+        now[0] += 100
+        return stats(a)
+
+    for module in (record, watched):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    model = Autoencoder(Sequential([Slow(6, 3, rng=0), Slow(3, 2, rng=0)]), Sequential([Slow(2, 6, rng=0)]))
+    with Trace(model) as t:
+        monkeypatch.setattr(statistics, "stats", counted)
+        for _ in range(2):  # of several steps the latest counts
+            step(model, np.ones((4, 6), np.float32), None)
+            assert t.seconds == 3 * 1 + 3 * 2
+    assert [(row.forward_seconds, row.backward_seconds) for row in t.rows] == [(1, 2)] * 3
 
 
 # -- parameters --

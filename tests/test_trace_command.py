@@ -1,6 +1,7 @@
 """`npae trace`: of a recipe, of a run, and of a run step by step, to the bits of the training itself."""
 import hashlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,6 +170,22 @@ def test_a_series_ends_with_the_last_wanted_step_that_the_training_has(pictures)
     assert [frame.step for frame in found.frames] == [10]
     with pytest.raises(ValueError, match="has 10 steps, and step 11 was to be traced"):
         session.of_recipe("tied-ae", data=str(pictures), given=given, steps=10)
+
+
+@pytest.mark.parametrize(("n", "labels", "expected"), [
+    (30, [0, 0, 0, 1, 1, 2], [0, 3, 5, 1, 2, 4, 6, 7]), (30, [0] * 12 + [1] * 6, [0, 12, 1, 2, 3, 4, 5, 6]),
+    (30, None, list(range(8))), (5, None, list(range(5))), (5, [4, 4, 3, 4, 4], [0, 2, 1, 3, 4]),
+    (30, list(range(30)), list(range(8)))])
+def test_the_pictures_of_the_maps_have_different_labels_as_far_as_there_are_any(n, labels, expected):
+    x = np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2, 1)
+    y = None if labels is None else np.resize(np.array(labels), n)
+    dataset, model = SimpleNamespace(test_x=x, test_y=y), SimpleNamespace(theta=np.zeros(1, np.float32), classes=None)
+    shown, said = session.some_pictures(dataset, 0, None, model)
+    np.testing.assert_allclose(shown, x[expected] / 255, rtol=1e-6)
+    assert shown.dtype == np.float32 and said is None
+    model.classes = 3
+    _, said = session.some_pictures(dataset, 0, None, model)
+    assert said is None if y is None else said.tolist() == y[expected].tolist()
 
 
 def test_a_recipe_that_leaves_the_last_batch_out_does_so_here(pictures):

@@ -328,6 +328,34 @@ def test_a_trace_that_holds_no_numbers_has_a_page_all_the_same():
     assert (blob == maps.BAD).any() and told["layers"][1]["check"][0]["plus"][0] is None
 
 
+def test_what_is_told_of_a_batch_and_its_layers():
+    t = of_recipe("conv-ae", 5)
+    told, _ = told_by(page.page("one", [page.Single(t)], t.model))
+    assert told["batch"] == 5 and not told["series"] and [frame["step"] for frame in told["frames"]] == [1]
+    assert told["layers"][told["code"] + 1]["name"] == "decoder.0"
+    for layer, row, said in zip(told["layers"], t.rows, told["frames"][0]["rows"], strict=True):
+        assert layer["size"] == "×".join(map(str, row.output_shape[1:]))
+        assert [name for name, _ in layer["shapes"]] == ["x", "y", *(p.name[-1] for p in row.params)]
+        assert said["ms"] == [1e3 * row.forward_seconds, 1e3 * row.backward_seconds]
+        parts = [told["sources"][n]["name"] for half in ("forward", "backward", "textbook")
+                 for n in layer["code"][half]]
+        assert parts == [part["name"] for half in source.code(row.layer).values() for part in half]
+    names = [told["sources"][n]["name"] for n in told["objective"]["code"]]
+    assert names[:3] == [part["name"] for part in source.objective(t.model)["code"]][:3] and len(names) > 3
+    told, _ = told_by(page.page("two", [session.Frame(k, t, t) for k in (3, 7)], t.model))
+    assert told["series"] and [frame["step"] for frame in told["frames"]] == [3, 7]
+    with Trace(t.model) as empty:
+        pass
+    for trace, shown in ((empty, t), (t, empty)):
+        with pytest.raises(ValueError, match="has seen no loss"):
+            page.page("one", [session.Frame(1, t, t), session.Frame(2, trace, shown)], t.model)
+
+
+def test_grey_levels_are_rounded_and_kept_within_0_and_255():
+    found = maps.grey(np.array([-0.5, 0, 0.2, 0.5, 0.999, 1, 2, np.nan]))
+    assert found.tolist() == [0, 0, 51, 128, 255, 255, 255, 0] and found.dtype == np.uint8
+
+
 def test_of_a_long_series_fewer_pictures_are_shown_so_that_it_fits(monkeypatch):
     monkeypatch.setattr(page, "MOST_BYTES", 500_000)  # bars are flatter than digits, which do not fit into 3 MB
     model = of_recipe("conv-ae").model

@@ -638,6 +638,10 @@ def test_what_stands_around_a_layer_is_the_traces_too(pages, browser):
                                 "'.scale')[arguments[1]].textContent", k, int(side == "dy"))
             assert plain(small[1:]) == pytest.approx(scale, rel=6e-2)
         there, back = cells(browser, "numbers")
+        for said in (*there[1:4], *(back[1:4] if row.gradient else ())):
+            front, _, power = said.partition("·10")
+            assert len(re.sub(r"\D", "", front).strip("0")) <= 3
+            assert bool(power) == (plain(said) != 0 and not 1e-3 <= abs(plain(said)) < 1e5)
         assert float(there[5]) == pytest.approx(1e3 * row.forward_seconds, abs=0.0051)
         assert float(back[5]) == pytest.approx(1e3 * row.backward_seconds, abs=0.0051)
         for said, p in zip(cells(browser, "params"), row.params, strict=True):

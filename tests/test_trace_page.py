@@ -329,7 +329,7 @@ def test_a_trace_that_holds_no_numbers_has_a_page_all_the_same():
 
 
 def test_what_is_told_of_a_batch_and_its_layers():
-    t = of_recipe("conv-ae", 5)
+    t = of_recipe("conv-ae", 5, (8, 8, 1))
     told, _ = told_by(page.page("one", [page.Single(t)], t.model))
     assert told["batch"] == 5 and not told["series"] and [frame["step"] for frame in told["frames"]] == [1]
     assert told["layers"][told["code"] + 1]["name"] == "decoder.0"
@@ -544,7 +544,7 @@ def colours(browser, codes):
 def test_each_pixel_of_a_map_has_the_colour_of_its_number(pages, browser):
     t, = pages("bernoulli-vae")
     for k, row in enumerate(t.rows):
-        for n in (0, 6):
+        for n in (k % 8,):
             browser.run("npae.show({ layer: arguments[0], picture: arguments[1] })", k, n)
             for side in ("y", "dy"):
                 a = getattr(row, side)

@@ -10,7 +10,7 @@ import pytest
 from npae import layers, losses, penalties
 from npae.kernels import reference
 from npae.lab import catalogue, explain, oracles
-from npae.lab.explain.blocks import Prose, Tables, Worked
+from npae.lab.explain.blocks import Formula, Prose, Rows, Tables, Worked
 
 STEPS = {"loss", "forward", "derivation", "matrix", "entry", "code", "check"}
 NUMBER = re.compile(r"(?<!\w)\N{MINUS SIGN}?\d+(?:\.\d+)?(?:e[+\N{MINUS SIGN}]\d+)?")
@@ -83,6 +83,15 @@ def test_an_explanation_has_all_its_steps_and_is_right(name):
 
 
 @every
+def test_an_example_is_made_of_numbers_for_which_nobody_needs_a_calculator(name):
+    """Small whole numbers and their halves, quarters and eighths."""
+    e = found(name).example
+    for given in {*e.given} - {"eps"}:  # noise is drawn
+        a = e.arrays[given]
+        assert np.array_equal(8 * a, np.rint(8 * a)) and np.abs(a).max() < 20, given
+
+
+@every
 def test_the_chain_rule_adds_up_in_the_printed_tables(name):
     """Each array's gradient times its derivative by the entry, from the tables alone, is the number above them."""
     e = found(name)
@@ -151,6 +160,41 @@ def test_every_printed_gradient_is_what_differences_give(name):
         assert value(n.text) == pytest.approx(known[n[:2]], rel=2e-5, abs=2e-6), n
         checked.add(n.name)
     assert checked == {section.title.split()[1].rstrip(",") for section in e.section("derivation")}
+
+
+@every
+def test_each_step_has_its_words_and_its_formula_before_its_numbers(name):
+    e = found(name)
+    (forward,), (matrix,) = e.section("forward"), e.section("matrix")
+    kinds = [type(block) for block in forward.blocks]
+    assert kinds[:3] == [Prose, Formula, Prose] and set(kinds[3:]) <= {Worked, Tables} and Worked in kinds
+    formulas = [line.split(" = ")[0].split("[")[0] for line in forward.blocks[1].texts]
+    heads = [block.texts[0].split("[")[0].split(" = ")[0] for block in forward.blocks if isinstance(block, Worked)]
+    assert formulas == heads
+    for section in e.section("derivation"):
+        kinds = [type(block) for block in section.blocks]
+        assert kinds[:4] == [Prose, Formula, Prose, Formula] and kinds[-3:] == [Prose, Worked, Tables]
+    said = [block.texts[0].split(" = ")[0] for block in matrix.blocks if isinstance(block, Formula)]
+    assert len(said) == len(e.section("derivation")) and isinstance(matrix.blocks[-1], Tables)
+
+
+@every
+def test_the_checks_own_figures_are_those_of_the_check(name):
+    e = found(name)
+    (section,) = e.section("check")
+    formulas, differences = (block.rows for block in section.blocks if isinstance(block, Rows))
+    for array, _, size, verdict in formulas:
+        assert int(size) == e.example.arrays[array].size and verdict == "the same, to rounding"
+    own = {f"d{e.example.aliases.get(row.name, row.name.rsplit('.', 1)[-1])}": row for row in e.example.report.rows}
+    assert list(own) == [row[0] for row in differences[:len(own)]]
+    for label, verified, error, share, verdict in differences:
+        passed, total = map(int, verified.split(" of "))
+        assert 0 < passed <= total <= e.example.arrays[label].size or name == "Reparameterize"
+        assert 0 <= float(error) < 1e-6 and float(share) <= 1 and verdict == "PASS"
+        if label in own:
+            entries = own[label].entries
+            assert total == len(entries) and passed == sum(entry.verdict == "PASS" for entry in entries)
+            assert error == f"{max(abs(entry.analytic - entry.numeric) for entry in entries):.1e}"
 
 
 @pytest.mark.parametrize("name", [name for name in explain.LESSONS if name.split("-")[0] in catalogue.KINDS])

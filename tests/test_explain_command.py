@@ -38,6 +38,15 @@ def test_an_explanation_fits_into_a_terminal_of_80_columns(name):
     assert max(map(len, said)) <= 80 and max(map(len, said)) > 60
 
 
+@every
+def test_lines_are_as_long_as_the_terminal_is_wide_and_no_longer(name):
+    """72 is the least that the command asks for, 100 the most."""
+    for width in (72, 73, 79, 88, 95, 100):
+        lines = [line for section in found(name).sections if section.kind not in ("code", "picture")
+                 for line in section.lines(width)]
+        assert width - 12 < max(map(len, lines)) <= width
+
+
 def test_the_command_asks_the_terminal_for_its_width(capsys, monkeypatch):
     widths = []
     for columns in ("80", "200"):

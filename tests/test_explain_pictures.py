@@ -110,6 +110,37 @@ def test_windows_are_counted_one_by_one(setting):
     assert sorted(inside) == sorted(seen.ravel())
 
 
+@pytest.mark.parametrize("setting", pictures.SETTINGS)
+def test_the_windows_lie_on_the_padded_picture(setting):
+    """The first and the last window have a frame, the padding is hatched and empty, the size of y stands below."""
+    kernel, stride, padding = pictures.SETTINGS[setting]
+    g = window_geometry(4, kernel, stride, padding)
+    ax = drawn("Conv2d", 1).axes[list(pictures.SETTINGS).index(setting)]
+    rows, columns = ax.images[0].get_array().shape[:2]
+    top, first = g.padding
+    inside = {(top + i, first + j) for i in range(4) for j in range(4)}
+    hatched = {(int(p.get_y()), int(p.get_x())) for p in ax.patches if p.get_hatch()}
+    assert hatched == set(np.ndindex(rows, columns)) - inside
+    said = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in ax.texts}
+    counts = pictures.copies(g)
+    assert {place: int(text) for place, text in said.items() if text.isdigit()} == {
+        (top + i, first + j): counts[i, j] for i, j in np.ndindex(4, 4)}
+    one, last = [(p.get_y(), p.get_x(), p.get_height(), p.get_width()) for p in ax.patches if not p.get_hatch()]
+    end = [stride * (size - 1) for size in g.output_size]
+    assert one == (0, 0, kernel, kernel)
+    assert last == (rows - kernel, columns - kernel, kernel, kernel) and last[:2] == tuple(end)
+    assert f"y is {g.output_size[0]} × {g.output_size[1]}" in said.values()
+
+
+def test_what_a_gradient_meets_is_framed_and_its_sign_has_a_colour():
+    x, _, _, dx = drawn("MaxPool2d").axes
+    assert framed(x) == framed(dx) and len(framed(x)) > 1
+    for ax in drawn("TiedDense").axes:
+        values, colours = numbers(ax), ax.images[0].get_array()
+        warm = colours[..., 0] - colours[..., 2]
+        assert (np.sign(np.round(warm, 2)) == np.sign(values)).all() and np.abs(values).max() > 0
+
+
 def test_the_two_matrices_are_each_others_transpose_and_are_the_layer():
     kernel, first, second = drawn("ConvTranspose2d").axes
     A, At = (ax.images[0].get_array() for ax in (first, second))
@@ -163,6 +194,41 @@ def test_the_score_function_varies_a_hundred_times_as_much():
     pathwise, score = pictures.estimates(pictures.SHOWN)
     said = f"mean {score.mean():.2f} ± {score.std() / np.sqrt(len(score)):.2f}\nvariance {score.var():.0f}"
     assert any(said.replace("-", "\N{MINUS SIGN}") in text for text in texts(figure))
+
+
+def test_the_estimators_picture_is_drawn_where_its_numbers_are():
+    figure, truth = drawn("Reparameterize"), pictures.MU - pictures.TARGET
+    left, right = figure.axes
+    assert list(left.lines[0].get_xdata()) == [truth, truth]
+    assert any(f"the derivative, {truth:.3g}".replace("-", "\N{MINUS SIGN}") == text for text in texts(figure))
+    assert (right.get_xscale(), right.get_yscale()) == ("log", "log") and len(right.lines) == 2
+    for k, line in enumerate(right.lines):
+        assert list(line.get_xdata()) == list(pictures.LATENTS)
+        expected = [pictures.estimates(d)[k].var() for d in pictures.LATENTS]
+        assert list(line.get_ydata()) == expected
+    for k, words in enumerate(("reparameterised", "score function")):
+        draws = pictures.estimates(pictures.SHOWN)[k]
+        error = f"± {draws.std() / len(draws)**0.5:.2f}"
+        assert any(text.startswith(f"{words}\n") and error in text for text in texts(figure))
+
+
+def test_what_is_below_0_is_drawn_below_0():
+    _, below = drawn("gaussian_kl").axes
+    _, q, p, _ = shown("gaussian_kl")[0].draw.args
+    line = q * np.log(q / p)
+    np.testing.assert_array_equal(below.lines[0].get_ydata(), line)
+    reach = [(area.get_paths()[0].vertices[:, 1].min(), area.get_paths()[0].vertices[:, 1].max())
+             for area in below.collections]
+    assert reach == [(0, line.max()), (line.min(), 0)]
+
+
+def test_the_note_counts_windows_and_names_the_padding_where_there_is_any():
+    for setting, words, padded in (((4, 2, 2, 0), "1 window sees pixel 0 (framed): forward copies it 1 ×", False),
+                                   ((4, 2, 1, 0), "4 windows see pixel 5 (framed): forward copies it 4 ×", False),
+                                   ((4, 3, 2, "same"), " (framed): forward copies it ", True)):
+        figure = pictures.im2col(window_geometry(*setting)).draw()
+        note = next(text for text in texts(figure) if "forward copies" in text)
+        assert words in note and ("; empty: the padding" in note) == padded
 
 
 def test_the_area_is_the_divergence():

@@ -2,7 +2,7 @@
 import numpy as np
 
 from npae.lab.explain.algebra import apply, arrays, letters
-from npae.lab.explain.blocks import Table
+from npae.lab.explain.blocks import Rows, Table, Tables
 from npae.lab.explain.sums import total
 from npae.lab.explain.wrap import wrapped
 from npae.lab.explain.writing import Env, Writer
@@ -45,7 +45,24 @@ def test_a_table_lays_numbers_where_they_belong():
     assert [line.split() for line in weights[1]] == [["dW[:,", ":,", "0,", "1]"], ["1", "5"], ["9", "13"]]
     (marked,) = Table("x", x, frozenset([(1, 0, 1, 0)])).blocks()
     assert marked[0] == "x[1, :, :, 0]" and len(marked) == 3 and "[10]" in marked[1]
+    sheets = Table("q", np.arange(12.0).reshape(2, 3, 2), frozenset([(1, 2, 0)]))._all_sheets()
+    assert [[list(map(tuple, line)) for line in places] for _, places in sheets] == [
+        [[(n, r, k) for k in range(2)] for r in range(3)] for n in range(2)]
     assert Table("∂V/∂W[0, 1]", x).blocks()[1][0] == "∂V[:, :, 0, 1]/∂W[0, 1]"
+
+
+def test_columns_of_words_are_as_wide_as_their_longest():
+    assert Rows(("a", "bb", "c"), (("ddd", "e", "f"), ("g", "hhhh", "i"))).lines() == [
+        "    a    bb    c", "    ddd  e     f", "    g    hhhh  i"]
+
+
+def test_tables_stand_beside_each_other_as_far_as_they_fit():
+    pair = Tables((Table("x", np.array([[1.0, 2.0]])), Table("longer", np.array([[3.0], [4.0]]))))
+    assert pair.lines() == ["    x            longer", "       1   2        3", "                    4"]
+    assert [line.split() for line in pair.lines(20)] == [["x"], ["1", "2"], [], ["longer"], ["3"], ["4"]]
+    rows = Tables(tuple(Table("x", np.full((1, 7), 1.0)) for _ in range(3)))
+    for width in range(40, 101):
+        assert max(map(len, rows.lines(width))) <= width
 
 
 def test_a_long_equation_is_broken_before_its_signs():

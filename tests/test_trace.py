@@ -4,8 +4,8 @@ import math
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
+from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from explorables import dense, pictures, tied
 from npae import optim, recipes, train
 from npae.callbacks import Callback
 from npae.kernels import reference
-from npae.layers import Conv2d, Dense, Flatten, Reparameterize, Reshape, Sequential
+from npae.layers import Conv2d, Dense, Flatten, LeakyReLU, ReLU, Reparameterize, Reshape, Sequential, Sigmoid, Tanh
 from npae.losses import Bernoulli
 from npae.models import VAE, Autoencoder, ContractiveAutoencoder
-from npae.trace import Trace
-from npae.trace.statistics import stats
+from npae.trace import Trace, record, statistics, table, watched
+from npae.trace.statistics import Stats, stats
 
 SMALL = (8, 8, 1)
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -137,6 +137,99 @@ def test_statistics_of_what_is_no_number_do_not_warn():
         found = stats(np.array([1, bad, -np.inf], np.float32))
         assert not found.finite
     assert stats(np.full(5, 1e30, np.float32)).norm == pytest.approx(1e30 * 5**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e3, -7e-5, 1 / 3])
+def test_the_deviation_of_one_number_many_times_is_no_nan(value):
+    """Σ a² / n - mean² is a rounding error then, below 0 or above."""
+    for n in (1, 3, 1000, 4097):
+        found = stats(np.full(n, value))
+        assert 0 <= found.std <= 1e-7 * abs(value) and found.mean == pytest.approx(value, rel=1e-12)
+        assert found.zeros == 0 and found.rms == pytest.approx(abs(value), rel=1e-12)
+    assert stats(np.zeros((3, 4), np.float32)) == Stats(0.0, 0.0, 1.0, 0.0, 12)
+
+
+def test_numbers_are_told_from_what_is_none_also_where_their_squares_are_too_large():
+    assert stats(np.array([1e200, -1e200])).finite and math.isnan(stats(np.array([1e200, -1e200])).std)
+    assert stats(np.array([1e200, -1e200, 0.0])).mean == 0
+    for bad in (np.nan, np.inf, -np.inf):
+        assert not stats(np.array([bad, 1.0])).finite
+    assert not stats(np.array([np.inf, -np.inf])).finite
+
+
+def test_of_whole_numbers_and_half_precision_the_statistics_are_those_of_float64():
+    for a in (np.array([1, 0, -3]), np.array([1, 0, 5], np.uint8), np.array([300, 0, 0.5], np.float16)):
+        same(stats(a), a)
+    assert stats(np.array([2**24 + 1])).mean == 2**24 + 1
+
+
+@pytest.mark.parametrize(("bend", "edge"), [("tanh", math.sqrt(0.99)), ("sigmoid", 0.5 + math.sqrt(0.25 - 0.0025))])
+def test_an_end_is_where_the_slope_is_below_a_hundredth_of_its_largest(bend, edge):
+    """tanh: 1 - y² = 0.01; sigmoid: y (1 - y) = 0.0025; at both ends, in a layer of its own or inside another."""
+    centre, reach = (0.0, edge) if bend == "tanh" else (0.5, edge - 0.5)
+    y = centre + reach * np.array([1 + 1e-6, 1 - 1e-6, 0, -1 + 1e-6, -1 - 1e-6])
+    for layer in (Dense(1, 1, activation=bend, rng=0), {"tanh": Tanh, "sigmoid": Sigmoid}[bend]()):
+        assert statistics.at_the_ends(layer, y).tolist() == [True, False, False, False, True]
+    for layer in (Dense(1, 1, activation="relu", rng=0), Dense(1, 1, rng=0), Flatten()):
+        assert statistics.at_the_ends(layer, y) is None
+
+
+def test_a_share_of_squares_is_one_of_squares():
+    dy = np.array([[3.0, 0], [-4, 0]])
+    assert statistics.share_of_squares(dy, np.array([[True, True], [False, False]])) == 9 / 25
+    assert statistics.share_of_squares(dy, np.ones((2, 2), bool)) == 1
+    assert statistics.share_of_squares(dy, np.zeros((2, 2), bool)) == 0
+    assert statistics.share_of_squares(0 * dy, np.ones((2, 2), bool)) == 0
+    assert statistics.share_of_squares(np.float32([1e30, 1e-30]), np.array([True, False])) == 1  # no overflow
+
+
+def test_a_unit_is_dead_that_no_picture_and_no_place_has_switched_on():
+    y = np.zeros((3, 2, 2, 4), np.float32)
+    y[2, 1, 0, 1] = y[0, 0, 0, 3] = 1e-9
+    assert statistics.never_active(ReLU(), y) == 0.5 and statistics.never_active(ReLU(), y[:2]) == 0.75
+    assert statistics.never_active(Dense(3, 4, activation="relu", rng=0), y[:, 1, 0]) == 0.75
+    assert statistics.never_active(LeakyReLU(0.1), y) is None and statistics.never_active(Tanh(), y) is None
+
+
+def test_shares_at_the_ends_are_those_of_the_whole_batch():
+    rng = np.random.default_rng(0)
+    model = Autoencoder(Sequential([Flatten(), Dense(64, 6, activation="tanh", rng=rng)]),
+                        Sequential([Dense(6, 64, rng=rng), Reshape(SMALL)]), likelihood=Bernoulli())
+    model.encoder.layers[1].W.value[...] *= 5
+    with Trace(model) as t:
+        step(model, pictures(SMALL, 7).train_x[:7] / np.float32(255), None)
+    row = t.rows[1]
+    flat = 1 - np.float64(row.y) ** 2 < 0.01
+    assert 0 < row.saturated < 1 and row.saturated == flat.mean()
+    assert row.blocked == pytest.approx(np.sum(np.float64(row.dy)[flat] ** 2) / np.sum(np.float64(row.dy) ** 2))
+
+
+def test_the_seconds_are_the_models_own_without_those_of_the_statistics(monkeypatch):
+    """A clock that the layers and the statistics move on: 1 forward, 2 back, 100 for what is written down."""
+    now = [0.0]
+
+    class Slow(Dense):
+        def _forward(self, x):
+            now[0] += 1
+            return super()._forward(x)
+
+        def _backward(self, dy, need_dx):
+            now[0] += 2
+            return super()._backward(dy, need_dx)
+
+    def counted(a):
+        now[0] += 100
+        return stats(a)
+
+    for module in (record, watched):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    model = Autoencoder(Sequential([Slow(6, 3, rng=0), Slow(3, 2, rng=0)]), Sequential([Slow(2, 6, rng=0)]))
+    with Trace(model) as t:
+        monkeypatch.setattr(statistics, "stats", counted)
+        for _ in range(2):  # of several steps the latest counts
+            step(model, np.ones((4, 6), np.float32), None)
+            assert t.seconds == 3 * 1 + 3 * 2
+    assert [(row.forward_seconds, row.backward_seconds) for row in t.rows] == [(1, 2)] * 3
 
 
 # -- parameters --
@@ -361,7 +454,7 @@ def test_what_was_fetched_inside_the_block_runs_on_unwatched():
 def test_a_copy_made_inside_the_block_keeps_a_forward_of_ones_own():
     model, x, _ = of_recipe("ae")
     layer = model.encoder.layers[1]
-    layer.forward = types.MethodType(lambda self, x: 2 * type(self).forward(self, x), layer)
+    layer.forward = MethodType(lambda self, x: 2 * type(self).forward(self, x), layer)
     with Trace(model), Trace(model):
         twin = copy.deepcopy(model)
     assert twin.encoder.layers[1].forward.__self__ is twin.encoder.layers[1]
@@ -479,6 +572,46 @@ def test_a_row_shows_itself_without_its_pictures():
     with Trace(model) as t:
         step(model, x, None)
     assert repr(t.rows[1]).startswith("LayerTrace(name='encoder.1', kind='Dense', ") and "array" not in repr(t.rows[1])
+
+
+def edges(line):
+    """Where each cell begins and ends."""
+    return [cell.span() for cell in re.finditer(r"\S+(?: \S+)*", line)]
+
+
+def test_words_stand_on_their_left_edge_and_figures_on_their_right():
+    assert table.columns([("a", "bb", "c"), ("long", "2", "333")], left=1) == [
+        "a     bb    c", "-" * 13, "long   2  333"]
+    model = dense()
+    with Trace(model) as t:
+        step(model, pictures(n=20).train_x / np.float32(255), None)
+    lines = str(t).splitlines()
+    heads = [i for i, line in enumerate(lines) if i + 1 < len(lines) and set(lines[i + 1]) == {"-"}]
+    rules, left = [lines[i + 1] for i in heads], (2, 1, 2)  # the kind of a layer has no name above it
+    assert [lines[i].split()[0] for i in heads] == ["layer", "layer", "parameter"]
+    for i, rule, words in zip(heads, rules, left, strict=True):
+        end = next(k for k in range(i + 2, len(lines)) if not lines[k])
+        body = lines[i + 2:end]
+        assert len(rule) == max(map(len, [lines[i], *body])) and body
+        for line in body:
+            head, cells = edges(lines[i]), edges(line)
+            figures = len(head) - words
+            assert [right for _, right in cells[-figures:]] == [right for _, right in head[-figures:]]
+            assert cells[0][0] == 0
+            if len(head) == len(cells):
+                assert [at for at, _ in cells[:words]] == [at for at, _ in head[:words]]
+
+
+def test_nobody_listens_to_numba_after_the_block():
+    from numba.core import event
+
+    listening = event._registered["numba:compiler_lock"]
+    model, x, _ = of_recipe("ae")
+    before = len(listening)
+    with Trace(model):
+        step(model, x, None)
+        assert len(listening) == before + 1
+    assert len(listening) == before
 
 
 def test_a_trace_that_was_never_open_says_so():

@@ -1,6 +1,7 @@
 """`npae trace`: of a recipe, of a run, and of a run step by step, to the bits of the training itself."""
 import hashlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from npae import models, recipes, runs, train
 from npae.callbacks import Callback
 from npae.cli import main
 from npae.data.batches import binarizer
-from npae.trace import command, session
+from npae.trace import Trace, command, session
+
+TEN_STEPS = ("latent=4", "epochs=2", "batch_size=11")  # of 55 training pictures
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,57 @@ def test_a_series_says_the_way_of_the_gradients(pictures, capsys):
     assert [int(line.split()[0]) for line in lines[3:23]] == list(range(1, 40, 2))
     losses = [float(line.split()[1]) for line in lines[3:23]]
     assert losses[-1] < losses[0]
+
+
+def test_a_series_of_two_steps_has_its_way_and_its_flags_and_its_page_and_one_of_one_step_has_none(
+        pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Trace, "flags", property(lambda t: ["a (Dense): dead units"]))
+    path = tmp_path / "series.html"
+    words = ["trace", "tied-ae", "--data", str(pictures), "--html", str(path), "--set", *TEN_STEPS, "--every"]
+    assert main([*words, "9"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("tied-ae on bars, seed 0: 2 steps; ")
+    head, first, last = out[1], out[3], out[4]
+    names, loss = head.split()[2:], first.split()[1]
+    assert first.startswith(f"   1  {loss:>{head.index('loss') - 2}}"[:5]) and last.startswith("  10  ")
+    assert len(names) == len(first.split()) - 2 == len(last.split()) - 2 and names[-1].startswith("decoder.")
+    assert out[5:8] == ["step 1: a (Dense): dead units", "", "tied-ae on bars, seed 0: step 10"]
+    size = path.stat().st_size
+    assert out[-2:] == ["a (Dense): dead units", f"the page is in {path} ({size / 1e6:.1f} MB): open it in a browser"]
+    said = path.read_text("utf-8")
+    assert [int(step) for step in re.findall(r'{"step": (\d+)', said)] == [1, 10]
+    assert main([*words, "1000"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "tied-ae on bars, seed 0: step 1"
+    assert re.findall(r'{"step": (\d+)', path.read_text("utf-8")) == ["1"]
+
+
+def test_a_series_ends_with_the_last_wanted_step_that_the_training_has(pictures):
+    """Ten steps: of every 9th the first and the last one, of every 10th the first alone."""
+    given = dict(word.split("=") for word in TEN_STEPS)
+    for every, steps in ((9, [1, 10]), (10, [1]), (5, [1, 6])):
+        found = session.of_recipe("tied-ae", data=str(pictures), given=given, every=every)
+        assert [frame.step for frame in found.frames] == steps
+    found = session.of_recipe("tied-ae", data=str(pictures), given=given, steps=9)
+    assert [frame.step for frame in found.frames] == [10]
+    with pytest.raises(ValueError, match="has 10 steps, and step 11 was to be traced"):
+        session.of_recipe("tied-ae", data=str(pictures), given=given, steps=10)
+
+
+@pytest.mark.parametrize(("n", "labels", "expected"), [
+    (30, [0, 0, 0, 1, 1, 2], [0, 3, 5, 1, 2, 4, 6, 7]), (30, [0] * 12 + [1] * 6, [0, 12, 1, 2, 3, 4, 5, 6]),
+    (30, None, list(range(8))), (5, None, list(range(5))), (5, [4, 4, 3, 4, 4], [0, 2, 1, 3, 4]),
+    (30, list(range(30)), list(range(8)))])
+def test_the_pictures_of_the_maps_have_different_labels_as_far_as_there_are_any(n, labels, expected):
+    x = np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2, 1)
+    y = None if labels is None else np.resize(np.array(labels), n)
+    dataset, model = SimpleNamespace(test_x=x, test_y=y), SimpleNamespace(theta=np.zeros(1, np.float32), classes=None)
+    shown, said = session.some_pictures(dataset, 0, None, model)
+    np.testing.assert_allclose(shown, x[expected] / 255, rtol=1e-6)
+    assert shown.dtype == np.float32 and said is None
+    model.classes = 3
+    _, said = session.some_pictures(dataset, 0, None, model)
+    assert said is None if y is None else said.tolist() == y[expected].tolist()
 
 
 def test_a_recipe_that_leaves_the_last_batch_out_does_so_here(pictures):

@@ -2,6 +2,7 @@
 import itertools
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from npae.losses import Bernoulli, SquaredError
 from npae.models import Autoencoder
 from npae.trace import Trace, session
 from npae.trace import flags as words
+from npae.trace.rows import LayerTrace, ParamTrace
 from npae.trace.statistics import Stats
 
 HEALTHY = ("conv-ae", "tied-ae", "bernoulli-vae", "mlp-vae", "ae")
@@ -237,6 +239,108 @@ def test_widths_alone_change_no_gradient():
     assert words._change(of(1, 100), of(0.1, 25)) == pytest.approx(0.2)
     assert words._change(of(1, 100), of(10, 25)) == pytest.approx(10)
     assert words._change(of(1, 25), of(10, 100)) == pytest.approx(5)
+
+
+# -- both sides of each threshold: rows that are made up, so that a number lies exactly on it --
+
+
+def row(name="encoder.1", rows=16, norm=1.0, size=128, *params, **known):
+    gradient = Stats(0.0, 1.0, 0.0, norm, size)
+    return LayerTrace(name, "Dense", None, output_shape=(rows, 8), activation=known.pop("y", Stats(0, 1, 0, 1, 128)),
+                      gradient=gradient, params=list(params), **known)
+
+
+def said_of(*rows, steps=1):
+    return words.flags(SimpleNamespace(rows=list(rows), steps=steps))
+
+
+@pytest.mark.parametrize(("rows", "dead", "flagged"), [(16, 0.5, True), (16, 0.49, False), (15, 0.5, False),
+                                                       (15, 1.0, False), (400, 0.75, True), (16, None, False)])
+def test_units_are_dead_from_half_of_them_on_and_in_sixteen_rows_at_least(rows, dead, flagged):
+    said = said_of(row(rows=rows, dead=dead))
+    assert len(said) == flagged
+    if flagged:
+        assert f"dead units, {int(8 * dead)} of 8 are 0 for each of the {rows} rows" in said[0]
+
+
+@pytest.mark.parametrize(("saturated", "blocked", "flagged"), [
+    (0.5, 0.5, True), (0.49, 0.9, False), (0.9, 0.49, False), (0.9, None, False), (None, None, False)])
+def test_units_are_saturated_where_half_of_the_numbers_and_half_of_the_gradient_are_at_the_ends(saturated, blocked,
+                                                                                              flagged):
+    said = said_of(row(saturated=saturated, blocked=blocked))
+    assert len(said) == flagged
+    if flagged:
+        assert "50% of the numbers" in said[0] and "50% of the gradient's square" in said[0]
+
+
+@pytest.mark.parametrize(("norm", "flag"), [
+    (0.01, "a vanishing gradient, which shrinks 100-fold on its way back from decoder.0 "
+     "(norm 1.0e+00) to here (1.0e-02)"),
+    (0.0101, ""), (99.0, ""), (1e-9, "which shrinks 1e+09-fold"), (1e6, "which grows 1e+06-fold"),
+    (100.0, "an exploding gradient, which grows 100-fold on its way back from decoder.0 "
+     "(norm 1.0e+00) to here (1.0e+02)"),
+    (123456.0, "grows 123,456-fold"), (0.0, "")])
+def test_a_gradient_vanishes_or_explodes_from_a_hundredfold_on(norm, flag):
+    said = said_of(row("encoder.1", norm=norm), row("encoder.2", norm=(norm or 1) ** 0.5), row("decoder.0"))
+    assert len(said) == bool(flag)
+    assert all(one.startswith("encoder.1 (") and flag in one for one in said)
+
+
+def test_of_a_gradient_that_shrinks_and_grows_the_places_where_it_is_least_and_most_are_named():
+    said = said_of(row("a", norm=1.0), row("b", norm=0.005), row("c", norm=300.0), row("d"))
+    assert [flag.split(" which")[0] for flag in said] == ["b (Dense): a vanishing gradient,",
+                                                          "c (Dense): an exploding gradient,"]
+    assert "shrinks 200-fold" in said[0] and "grows 300-fold" in said[1]
+
+
+@pytest.mark.parametrize(("ratio", "steps", "told"), [
+    (1.0, 1, ""), (1.01, 1, "1.01"), (1.01, 0, "1.01"), (6.0, 6, ""), (6.6, 6, "1.1"), (math.inf, 1, ""),
+    (None, 1, "")])
+@pytest.mark.parametrize("name", ["encoder.1.W", "encoder.1.b"])
+def test_an_update_is_too_large_above_the_weights_own_length_in_a_step(ratio, steps, told, name):
+    said = said_of(row("encoder.1", 16, 1.0, 128, ParamTrace(name, (8, 8), 1.0, 0.5, ratio)), steps=steps)
+    assert len(said) == (bool(told) and name.endswith("W"))
+    if said:
+        assert f"{name} has moved by {told} times its own length in a step, where about 0.001 is usual" in said[0]
+
+
+@pytest.mark.parametrize(("rows", "flagged"), [(15, False), (16, True)])
+def test_what_stops_at_a_layer_that_is_off_is_frozen_in_sixteen_rows_at_least(rows, flagged):
+    weights = [ParamTrace(f"encoder.1.{name}", (8,), 1.0, 0.0) for name in "Wb"]
+    said = said_of(row("encoder.1", rows, 1.0, 128, *weights), row("encoder.2", rows, dead=1.0))
+    frozen = [flag for flag in said if "is frozen" in flag]
+    assert frozen == ["encoder.1 (Dense) is frozen: the gradients of encoder.1.W and encoder.1.b are exactly 0, as "
+                      "encoder.2 lets nothing pass"] * flagged
+
+
+def test_a_dead_layer_before_a_frozen_one_is_not_its_reason_and_the_last_one_behind_it_is():
+    weights = [ParamTrace(f"encoder.{k}.W", (8,), 1.0, 0.0 if k else 0.5) for k in range(4)]
+    rows = [row(f"encoder.{k}", 16, 1.0, 128, p, dead=1.0 if k != 1 else 0.0) for k, p in enumerate(weights)]
+    *_, said = said_of(*rows)
+    assert said == ("encoder.1 (Dense) is frozen: the gradients of encoder.1.W, encoder.2.W and encoder.3.W are "
+                    "exactly 0, as encoder.3 lets nothing pass")
+    rows[2].dead = rows[3].dead = 0.0
+    assert said_of(*rows)[-1].endswith("are exactly 0")
+
+
+def test_of_many_gradients_the_first_the_last_and_their_number_are_said():
+    names = ["a.W", "a.b", "b.W", "b.b", "c.W"]
+    assert [words._gradients(names[:n]) for n in (1, 2, 3, 4, 5)] == [
+        "the gradient of a.W is", "the gradients of a.W and a.b are", "the gradients of a.W, a.b and b.W are",
+        "the gradients of a.W and 3 more parameters, up to b.b, are",
+        "the gradients of a.W and 4 more parameters, up to c.W, are"]
+
+
+def test_what_is_no_number_is_said_once_where_it_begins_on_the_way_there_or_else_back():
+    nan, inf = Stats(math.nan, math.nan, 0.0, math.nan, 8), Stats(math.nan, math.nan, 0.0, math.inf, 8)
+    first, second = row("a", y=inf), row("b", y=nan)
+    assert said_of(row("x"), first, second) == [
+        "a (Dense): its output holds inf or not-a-number, of which no gradient can be made"]
+    rows = [row("x"), row("y"), row("z")]
+    rows[0].gradient = rows[1].gradient = nan
+    assert said_of(*rows) == ["y (Dense): the gradient that arrives holds inf or not-a-number"]
+    assert said_of(row("x", y=Stats(1e200, 0.0, 0.0, math.inf, 8))) == []  # whose squares alone are too large
+    assert len(said_of(row("x", y=nan, dead=1.0))) == 1
 
 
 # -- healthy runs --

@@ -100,10 +100,12 @@ def test_the_differences_meet_backward_and_gradcheck_agrees(name):
     assert list(found) == [p.name for p in t.model.params]
     twin = t.model.to(np.float64)
     x = t.pictures[:differences.PICTURES].astype(np.float64)
-    twin.loss(x, rng=np.random.default_rng(0))
+    loss = twin.loss(x, rng=np.random.default_rng(0))["loss"]
     twin.zero_grad()
     twin.backward()
+    assert len(x) == 2 and "φ is the loss of the first two pictures" in page.page("one", [page.Single(t)], t.model)
     for p in twin.params:
+        assert all(entry["phi"] == loss for entry in found[p.name])
         assert len(found[p.name]) == (2 if p.value.ndim > 1 else 1)
         for entry in found[p.name]:
             index = tuple(map(int, re.search(r"\[(.*)\]", entry["entry"])[1].split(",")))
@@ -188,6 +190,43 @@ def test_differences_that_are_all_rounding_accuse_nobody():
                                  "analytic": 0.0}) == pytest.approx(1)
     kink = {**flat, "analytic": 0.0, "phi": 1.0, "plus": list(1 + steps), "minus": [1.0] * len(steps)}
     assert differences.disagree(kink) is None and differences.disagree({**kink, "analytic": 0.25}) == pytest.approx(0.5)
+
+
+def entry(quotient, phi=1.0, analytic=1.0, other=None):
+    """A straight line's differences: its slope is `quotient`, and at some steps h that of `other`."""
+    slopes = np.array([(other or {}).get(k, quotient) for k in range(len(differences.STEPS))])
+    far = slopes * np.array(differences.STEPS)
+    return {"entry": "W[0]", "analytic": analytic, "phi": phi, "plus": list(phi + far), "minus": list(phi - far)}
+
+
+@pytest.mark.parametrize(("quotient", "agrees"), [(1, True), (1.01, True), (1.0102, False), (0.9901, True),
+                                                  (0.9899, False), (-1, False), (0, False)])
+def test_a_quotient_agrees_within_a_hundredth_of_the_larger_of_the_two(quotient, agrees):
+    for scale in (1e-3, 1, -20):
+        found = differences.disagree(entry(quotient * scale, analytic=scale))
+        assert (found is None) if agrees else found == pytest.approx(quotient * scale, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("right", "agrees"), [(0, False), (2, False), (3, True), (5, True), (8, True), (11, True),
+                                               (12, False)])
+def test_a_step_can_tell_that_is_small_and_above_the_rounding(right, agrees):
+    """Backward is right at one h alone: 1e-3 is the largest that can tell, and 1e-11 the smallest, where the rounding
+    16 · 2⁻⁵² · phi / h of a phi of 2 is still below a thousandth of the gradient."""
+    assert (differences.disagree(entry(1.5, phi=2.0, other={right: 1.0})) is None) == agrees
+
+
+def test_of_the_quotients_that_disagree_the_closest_is_told():
+    found = differences.disagree(entry(1.5, other={4: 1.2, 6: 1.3, 7: -4.0}))
+    assert found == pytest.approx(1.2, rel=1e-6)
+
+
+def test_the_largest_and_the_middle_entry_are_divided():
+    """The middle one of those that are not 0, and of a bias the largest alone."""
+    grad = np.array([[0.0, 0, 3, 0], [-1, 2, 0, -5]])
+    assert differences._places(grad) == [(1, 3), (0, 2)]
+    assert differences._places(grad[1]) == [(3,)] and differences._places(-grad[:, :3]) == [(0, 2), (1, 1)]
+    assert differences._places(np.zeros((2, 3))) == [(1, 2), (1, 0)]
+    assert differences._places(np.array([[0.0], [2.0]])) == [(1, 0), (1, 0)]
 
 
 def test_a_parameter_that_did_not_move_has_no_ratio_and_one_that_left_zero_has_words():
@@ -302,6 +341,34 @@ def test_a_trace_that_holds_no_numbers_has_a_page_all_the_same():
         told, blob = told_by(page.page("one", [page.Single(t)], model))
     assert told["frames"][0]["terms"]["loss"] is None and told["frames"][0]["rows"][1]["y"][0] is None
     assert (blob == maps.BAD).any() and told["layers"][1]["check"][0]["plus"][0] is None
+
+
+def test_what_is_told_of_a_batch_and_its_layers():
+    t = of_recipe("conv-ae", 5, (8, 8, 1))
+    told, _ = told_by(page.page("one", [page.Single(t)], t.model))
+    assert told["batch"] == 5 and not told["series"] and [frame["step"] for frame in told["frames"]] == [1]
+    assert told["layers"][told["code"] + 1]["name"] == "decoder.0"
+    for layer, row, said in zip(told["layers"], t.rows, told["frames"][0]["rows"], strict=True):
+        assert layer["size"] == "×".join(map(str, row.output_shape[1:]))
+        assert [name for name, _ in layer["shapes"]] == ["x", "y", *(p.name[-1] for p in row.params)]
+        assert said["ms"] == [1e3 * row.forward_seconds, 1e3 * row.backward_seconds]
+        parts = [told["sources"][n]["name"] for half in ("forward", "backward", "textbook")
+                 for n in layer["code"][half]]
+        assert parts == [part["name"] for half in source.code(row.layer).values() for part in half]
+    names = [told["sources"][n]["name"] for n in told["objective"]["code"]]
+    assert names[:3] == [part["name"] for part in source.objective(t.model)["code"]][:3] and len(names) > 3
+    told, _ = told_by(page.page("two", [session.Frame(k, t, t) for k in (3, 7)], t.model))
+    assert told["series"] and [frame["step"] for frame in told["frames"]] == [3, 7]
+    with Trace(t.model) as empty:
+        pass
+    for trace, shown in ((empty, t), (t, empty)):
+        with pytest.raises(ValueError, match="has seen no loss"):
+            page.page("one", [session.Frame(1, t, t), session.Frame(2, trace, shown)], t.model)
+
+
+def test_grey_levels_are_rounded_and_kept_within_0_and_255():
+    found = maps.grey(np.array([-0.5, 0, 0.2, 0.5, 0.999, 1, 2, np.nan]))
+    assert found.tolist() == [0, 0, 51, 128, 255, 255, 255, 0] and found.dtype == np.uint8
 
 
 def test_of_a_long_series_fewer_pictures_are_shown_so_that_it_fits(monkeypatch):
@@ -493,6 +560,193 @@ def test_a_page_says_the_traces_numbers(pages, browser):
                        ) == "reparameterize"
 
 
+def pixels(browser, canvas):
+    """The rgba of a canvas, (h, w, 4): `canvas` is an expression that names it."""
+    size, values = browser.run(f"""
+        const c = {canvas};
+        return [[c.height, c.width], Array.from(c.getContext("2d").getImageData(0, 0, c.width, c.height).data)]""")
+    return np.array(values).reshape(*size, 4)
+
+
+def colours(browser, codes):
+    """Codes (..., ) -> rgba by the page's own style: from white to its two ends, ink for what is no number."""
+    style = {name: np.array(browser.run("""const v = getComputedStyle(document.documentElement).getPropertyValue(
+        arguments[0]).trim(); return [1, 3, 5].map((i) => parseInt(v.slice(i, i + 2), 16))""", f"--{name}"))
+             for name in ("zero", "minus", "plus", "ink")}
+    share = (codes.astype(float) - maps.LEVELS)[..., None] / maps.LEVELS
+    ends = np.where(share < 0, style["minus"], style["plus"])
+    rgb = np.floor(style["zero"] + np.abs(share) * (ends - style["zero"]) + 0.5)
+    rgb[codes == maps.BAD] = style["ink"]
+    rgba = np.concatenate([rgb, np.full((*codes.shape, 1), 255.0)], -1)
+    rgba[codes == maps.BLANK] = 0
+    return rgba
+
+
+@needs_browser
+def test_each_pixel_of_a_map_has_the_colour_of_its_number(pages, browser):
+    t, = pages("bernoulli-vae")
+    for k, row in enumerate(t.rows):
+        for n in (k % 8,):
+            browser.run("npae.show({ layer: arguments[0], picture: arguments[1] })", k, n)
+            for side in ("y", "dy"):
+                a = getattr(row, side)
+                assert browser.run("return document.getElementById(arguments[0]).hidden", f"big-{side}") == (a is None)
+                if a is None:
+                    continue
+                codes = maps.made(a, (28, 28, 1), 8, 16).codes[n]
+                c, h, w = codes.shape
+                across = math.ceil(math.sqrt(c))
+                shown, tile = (pixels(browser, canvas) for canvas in (
+                    f'document.getElementById("big-{side}")',
+                    f"document.querySelectorAll('button.tile')[{k}].querySelectorAll('canvas')[{int(side == 'dy')}]"))
+                np.testing.assert_array_equal(shown, tile)
+                for place in range(c):
+                    i, j = place // across * (h + 1), place % across * (w + 1)
+                    np.testing.assert_array_equal(shown[i:i + h, j:j + w], colours(browser, codes[place]))
+    ramp = pixels(browser, 'document.getElementById("ramp")')
+    np.testing.assert_array_equal(ramp[0], colours(browser, np.arange(2 * maps.LEVELS + 1)))
+
+
+@needs_browser
+def test_the_pictures_are_those_of_the_batch_in_grey_and_in_colour(tmp_path, browser):
+    for model, dataset in ((dense(), pictures(n=20)), (tied(), pictures((6, 9, 3), 20))):
+        x = dataset.train_x[:5] / np.float32(255)
+        t = traced(model, x)
+        browser.look(1280)
+        browser.open(t.to_html(tmp_path / "colour.html"))
+        ready(browser)
+        painted = model.likelihood.mean(t.rows[-1].y).reshape(x.shape)
+        for n in (0, 3):
+            browser.run("document.querySelectorAll('#pictures button')[arguments[0]].click()", n)
+            for canvas, expected in (("document.querySelectorAll('.tile.picture canvas')[0]", x),
+                                     (f"document.querySelectorAll('#pictures canvas')[{n}]", x),
+                                     ("document.querySelectorAll('.tile.picture canvas')[1]", painted)):
+                shown = pixels(browser, canvas)
+                assert (shown[..., 3] == 255).all()
+                np.testing.assert_array_equal(shown[..., :3], np.broadcast_to(maps.grey(expected[n]), (
+                    *shown.shape[:2], 3)))
+        assert browser.run("return document.querySelectorAll('#pictures button')[3].ariaLabel") == "picture 4"
+
+
+@needs_browser
+def test_what_is_no_number_is_inked_and_said(tmp_path, browser):
+    model = dense()
+    model.encoder.layers[1].W.value[0] = np.nan
+    x = pictures(n=5).train_x / np.float32(255)
+    x[:, 0] = 1
+    with np.errstate(all="ignore"):
+        t = traced(model, x)
+        browser.open(t.to_html(tmp_path / "nan.html"))
+    ready(browser)
+    browser.run("npae.show({ layer: 1, picture: 0 })")
+    codes = maps.made(t.rows[1].y, (28, 28, 1), 8, 16).codes[0, 0]
+    assert {maps.BAD, maps.BLANK} <= set(codes.ravel().tolist())
+    np.testing.assert_array_equal(pixels(browser, 'document.getElementById("big-y")'), colours(browser, codes))
+    assert cells(browser, "numbers")[0][1] == "not a number" and "loss not a number" in text(browser, "step-name")
+
+
+@needs_browser
+def test_what_stands_around_a_layer_is_the_traces_too(pages, browser):
+    t, = pages("bernoulli-vae")
+    assert "99 % of a layer's shown numbers lie within" in text(browser, "legend")
+    lengths = [np.log10(row.gradient.norm) for row in t.rows if row.gradient and row.gradient.norm]
+    low, high = math.floor(min(lengths)), math.ceil(max(lengths))
+    widths = browser.run("return [...document.querySelectorAll('.gauge i')].map((bar) => parseFloat(bar.style.width))")
+    for k, row in enumerate(t.rows):
+        browser.run("npae.show({ layer: arguments[0] })", k)
+        hint = text(browser, "layer-hint")
+        part = row.name.split(".")[0]
+        where = f"in the {part}" if part in ("encoder", "decoder") else "between encoder and decoder"
+        assert where in hint and f": {row.multiply_adds:,} multiply-adds a picture, float32" in hint
+        assert ("units are off" in hint) == bool(row.dead) and ("flat end" in hint) == bool(row.saturated)
+        for share, words in ((row.dead, "of its units are off in the whole batch"),
+                             (row.saturated, "of its numbers lie at a flat end")):
+            if share:
+                assert float(re.search(rf"([\d.]+) % {words}", hint)[1]) == pytest.approx(100 * share, rel=6e-3)
+        for side, a in (("y", row.y), ("dy", row.dy)):
+            said = text(browser, f"caption-{side}")
+            if a is None:
+                assert said.endswith("none is asked for here")
+                continue
+            shown, kind = (min(16, a.shape[-1]), "channel") if a.ndim == 4 else (min(1024, a.shape[-1]), "number")
+            if a.ndim == 2 and a.shape[1] == 784:
+                shown = 784
+            total = a.shape[-1]
+            head = f"the first {shown:,} of {total:,}" if shown < total else f"{total:,}"
+            assert f": {head} {kind}{'s' * (total != 1)}; scale ±" in said
+            scale = maps.made(a, (28, 28, 1), 8, 16).scale
+            assert plain(said.split("±")[1]) == pytest.approx(scale, rel=6e-3)
+            small = browser.run("return document.querySelectorAll('button.tile')[arguments[0]].querySelectorAll("
+                                "'.scale')[arguments[1]].textContent", k, int(side == "dy"))
+            assert plain(small[1:]) == pytest.approx(scale, rel=6e-2)
+        there, back = cells(browser, "numbers")
+        for said in (*there[1:4], *(back[1:4] if row.gradient else ())):
+            front, _, power = said.partition("·10")
+            assert len(re.sub(r"\D", "", front).strip("0")) <= 3
+            assert bool(power) == (plain(said) != 0 and not 1e-3 <= abs(plain(said)) < 1e5)
+        assert float(there[5]) == pytest.approx(1e3 * row.forward_seconds, abs=0.0051)
+        assert float(back[5]) == pytest.approx(1e3 * row.backward_seconds, abs=0.0051)
+        for said, p in zip(cells(browser, "params"), row.params, strict=True):
+            assert plain(said[1]) == pytest.approx(p.norm, rel=6e-3)
+        if row.params:
+            for said, entry in zip(cells(browser, "entries"),
+                                   browser.run("return npae.told.layers[arguments[0]].check", k), strict=True):
+                assert plain(said[1]) == pytest.approx(entry["value"], rel=6e-4)
+        norm = row.gradient.norm if row.gradient else 0
+        assert widths[k] == pytest.approx(max(2, 100 * (np.log10(norm) - low) / (high - low)) if norm else 0, abs=0.01)
+
+
+@needs_browser
+def test_a_flag_marks_its_own_layer_and_none_whose_name_begins_alike(pages, browser):
+    pages("bernoulli-vae")
+    browser.run("npae.told.frames[0].flags = ['encoder.10 (Dense): dead', 'encoder.1 (Conv2d): dead']; npae.show({})")
+    marked = "return [...document.querySelectorAll('.tile.wrong .name')].map((b) => b.textContent)"
+    assert browser.run(marked) == ["encoder.1"]
+    browser.run("npae.told.frames[0].flags.pop(); npae.show({})")
+    assert browser.run(marked) == []
+
+
+def points(browser, selector):
+    """The places of a curve's points."""
+    said = browser.run("return document.querySelector(arguments[0]).getAttribute('points')", selector)
+    return np.array([list(map(float, point.split(","))) for point in said.split()])
+
+
+@needs_browser
+def test_the_curves_over_the_steps_and_over_h_lie_where_their_numbers_are(pages, browser):
+    traces = pages("series")
+    assert text(browser, "lead").startswith("Autoencoder: 6 steps of a training, from 1 to 51, each")
+    assert text(browser, "when") == ", with the weights after step 51"
+    assert browser.run("return document.getElementById('step').max") == "5"
+    k = next(k for k, row in enumerate(traces[0].rows) if row.params)
+    first = traces[0].rows[k].params[0].name
+    values = {"loss": [t.terms["loss"] for t in traces], "‖y‖": [t.rows[k].activation.norm for t in traces],
+              "‖dy‖": [t.rows[k].gradient.norm for t in traces],
+              f"update / norm of {first}": [t.rows[k].params[0].update_ratio for t in traces]}
+    for layer in (k, k + 1, k):  # each layer has its own
+        browser.run("npae.show({ layer: arguments[0], frame: 4 })", layer)
+    titles = browser.run("return [...document.querySelectorAll('#ways .title')].map((t) => t.textContent)")
+    assert [title.split(": ")[0] for title in titles] == list(values)
+    for n, (title, way) in enumerate(zip(titles, values.values(), strict=True)):
+        ends = [plain(part) for part in title.split(": ")[1].split(" to ")]
+        assert ends == pytest.approx([min(way), max(way)], rel=6e-3)
+        logs = np.log10(way)
+        down = 84 - 62 * (logs - logs.min()) / np.ptp(logs)
+        found = points(browser, f"#ways svg:nth-child({n + 1}) .curve")
+        np.testing.assert_allclose(found, np.stack([6 + 248 * np.arange(6) / 5, down], 1), atol=0.06)
+        dot = browser.run("return document.querySelectorAll('#ways .now')[arguments[0]].getAttribute('transform')", n)
+        assert [float(v) for v in dot[10:-1].split(",")] == found[4].tolist()
+    entry = browser.run("return npae.told.layers[arguments[0]].check[0]", k)
+    quotients = (np.array(entry["plus"]) - entry["minus"]) / (2 * np.array(differences.STEPS))
+    errors = np.log10(np.clip(np.abs(quotients / entry["analytic"] - 1), 1e-13, 10))
+    found = points(browser, "#curves .curve")
+    np.testing.assert_allclose(found[:, 0], 34 + 220 * np.arange(13) / 12, atol=0.06)
+    np.testing.assert_allclose(found[:, 1], 10 + 110 * (1 - errors) / 14, atol=0.3)
+    facts = [text(browser, "facts")]
+    browser.run("npae.show({ frame: 0 })")
+    assert facts[0] != text(browser, "facts") and text(browser, "step-name").startswith("step 1, loss")
+
+
 @needs_browser
 def test_the_quotients_are_divided_anew_as_h_moves(pages, browser):
     pages("tied-ae")
@@ -581,6 +835,10 @@ def test_what_is_wrong_stands_on_the_page_and_at_its_layer(tmp_path, browser):
     assert browser.run("return [...document.querySelectorAll('#flags li')].map((li) => li.textContent)") == t.flags
     marked = browser.run("return [...document.querySelectorAll('.tile.wrong .name')].map((b) => b.textContent)")
     assert marked == [row.name for row in t.rows if any(flag.startswith(f"{row.name} ") for flag in t.flags)]
+    browser.run("npae.told.frames[0].rows[1].dead = 0.75; npae.told.frames[0].rows[1].saturated = 0.1234;"
+                "npae.show({ layer: 1 })")
+    assert text(browser, "layer-hint").endswith(
+        "; 75 % of its units are off in the whole batch; 12.3 % of its numbers lie at a flat end")
 
 
 @needs_browser

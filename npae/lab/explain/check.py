@@ -31,7 +31,7 @@ def check(lesson: Lesson, number: int) -> tuple[Section, bool]:
     words = "The formulas above, summed entry by entry in plain Python, against what forward and backward gave:"
     again = "Every gradient against finite differences of L, which know no formula (`npae.gradcheck`):"
     formulas = Rows(("array", "by", "entries", "verdict"), tuple(row for row, _ in compared))
-    differences = Rows(("gradient", "entries verified", "largest error", "of what is allowed", "verdict"),
+    differences = Rows(("gradient", "verified", "largest error", "of what is allowed", "verdict"),
                        tuple(_row(e, row) for report in reports for row in report.rows))
     wrong = dict.fromkeys([*(row[0] for row, same in compared if not same),
                            *(_row(e, row)[0] for report in reports for row in report.rows if not row.ok),

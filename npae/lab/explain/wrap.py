@@ -24,9 +24,12 @@ def wrapped(text: str, width: int = WIDTH - 4) -> list[str]:
 
 
 def _crammed(text: str, room: int) -> list[str]:
-    """A sum that is too long and stands in brackets is broken all the same."""
+    """A sum or a list that is too long and stands in brackets is broken all the same."""
     if len(text) <= room:
         return [text]
+    if " + " not in text:
+        *others, last = text.split(", ")
+        return [*(f"{other}," for other in others), last]
     first, *others = text.split(" + ")
     return [first, *(f"+ {other}" for other in others)]
 

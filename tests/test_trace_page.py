@@ -367,8 +367,8 @@ def test_what_is_told_of_a_batch_and_its_layers():
 
 
 def test_grey_levels_are_rounded_and_kept_within_0_and_255():
-    found = maps.grey(np.array([-0.5, 0, 0.2, 0.5, 0.999, 1, 2, np.nan]))
-    assert found.tolist() == [0, 0, 51, 128, 255, 255, 255, 0] and found.dtype == np.uint8
+    found = maps.grey(np.array([-0.5, 0, 0.2, 0.5, 0.999, 1, 2, np.nan]).reshape(1, 2, 4, 1))
+    assert found.ravel().tolist() == [0, 0, 51, 128, 255, 255, 255, 0] and found.dtype == np.uint8
 
 
 def test_of_a_long_series_fewer_pictures_are_shown_so_that_it_fits(monkeypatch):
@@ -623,7 +623,7 @@ def test_the_pictures_are_those_of_the_batch_in_grey_and_in_colour(tmp_path, bro
                                      ("document.querySelectorAll('.tile.picture canvas')[1]", painted)):
                 shown = pixels(browser, canvas)
                 assert (shown[..., 3] == 255).all()
-                np.testing.assert_array_equal(shown[..., :3], np.broadcast_to(maps.grey(expected[n]), (
+                np.testing.assert_array_equal(shown[..., :3], np.broadcast_to(maps.grey(expected)[n], (
                     *shown.shape[:2], 3)))
         assert browser.run("return document.querySelectorAll('#pictures button')[3].ariaLabel") == "picture 4"
 

@@ -1,5 +1,6 @@
 """`npae trace`: of a recipe, of a run, and of a run step by step, to the bits of the training itself."""
 import hashlib
+import json
 import re
 
 import numpy as np
@@ -104,12 +105,12 @@ def test_a_run_is_traced_where_it_stands_and_stays_as_it_is(run, capsys):
     before = state(run)
     model, _, _ = runs.load(run)
     found = session.of_run(run)
-    assert [frame.step for frame in found.frames] == [1] and "after its training" in found.title
+    assert [frame.step for frame in found.frames] == [1] and "its optimizer begun anew" in found.title
     assert found.frames[0].maps.model.theta.tobytes() == model.theta.tobytes()
     assert main(["trace", str(run)]) == main(["trace", str(run), "--every", "3"]) == 0
     assert state(run) == before
     once, series = capsys.readouterr().out.split("trained once more: 4 steps", 1)
-    assert "reparameterize" in once and "after its training: step 1" in once
+    assert "reparameterize" in once and "after its training, its optimizer begun anew: step 1" in once
     assert re.findall(r"^ *(\d+) +[\d.]+", series, re.MULTILINE) == ["1", "4", "7", "10"]
 
 
@@ -132,6 +133,15 @@ def test_a_series_says_the_way_of_the_gradients(pictures, capsys):
     assert [int(line.split()[0]) for line in lines[3:23]] == list(range(1, 40, 2))
     losses = [float(line.split()[1]) for line in lines[3:23]]
     assert losses[-1] < losses[0]
+
+
+def test_the_page_of_one_step_says_which_one_as_the_terminal_does(pictures, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["trace", "bernoulli-vae", "--data", str(pictures), "--steps", "2", "--html", str(page)]) == 0
+    title = re.search("<title>(.*)</title>", page.read_text("utf-8"))[1]
+    assert title.endswith(": step 3") and title in capsys.readouterr().out.splitlines()
+    told = json.loads(re.search('id="data">(.*?)</script>', page.read_text("utf-8"))[1])
+    assert told["title"] == title and (told["shown"], told["batch"]) == (8, 32)
 
 
 def test_a_recipe_that_leaves_the_last_batch_out_does_so_here(pictures):

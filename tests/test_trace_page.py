@@ -428,6 +428,7 @@ def test_a_page_says_the_traces_numbers(pages, browser):
     t, = pages("bernoulli-vae")
     assert text(browser, "title") == "bernoulli-vae on bars" and "one step of a training" in text(browser, "lead")
     assert "nats per image" in text(browser, "facts") and "batch of 12" in text(browser, "facts")
+    assert "those of the mean loss of 12 pictures." in text(browser, "legend")
     assert "Nothing wrong is found" in text(browser, "flags")
     k = next(i for i, row in enumerate(t.rows) if row.name == "decoder.2")
     browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)

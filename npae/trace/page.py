@@ -92,7 +92,7 @@ def _told(title: str, frames: Any, model: Model) -> dict[str, Any]:
     first, objective = frames[0].trace, source.objective(model)
     objective["code"] = [_index(part, sources) for part in objective["code"]]
     return {"objective": objective, "title": title, "model": type(model).__name__, "unit": model.likelihood.unit,
-            "batch": len_of(first), "code": code_of(first), "series": len(frames) > 1,
+            "batch": len_of(first), "shown": len_of(frames[0].maps), "code": code_of(first), "series": len(frames) > 1,
             "steps": list(differences.STEPS), "levels": maps.LEVELS, "quantile": maps.QUANTILE,
             "layers": [_layer(row, sources) for row in first.rows], "sources": sources,
             "frames": [_frame(frame) for frame in frames]}

@@ -14,7 +14,7 @@ from explorables import dense, labelled, picture_codes, pictures, tied
 
 from npae import gradcheck, optim, recipes
 from npae.lab.catalogue import cases
-from npae.layers import Conv2d, Dense, Flatten, Layer, Reshape, Sequential
+from npae.layers import Conv2d, Dense, Flatten, Layer, Reshape, Sequential, Tanh, TiedDense
 from npae.models import Autoencoder
 from npae.trace import Trace, differences, maps, page, session, source
 
@@ -153,6 +153,48 @@ def test_a_wrong_gradient_is_said_on_the_page_at_the_first_layer_that_has_it(mis
         assert wrong[0].startswith("encoder.1 (") and f" for {named}" in wrong[0]
         found = differences.checks(model, t.pictures, None)
         assert all(differences.disagree(entry) is None for entry in found["decoder.0.W"])
+
+
+def deep(kinds=()):
+    kinds, rng = dict(kinds), np.random.default_rng(0)
+    encoder = [kinds.get(k, Dense)(a, b, activation="tanh", rng=rng)
+               for k, (a, b) in enumerate([(64, 8), (8, 8), (8, 4)])]
+    decoder = [kinds.get(3, Dense)(4, 8, activation="tanh", rng=rng), Tanh(), Dense(8, 64, rng=rng)]
+    return Autoencoder(Sequential([Flatten(), *encoder]), Sequential([*decoder, Reshape((8, 8, 1))]))
+
+
+@pytest.mark.parametrize(("place", "mistake", "said"), [
+    (1, "dx", "encoder.1 (Dense): .* its backward, the dx of encoder.2, and the gradient of the loss$"),
+    (3, "dx", "encoder.3 (Dense): .* the dx of decoder.0, and the .*; 2 more before it may have inherited theirs$"),
+    (3, "W", "decoder.0 (Wrong): .* the dx of decoder.1 and decoder.2, and the gradient of the loss$")])
+def test_a_wrong_gradient_is_told_where_it_is_nearest_to_the_loss(place, mistake, said):
+    model = deep({place: Wrong})
+    next(layer for layer in model.walk() if isinstance(layer, Wrong)).mistake = mistake
+    with Trace(model) as t:
+        model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
+        model.backward()
+    wrong = []
+    page.page("one", [page.Single(t)], model, wrong)
+    assert len(wrong) == 1 and re.match(said.replace("(", r"\(").replace(")", r"\)"), wrong[0]), wrong
+
+
+def test_a_wrong_gradient_of_a_tied_weight_names_those_who_share_it(monkeypatch):
+    first = Dense(64, 6, activation="tanh", rng=np.random.default_rng(0))
+    model = Autoencoder(Sequential([Flatten(), first]), Sequential([TiedDense(first), Reshape((8, 8, 1))]))
+    right = TiedDense._gradients
+
+    def forgets_its_share(self, x, y, dy, dx):
+        kept = self.W.grad.copy()
+        right(self, x, y, dy, dx)
+        self.W.grad[...] = kept
+
+    monkeypatch.setattr(TiedDense, "_gradients", forgets_its_share)
+    with Trace(model) as t:
+        model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
+        model.backward()
+    wrong = []
+    page.page("one", [page.Single(t)], model, wrong)
+    assert len(wrong) == 1 and "its backward, that of decoder.0, which shares it, the dx of" in wrong[0]
 
 
 def test_a_page_without_a_backward_does_not_call_its_gradients_well():

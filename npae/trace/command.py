@@ -34,8 +34,10 @@ def lines(what: str, *, html: str | None = None, every: int | None = None, steps
         raise ValueError(f"{what} is neither a recipe (`npae list` shows them) nor the folder of a run")
     yield from said(found)
     if html is not None:
-        text = page.page(_titled(found), found.frames, found.model)
+        wrong: list[str] = []
+        text = page.page(_titled(found), found.frames, found.model, wrong)
         store.write_text(html, text)
+        yield from wrong or ["the finite differences on the page agree with backward"]
         yield f"the page is in {html} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser"
 
 

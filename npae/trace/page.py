@@ -52,8 +52,10 @@ def check(path: str | Path) -> None:
     store.check_target(path)
 
 
-def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
+def page(title: str, frames: list[Frame] | list[Single], model: Model, wrong: list[str] | None = None) -> str:
     """One self-contained page, at most MOST_BYTES long; of the last frame's weights three a layer are checked.
+
+    wrong: a list that takes the sentences on gradients that the finite differences contradict.
 
     Raises ValueError: a trace without a loss; a net too large for a page.
     """
@@ -64,7 +66,8 @@ def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
     found = differences.checks(model, last.pictures, last.labels)
     for layer, row in zip(told["layers"], last.rows, strict=True):
         layer["check"] = [_finite_all(entry) for p in row.params for entry in found[p.name]]
-    wrong = list(differences.disagreements(last.rows, found))
+    wrong = [] if wrong is None else wrong
+    wrong += differences.disagreements(last.rows, found)
     for frame in told["frames"]:  # the lines are the same in each
         frame["flags"] += wrong
     for pictures, channels in RUNGS:

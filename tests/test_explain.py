@@ -383,3 +383,9 @@ def test_what_takes_part_in_an_entry_is_marked():
     for worked, marks in zip([b for b in section.blocks if isinstance(b, Worked)], tables, strict=True):
         used = {(n.name, n.place) for n in worked.numbers if n.name}
         assert used == {(table.name, place) for table in marks.tables for place in table.marked}
+
+
+def test_what_the_marks_mean_is_said_where_the_first_arrays_stand():
+    text = found("Dense").to_text()
+    said, marked = text.index("by [ ], is what has a part in the number"), re.search(r"\[−?[\d.]+\]", text)
+    assert said < marked.start()

@@ -103,7 +103,7 @@ def test_a_gradient_that_vanishes_in_saturated_units_is_not_cured_by_larger_weig
     model = net(pixels="sigmoid")
     model.decoder.layers[1].b.value[...] = 12
     t = traced(model, x=0 * X + np.float32(0.1))
-    told(t, ("decoder.1", "saturated units"), ("encoder.2", "a vanishing gradient", "of what is saturated at decoder.1"))
+    told(t, ("decoder.1", "saturated units"), ("encoder.2", "a vanishing gradient", "what is saturated at decoder.1"))
     assert "use larger weights" not in str(t)
 
 

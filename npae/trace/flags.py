@@ -86,7 +86,8 @@ def _over_the_depth(rows: list[LayerTrace]) -> Iterator[str]:
     came = f"on its way back from {top.name} (norm {_norm(top)}) to here"
     if least[0] <= 1 / HUNDREDFOLD:
         flat = [row.name for row in rows[rows.index(least[1]) + 1:] if _is_saturated(row)]
-        cure = f"because of what is saturated at {' and '.join(flat)}" if flat else "use larger weights, or fewer flat activations"
+        cure = (f"because of what is saturated at {' and '.join(flat)}" if flat else
+                "use larger weights, or fewer flat activations")
         yield (f"{_called(least[1])}: a vanishing gradient, which shrinks {_times(1 / least[0])} {came} "
                f"({_norm(least[1])}), the layers' widths allowed for; {cure}")
     if most[0] >= HUNDREDFOLD:

@@ -73,9 +73,9 @@ def disagreements(rows: list[LayerTrace], found: Mapping[str, list[dict[str, Any
              if (quotient := disagree(entry)) is not None]
     if not wrong:
         return
-    last = max(i for i, *_ in wrong)
-    row, (p, entry, quotient) = rows[last], next(tuple(more) for i, *more in wrong if i == last)
-    before = len({i for i, *_ in wrong}) - 1
+    last = max(one[0] for one in wrong)
+    row, (_, p, entry, quotient) = rows[last], next(one for one in wrong if one[0] == last)
+    before = len({one[0] for one in wrong}) - 1
     suspects = _suspects(own, last, p.name)
     inherit = f"; {before} more before it may have inherited theirs" if before else ""
     yield (f"{row.name} ({row.kind}): a wrong gradient, backward gives {entry['analytic']:.6g} for {entry['entry']} "

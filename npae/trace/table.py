@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DASH = "–"
 WALK = ("layer", "", "output shape", "multiply-adds", "ms forward", "ms back")
 PASSES = ("layer", "y: mean", "dev.", "zeros", "dy: norm", "mean", "dev.", "zeros")
-UNCHECKED = " (whether backward is right, its page finds out by finite differences)"
+UNCHECKED = " (whether backward is right, its page finds out)"
 PARAMS = ("parameter", "shape", "norm", "gradient's norm", "update / norm")
 
 

@@ -275,3 +275,23 @@ def test_a_mistake_in_the_code_is_told_by_the_explanation(mistake, monkeypatch):
     text = e.to_text()
     assert "off by" in text
     assert f"NOT every gradient is right: look at {MEANT[mistake]} above." in text
+
+
+def test_a_gradient_that_is_overwritten_is_told_in_a_sentence_of_its_own(monkeypatch):
+    right = layers.Conv2d._gradients
+
+    def overwrites(self, x, y, dy, dx):
+        self.W.grad[...] = 0
+        right(self, x, y, dy, dx)
+
+    monkeypatch.setattr(layers.Conv2d, "_gradients", overwrites)
+    e = explain.explanation("Conv2d")
+    text = " ".join(e.to_text().split())
+    assert not e.ok and "This does NOT hold: a second backward adds the same gradients again (W differs by" in text
+    assert "look at a second" not in text and "gradient is right" not in text
+
+
+def test_what_the_marks_mean_is_said_where_the_first_arrays_stand():
+    text = found("Dense").to_text()
+    said, marked = text.index("by [ ], is what has a part in the number"), re.search(r"\[−?[\d.]+\]", text)
+    assert said < marked.start()

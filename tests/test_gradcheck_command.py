@@ -290,3 +290,13 @@ def test_the_walk_says_first_how_long_it_is(monkeypatch, capsys):
     number = last.split()[0]
     assert int(number) >= 4 and last.startswith(f"{number} reports in")
     assert first.startswith(f"all that npae has, {number} reports") and "`npae gradcheck Dense` takes one name" in first
+
+
+@pytest.mark.parametrize("kind", ["Autoencoder", "WeightDecayAutoencoder", "DenoisingAutoencoder", "SparseAutoencoder",
+                                  "ConditionalVAE", "reparameterize"])
+@pytest.mark.parametrize("option", ["--fast", "--method=complex"])
+def test_what_was_not_looked_at_is_not_called_right(kind, option, capsys):
+    assert main(["gradcheck", kind, option]) == 2
+    said = capsys.readouterr()
+    assert "gradient is right" not in said.out
+    assert f"{kind} is checked by its whole protocol alone: leave --method, --fast and --plot out" in said.err

@@ -1,5 +1,6 @@
 """`npae trace`: of a recipe, of a run, and of a run step by step, to the bits of the training itself."""
 import hashlib
+import json
 import re
 from types import SimpleNamespace
 
@@ -107,12 +108,12 @@ def test_a_run_is_traced_where_it_stands_and_stays_as_it_is(run, capsys):
     before = state(run)
     model, _, _ = runs.load(run)
     found = session.of_run(run)
-    assert [frame.step for frame in found.frames] == [1] and "after its training" in found.title
+    assert [frame.step for frame in found.frames] == [1] and "its optimizer begun anew" in found.title
     assert found.frames[0].maps.model.theta.tobytes() == model.theta.tobytes()
     assert main(["trace", str(run)]) == main(["trace", str(run), "--every", "3"]) == 0
     assert state(run) == before
     once, series = capsys.readouterr().out.split("trained once more: 4 steps", 1)
-    assert "reparameterize" in once and "after its training: step 1" in once
+    assert "reparameterize" in once and "after its training, its optimizer begun anew: step 1" in once
     assert re.findall(r"^ *(\d+) +[\d.]+", series, re.MULTILINE) == ["1", "4", "7", "10"]
 
 
@@ -151,7 +152,8 @@ def test_a_series_of_two_steps_has_its_way_and_its_flags_and_its_page_and_one_of
     assert len(names) == len(first.split()) - 2 == len(last.split()) - 2 and names[-1].startswith("decoder.")
     assert out[5:8] == ["step 1: a (Dense): dead units", "", "tied-ae on bars, seed 0: step 10"]
     size = path.stat().st_size
-    assert out[-2:] == ["a (Dense): dead units", f"the page is in {path} ({size / 1e6:.1f} MB): open it in a browser"]
+    assert out[-3:] == ["a (Dense): dead units", "the finite differences on the page agree with backward",
+                        f"the page is in {path} ({size / 1e6:.1f} MB): open it in a browser"]
     said = path.read_text("utf-8")
     assert [int(step) for step in re.findall(r'{"step": (\d+)', said)] == [1, 10]
     assert main([*words, "1000"]) == 0
@@ -186,6 +188,15 @@ def test_the_pictures_of_the_maps_have_different_labels_as_far_as_there_are_any(
     model.classes = 3
     _, said = session.some_pictures(dataset, 0, None, model)
     assert said is None if y is None else said.tolist() == y[expected].tolist()
+
+
+def test_the_page_of_one_step_says_which_one_as_the_terminal_does(pictures, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["trace", "bernoulli-vae", "--data", str(pictures), "--steps", "2", "--html", str(page)]) == 0
+    title = re.search("<title>(.*)</title>", page.read_text("utf-8"))[1]
+    assert title.endswith(": step 3") and title in capsys.readouterr().out.splitlines()
+    told = json.loads(re.search('id="data">(.*?)</script>', page.read_text("utf-8"))[1])
+    assert told["title"] == title and (told["shown"], told["batch"]) == (8, 32)
 
 
 def test_a_recipe_that_leaves_the_last_batch_out_does_so_here(pictures):

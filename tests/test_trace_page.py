@@ -14,7 +14,7 @@ from explorables import dense, labelled, picture_codes, pictures, tied
 
 from npae import gradcheck, optim, recipes
 from npae.lab.catalogue import cases
-from npae.layers import Conv2d, Dense, Flatten, Layer, Reshape, Sequential
+from npae.layers import Conv2d, Dense, Flatten, Layer, Reshape, Sequential, Tanh, TiedDense
 from npae.models import Autoencoder
 from npae.trace import Trace, differences, maps, page, session, source
 
@@ -54,7 +54,7 @@ def told_by(text):
 
 def test_the_maps_are_the_traces_own_numbers_within_half_a_level():
     t = of_recipe("conv-pool-ae")
-    told, blob = told_by(page.page("one", [page.Single(t)], t.model))
+    told, blob = told_by(page.page("one", [page.Single(t)], t.model).text)
     assert told["pictures"]["shape"] == [8, 28, 28, 1]
     at = t.pictures.size
     np.testing.assert_allclose(blob[:at] / 255, t.pictures.ravel(), atol=0.5 / 255 + 1e-6)
@@ -103,7 +103,7 @@ def test_the_differences_meet_backward_and_gradcheck_agrees(name):
     loss = twin.loss(x, rng=np.random.default_rng(0))["loss"]
     twin.zero_grad()
     twin.backward()
-    assert len(x) == 2 and "φ is the loss of the first two pictures" in page.page("one", [page.Single(t)], t.model)
+    assert len(x) == 2 and "φ is the loss of the first two pictures" in page.page("one", [page.Single(t)], t.model).text
     for p in twin.params:
         assert all(entry["phi"] == loss for entry in found[p.name])
         assert len(found[p.name]) == (2 if p.value.ndim > 1 else 1)
@@ -148,7 +148,7 @@ def test_a_wrong_gradient_is_said_on_the_page_at_the_first_layer_that_has_it(mis
     with Trace(model) as t:
         model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
         model.backward()
-    told, _ = told_by(page.page("one", [page.Single(t)], model))
+    told, _ = told_by(page.page("one", [page.Single(t)], model).text)
     wrong = [flag for flag in told["frames"][0]["flags"] if "a wrong gradient" in flag]
     assert len(wrong) == (mistake != "none")
     if wrong:
@@ -172,11 +172,51 @@ def test_a_deep_net_whose_steps_all_lie_beyond_its_kinks_is_not_accused(mistake)
     assert len(by_kinks) > 3 and wrong == ([] if mistake == "none" else ["encoder.15.b"])
 
 
+def deep(kinds=()):
+    kinds, rng = dict(kinds), np.random.default_rng(0)
+    encoder = [kinds.get(k, Dense)(a, b, activation="tanh", rng=rng)
+               for k, (a, b) in enumerate([(64, 8), (8, 8), (8, 4)])]
+    decoder = [kinds.get(3, Dense)(4, 8, activation="tanh", rng=rng), Tanh(), Dense(8, 64, rng=rng)]
+    return Autoencoder(Sequential([Flatten(), *encoder]), Sequential([*decoder, Reshape((8, 8, 1))]))
+
+
+@pytest.mark.parametrize(("place", "mistake", "said"), [
+    (1, "dx", "encoder.1 (Dense): .* its backward, the dx of encoder.2, and the gradient of the loss$"),
+    (3, "dx", "encoder.3 (Dense): .* the dx of decoder.0, and the .*; 2 more before it may have inherited theirs$"),
+    (3, "W", "decoder.0 (Wrong): .* the dx of decoder.1 and decoder.2, and the gradient of the loss$")])
+def test_a_wrong_gradient_is_told_where_it_is_nearest_to_the_loss(place, mistake, said):
+    model = deep({place: Wrong})
+    next(layer for layer in model.walk() if isinstance(layer, Wrong)).mistake = mistake
+    with Trace(model) as t:
+        model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
+        model.backward()
+    wrong = page.page("one", [page.Single(t)], model).wrong
+    assert len(wrong) == 1 and re.match(said.replace("(", r"\(").replace(")", r"\)"), wrong[0]), wrong
+
+
+def test_a_wrong_gradient_of_a_tied_weight_names_those_who_share_it(monkeypatch):
+    first = Dense(64, 6, activation="tanh", rng=np.random.default_rng(0))
+    model = Autoencoder(Sequential([Flatten(), first]), Sequential([TiedDense(first), Reshape((8, 8, 1))]))
+    right = TiedDense._gradients
+
+    def forgets_its_share(self, x, y, dy, dx):
+        kept = self.W.grad.copy()
+        right(self, x, y, dy, dx)
+        self.W.grad[...] = kept
+
+    monkeypatch.setattr(TiedDense, "_gradients", forgets_its_share)
+    with Trace(model) as t:
+        model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
+        model.backward()
+    wrong = page.page("one", [page.Single(t)], model).wrong
+    assert len(wrong) == 1 and "its backward, that of decoder.0, which shares it, the dx of" in wrong[0]
+
+
 def test_a_page_without_a_backward_does_not_call_its_gradients_well():
     model, x = dense(), pictures(n=12).train_x / np.float32(255)
     with Trace(model) as t:
         model.loss(x)
-    said, = told_by(page.page("one", [page.Single(t)], model))[0]["frames"]
+    said, = told_by(page.page("one", [page.Single(t)], model).text)[0]["frames"]
     assert said["well"].startswith("no backward ran") and not said["flags"]
 
 
@@ -237,7 +277,7 @@ def test_a_parameter_that_did_not_move_has_no_ratio_and_one_that_left_zero_has_w
         model.backward()
     t = traced(model, x)
     for trace, said in ((t, "from 0"), (u, None)):
-        told, _ = told_by(page.page("one", [page.Single(trace)], trace.model))
+        told, _ = told_by(page.page("one", [page.Single(trace)], trace.model).text)
         bias = next(p for row in told["frames"][0]["rows"] for p in row["params"] if p[0] == "encoder.1.b")
         assert bias[1] == 0 and bias[2] > 0 and bias[3] == said
 
@@ -301,7 +341,7 @@ def test_a_layer_of_ones_own_is_shown_with_its_lines_and_one_from_a_prompt_witho
     assert source.code(typed["Typed"]())["backward"][0]["text"] == "(its source lies in no file)"
     model = Autoencoder(Sequential([Mine(), Dense(6, 2, rng=0), typed["Typed"]()]), Sequential([Dense(2, 6, rng=0)]))
     t = traced(model, np.ones((3, 6), np.float32))
-    text = page.page("<b>mine</b> & yours", [page.Single(t)], model)
+    text = page.page("<b>mine</b> & yours", [page.Single(t)], model).text
     assert "<b>mine" not in text and told_by(text)[0]["layers"][0]["equation"] == "y = 3 x <&>"
 
 
@@ -309,7 +349,7 @@ def test_pages_of_other_kinds_of_models_are_written_too():
     for make, shape in ((dense, (28, 28, 1)), (tied, (6, 9, 3)), (labelled, (28, 28, 1)), (picture_codes, (28, 28, 1))):
         model, dataset = make(), pictures(shape, 20)
         t = traced(model, dataset.train_x[:5] / np.float32(255), dataset.train_y[:5])
-        told, _ = told_by(page.page("one", [page.Single(t)], model))
+        told, _ = told_by(page.page("one", [page.Single(t)], model).text)
         assert [layer["name"] for layer in told["layers"]] == [row.name for row in t.rows]
         assert all(len(layer["check"]) == sum(1 + (p.value.ndim > 1) for p in row.layer.params)
                    for layer, row in zip(told["layers"], t.rows, strict=True))
@@ -338,14 +378,14 @@ def test_a_trace_that_holds_no_numbers_has_a_page_all_the_same():
     x[:, 0] = 1
     with np.errstate(all="ignore"):
         t = traced(model, x)
-        told, blob = told_by(page.page("one", [page.Single(t)], model))
+        told, blob = told_by(page.page("one", [page.Single(t)], model).text)
     assert told["frames"][0]["terms"]["loss"] is None and told["frames"][0]["rows"][1]["y"][0] is None
     assert (blob == maps.BAD).any() and told["layers"][1]["check"][0]["plus"][0] is None
 
 
 def test_what_is_told_of_a_batch_and_its_layers():
     t = of_recipe("conv-ae", 5, (8, 8, 1))
-    told, _ = told_by(page.page("one", [page.Single(t)], t.model))
+    told, _ = told_by(page.page("one", [page.Single(t)], t.model).text)
     assert told["batch"] == 5 and not told["series"] and [frame["step"] for frame in told["frames"]] == [1]
     assert told["layers"][told["code"] + 1]["name"] == "decoder.0"
     for layer, row, said in zip(told["layers"], t.rows, told["frames"][0]["rows"], strict=True):
@@ -357,7 +397,7 @@ def test_what_is_told_of_a_batch_and_its_layers():
         assert parts == [part["name"] for half in source.code(row.layer).values() for part in half]
     names = [told["sources"][n]["name"] for n in told["objective"]["code"]]
     assert names[:3] == [part["name"] for part in source.objective(t.model)["code"]][:3] and len(names) > 3
-    told, _ = told_by(page.page("two", [session.Frame(k, t, t) for k in (3, 7)], t.model))
+    told, _ = told_by(page.page("two", [session.Frame(k, t, t) for k in (3, 7)], t.model).text)
     assert told["series"] and [frame["step"] for frame in told["frames"]] == [3, 7]
     with Trace(t.model) as empty:
         pass
@@ -379,7 +419,7 @@ def test_of_a_long_series_fewer_pictures_are_shown_so_that_it_fits(monkeypatch):
     for step in range(5):
         t = traced(model, dataset.train_x[:8] / np.float32(255))
         found.append(session.Frame(step + 1, t, t))
-    text = page.page("series", found, model)
+    text = page.page("series", found, model).text
     told, _ = told_by(text)
     assert len(text.encode()) <= 500_000 and 2 <= told["pictures"]["shape"][0] < 8
     assert max(m["y"][0][0] for m in told["frames"][0]["maps"]) == 16
@@ -409,7 +449,7 @@ def pages(tmp_path_factory, browser):
             else:
                 known[name] = [of_recipe(name)]
                 found = [page.Single(known[name][0])]
-            path.write_text(page.page(f"{name} on bars", found, known[name][0].model))
+            path.write_text(page.page(f"{name} on bars", found, known[name][0].model).text)
         assert path.stat().st_size <= 3_000_000
         browser.look(width, dark=dark)
         for kind in ("performance", "browser"):
@@ -537,6 +577,7 @@ def test_a_page_says_the_traces_numbers(pages, browser):
     t, = pages("bernoulli-vae")
     assert text(browser, "title") == "bernoulli-vae on bars" and "one step of a training" in text(browser, "lead")
     assert "nats per image" in text(browser, "facts") and "batch of 12" in text(browser, "facts")
+    assert "those of the mean loss of 12 pictures." in text(browser, "legend")
     assert "Nothing wrong is found" in text(browser, "flags")
     k = next(i for i, row in enumerate(t.rows) if row.name == "decoder.2")
     browser.run("document.querySelectorAll('button.tile')[arguments[0]].click()", k)

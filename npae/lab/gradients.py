@@ -41,6 +41,8 @@ def reports(target: str = "all", method: str = "richardson", along: bool = False
     if shape is not None:
         raise ValueError(f"npae's own {target} is checked on shapes of its own: leave --shape out")
     whole = method == "richardson" and not along
+    if not whole and target != "all":
+        _has_a_point(target)
     for name, check in _walks(target, _protocol if whole else partial(_gradient_alone, method=method, along=along)):
         for label, kernels in KERNELS.items():
             yield f"{name}, {label} kernels", attempted(name, partial(check, kernels))
@@ -61,6 +63,7 @@ def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) ->
     elif target == "all":
         raise ValueError(f"a plot is of one target, got {target!r}: name a layer, loss, penalty, model or recipe")
     else:
+        _has_a_point(target)
         name, point = next(points.points(target, reference))
     path = figures.check_png(path)
     files = [path]
@@ -73,6 +76,15 @@ def plot(target: str, path: str | Path, shape: tuple[int, ...] | None = None) ->
             remainders = point.taylor()
         figures.save(figures.taylor_plot(remainders, title=f"{name}: what its gradient leaves of φ"), files[-1])
     return files
+
+
+def _has_a_point(target: str) -> None:
+    """Raises ValueError: what has a protocol of its own, and no single function to difference another way or to plot;
+    without a report there would be nothing wrong.
+    """
+    if next(points.points(target, reference), None) is None:
+        raise ValueError(f"{target} is checked by its whole protocol alone: leave --method, --fast and --plot out, or "
+                         "name a recipe that uses it")
 
 
 def kinds() -> tuple[str, ...]:

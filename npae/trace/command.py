@@ -34,21 +34,26 @@ def lines(what: str, *, html: str | None = None, every: int | None = None, steps
         raise ValueError(f"{what} is neither a recipe (`npae list` shows them) nor the folder of a run")
     yield from said(found)
     if html is not None:
-        text = page.page(found.title, found.frames, found.model)
+        text, wrong = page.page(_titled(found), found.frames, found.model)
         store.write_text(html, text)
+        yield from wrong or ["the finite differences on the page agree with backward"]
         yield f"the page is in {html} ({len(text.encode()) / 1e6:.1f} MB): open it in a browser"
 
 
 def said(found: Session) -> Iterator[str]:
     """The table of the last traced step; of several steps the way there first."""
-    last = found.frames[-1]
     if len(found.frames) > 1:
         yield f"{found.title}: {len(found.frames)} steps; the loss, and the norm of the gradient dy at each layer"
         yield from table.columns(list(_way(found.frames)), left=0)
         yield from _flags(found.frames[:-1])
         yield ""
-    yield f"{found.title}: step {last.step}"
-    yield str(last.trace)
+    yield f"{found.title}: step {found.frames[-1].step:,}"
+    yield str(found.frames[-1].trace)
+
+
+def _titled(found: Session) -> str:
+    """A page of one step says which one; with more of them the slider does."""
+    return found.title if len(found.frames) > 1 else f"{found.title}: step {found.frames[-1].step:,}"
 
 
 def _flags(frames: list[Frame]) -> Iterator[str]:

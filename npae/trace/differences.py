@@ -10,9 +10,10 @@ import numpy as np
 
 from npae.models import Model
 from npae.params import Param
+from npae.trace.rows import owned
 
 if TYPE_CHECKING:
-    from npae.trace.rows import LayerTrace
+    from npae.trace.rows import LayerTrace, ParamTrace
 
 STEPS = tuple(10.0 ** -k for k in range(13))
 PICTURES = 2  # that the loss is taken of: a difference costs two losses
@@ -71,13 +72,33 @@ def disagree(entry: Mapping[str, Any]) -> float | None:
 
 
 def disagreements(rows: list[LayerTrace], found: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """A sentence for each layer that has a weight whose gradient is not what the differences say."""
-    for row in rows:
-        wrong = [entry for p in row.params for entry in found[p.name] if entry["wrong"] is not None]
-        for entry in wrong[:1]:
-            yield (f"{row.name} ({row.kind}): a wrong gradient, backward gives {entry['analytic']:.6g} for "
-                   f"{entry['entry']} where finite differences give {entry['wrong']:.6g}; look into its backward, and "
-                   "into those between it and the loss")
+    """A sentence for the layer nearest to the loss that has a weight whose gradient is not what the differences say.
+
+    Those before it are handed what comes through it, and may be right themselves.
+    """
+    own = list(owned(rows))
+    wrong = [(i, p, entry) for i, (_, params) in enumerate(own) for p in params for entry in found[p.name]
+             if entry["wrong"] is not None]
+    if not wrong:
+        return
+    last = max(one[0] for one in wrong)
+    row, (_, p, entry) = rows[last], next(one for one in wrong if one[0] == last)
+    before = len({one[0] for one in wrong}) - 1
+    suspects = _suspects(own, last, p.name)
+    inherit = f"; {before} more before it may have inherited theirs" if before else ""
+    yield (f"{row.name} ({row.kind}): a wrong gradient, backward gives {entry['analytic']:.6g} for {entry['entry']} "
+           f"where finite differences give {entry['wrong']:.6g}; look into its backward, {suspects}{inherit}")
+
+
+def _suspects(own: list[tuple[LayerTrace, list[ParamTrace]]], k: int, name: str) -> str:
+    """What else a wrong gradient of layer k may come from: layers that share the weight, and the dx of those behind
+    it, up to the first with parameters, whose right gradients say that what arrives there is right."""
+    behind = [row for row, _ in own[k + 1:]]
+    first = next((n for n, (_, params) in enumerate(own[k + 1:], 1) if params), len(behind))
+    shared = [row.name for row in behind if any(p.name == name for p in row.params)]
+    parts = [f"that of {' and '.join(shared)}, which shares it"] * bool(shared)
+    parts += [f"the dx of {' and '.join(row.name for row in behind[:first])}"] * bool(behind)
+    return ", ".join([*parts, "and the gradient of the loss"])
 
 
 def _places(grad: np.ndarray) -> list[tuple[int, ...]]:

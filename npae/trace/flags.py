@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from npae.trace.rows import LayerTrace
 
 FEWEST = 16  # pictures: a unit that is on for every fifth one is off in 3 % of such batches, and in 80 % of single ones
-DEAD = 0.5  # share of units: after 100 steps conv-ae has 0.28 in a layer that began with 0.09, and learns well
+DEAD = 0.75  # share of units: conv-pool-ae has 0.02 in a layer at first, 0.65 after 60 steps and a quarter after 900,
+# since a unit comes back where what it is given changes; it learns well
 SATURATED = 0.5  # share of numbers, and of the gradient that meets them: mlp-vae paints its black margins with 0.51 of
 # its sigmoids at their end, rightly; what tells it from a fault is that 0.05 of the gradient wants to move these
 HUNDREDFOLD = 100.0  # mlp-vae loses a factor 65 over its six layers before the first step, and is the recipes' extreme
@@ -27,7 +28,7 @@ USUAL = 1e-3
 
 def flags(trace: Trace) -> list[str]:
     """A sentence for each thing that is wrong, in the order of the walk; none for a healthy step."""
-    found = [sentence for row in trace.rows for sentence in _of_layer(row)]
+    found = [sentence for i in range(len(trace.rows)) for sentence in _of_layer(trace.rows, i)]
     return [*_not_finite(trace.rows), *found, *_over_the_depth(trace.rows), *_frozen(trace), *_too_far(trace)]
 
 
@@ -43,18 +44,37 @@ def _not_finite(rows: list[LayerTrace]) -> Iterator[str]:
             return
 
 
-def _of_layer(row: LayerTrace) -> Iterator[str]:
-    y = row.activation
+def _of_layer(walk: list[LayerTrace], i: int) -> Iterator[str]:
+    row, y = walk[i], walk[i].activation
     rows = 0 if row.output_shape is None else row.output_shape[0]
     if row.dead is not None and row.dead >= DEAD and rows >= FEWEST and y is not None and y.finite:
         units = row.output_shape[-1] if row.output_shape else 0
-        yield (f"{_called(row)}: dead units, {round(row.dead * units):,} of {units:,} are 0 for each of the {rows:,} "
-               "rows: no gradient passes them, and they stay as they are; lower the learning rate, or look at their "
-               "biases")
-    if row.saturated is not None and row.saturated >= SATURATED and (row.blocked or 0.0) >= SATURATED:
+        if not _starved(walk, i):
+            yield (f"{_called(row)}: dead units, {round(row.dead * units):,} of {units:,} are 0 for each of the "
+                   f"{rows:,} rows: no gradient passes them, and they stay as they are unless what comes in changes; "
+                   "lower the learning rate, or look at their biases")
+        elif not any(_shut(walk, k) for k in range(i)) and not any(_starved(walk, k) for k in range(i)):
+            yield (f"{_called(row)}: nothing but zeros comes in, of which its weights cannot learn; look at the "
+                   "pictures, and at the layers before")
+    if _is_saturated(row):
         yield (f"{_called(row)}: saturated units, {row.saturated:.0%} of the numbers lie where the slope is below "
                f"{FLAT:.0%} of its largest, and {row.blocked:.0%} of the gradient's square arrives there and is lost; "
                "make the weights or the inputs smaller")
+
+
+def _is_saturated(row: LayerTrace) -> bool:
+    return (row.saturated or 0.0) >= SATURATED and (row.blocked or 0.0) >= SATURATED
+
+
+def _shut(walk: list[LayerTrace], i: int) -> bool:
+    """Whether a layer is off in the whole batch, and by itself."""
+    return walk[i].dead == 1 and not _starved(walk, i)
+
+
+def _starved(walk: list[LayerTrace], i: int) -> bool:
+    """Whether a layer is off because the one before it gives nothing but zeros: its biases are then 0, and no fault."""
+    before = walk[i - 1].activation if i else None
+    return walk[i].dead == 1 and before is not None and before.norm == 0
 
 
 def _over_the_depth(rows: list[LayerTrace]) -> Iterator[str]:
@@ -65,8 +85,11 @@ def _over_the_depth(rows: list[LayerTrace]) -> Iterator[str]:
     (_, top), least, most = way[0], min(way, key=_factor), max(way, key=_factor)
     came = f"on its way back from {top.name} (norm {_norm(top)}) to here"
     if least[0] <= 1 / HUNDREDFOLD:
+        flat = [row.name for row in rows[rows.index(least[1]) + 1:] if _is_saturated(row)]
+        cure = (f"because of what is saturated at {' and '.join(flat)}" if flat else
+                "use larger weights, or fewer flat activations")
         yield (f"{_called(least[1])}: a vanishing gradient, which shrinks {_times(1 / least[0])} {came} "
-               f"({_norm(least[1])}), the layers' widths allowed for; use larger weights, or fewer flat activations")
+               f"({_norm(least[1])}), the layers' widths allowed for; {cure}")
     if most[0] >= HUNDREDFOLD:
         yield (f"{_called(most[1])}: an exploding gradient, which grows {_times(most[0])} {came} ({_norm(most[1])}), "
                "the layers' widths allowed for; use smaller weights, or clip the gradient (clip_norm)")
@@ -111,7 +134,7 @@ def _frozen(trace: Trace) -> Iterator[str]:
     zero = [] if by_chance else [(row, p.name) for row, own in owned(trace.rows) for p in own if p.grad_norm == 0]
     if zero:
         first = zero[0][0]
-        source = [trace.rows[i].name for i in dead if i >= trace.rows.index(first)][-1:]
+        source = [trace.rows[i].name for i in dead if i >= trace.rows.index(first) and _shut(trace.rows, i)][-1:]
         why = "".join(f", as {name} lets nothing pass" for name in source)
         yield f"{_called(first)} is frozen: {_gradients([name for _, name in zero])} exactly 0{why}"
     moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)

@@ -11,7 +11,7 @@ import re
 import zlib
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ RUNGS = ((8, 16), (6, 16), (4, 16), (3, 16), (2, 16), (2, 8), (1, 8), (1, 4), (1
 def write(path: str | Path, trace: Trace) -> Path:
     """Write the page of one trace."""
     check(path)
-    store.write_text(path, page(f"{type(trace.model).__name__}: one step", [Single(trace)], trace.model))
+    store.write_text(path, page(f"{type(trace.model).__name__}: one step", [Single(trace)], trace.model).text)
     return Path(path)
 
 
@@ -52,7 +52,14 @@ def check(path: str | Path) -> None:
     store.check_target(path)
 
 
-def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
+class Page(NamedTuple):
+    """A page as text, and the sentences on gradients that its finite differences contradict."""
+
+    text: str
+    wrong: list[str]
+
+
+def page(title: str, frames: list[Frame] | list[Single], model: Model) -> Page:
     """One self-contained page, at most MOST_BYTES long; of the last frame's weights three a layer are checked.
 
     Raises ValueError: a trace without a loss; a net too large for a page.
@@ -71,7 +78,7 @@ def page(title: str, frames: list[Frame] | list[Single], model: Model) -> str:
         blob = _blob(told, frames, min(pictures, len(last.pictures)), channels)
         text = _filled(title, told, blob)
         if (size := len(text.encode())) <= MOST_BYTES:
-            return text
+            return Page(text, wrong)
     raise ValueError(f"the page would have {size / 1e6:.1f} MB with one picture and one channel a layer, and "
                      f"{MOST_BYTES / 1e6:.0f} MB is the most: trace fewer steps, or a smaller net")
 
@@ -92,7 +99,7 @@ def _told(title: str, frames: Any, model: Model) -> dict[str, Any]:
     first, objective = frames[0].trace, source.objective(model)
     objective["code"] = [_index(part, sources) for part in objective["code"]]
     return {"objective": objective, "title": title, "model": type(model).__name__, "unit": model.likelihood.unit,
-            "batch": len_of(first), "code": code_of(first), "series": len(frames) > 1,
+            "batch": len_of(first), "shown": len_of(frames[0].maps), "code": code_of(first), "series": len(frames) > 1,
             "steps": list(differences.STEPS), "levels": maps.LEVELS, "quantile": maps.QUANTILE,
             "layers": [_layer(row, sources) for row in first.rows], "sources": sources,
             "frames": [_frame(frame) for frame in frames]}

@@ -63,7 +63,7 @@ def of_run(folder: str | Path, *, steps: int = 0, every: int | None = None) -> S
     if every is not None:
         recipe = recipes.get(config["recipe"])
         model = recipe.build(config["settings"], dataset, train.streams(config["seed"]).init)
-    what = "trained once more" if every is not None else "after its training"
+    what = "trained once more" if every is not None else "after its training, its optimizer begun anew"
     title = f"{config['recipe']} on {dataset.name}, seed {config['seed']}, {what}"
     return _traced(title, model, dataset, config, _wanted(steps, every))
 

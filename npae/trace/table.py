@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DASH = "–"
 WALK = ("layer", "", "output shape", "multiply-adds", "ms forward", "ms back")
 PASSES = ("layer", "y: mean", "dev.", "zeros", "dy: norm", "mean", "dev.", "zeros")
+UNCHECKED = " (its page also checks backward by finite differences)"
 PARAMS = ("parameter", "shape", "norm", "gradient's norm", "update / norm")
 
 
@@ -26,7 +27,7 @@ def table(trace: Trace) -> str:
     lines = [*_head(trace), "", *columns([WALK, *map(_walk, trace.rows)], left=3), "",
              *columns([PASSES, *map(_passes, trace.rows)], left=1), "",
              *columns([PARAMS, *_params(trace.rows)], left=2), ""]
-    return "\n".join([*lines, *(trace.flags or [well(trace)])])
+    return "\n".join([*lines, *(trace.flags or [well(trace) + UNCHECKED * bool(trace.steps)])])
 
 
 def well(trace: Trace) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from npae.gradcheck import Report, Row, check_function
 from npae.lab.explain.algebra import Array as Name
 from npae.lab.explain.algebra import Entry, Expr, Letter
-from npae.lab.explain.blocks import Prose, Rows
+from npae.lab.explain.blocks import Block, Prose, Rows
 from npae.lab.explain.document import Section
 from npae.lab.explain.example import Example, short
 from npae.lab.explain.lesson import Equation, Gradient, Lesson
@@ -34,11 +34,13 @@ def check(lesson: Lesson, number: int) -> tuple[Section, bool]:
     differences = Rows(("gradient", "verified", "largest error", "of what is allowed", "verdict"),
                        tuple(_row(e, row) for report in reports for row in report.rows))
     wrong = dict.fromkeys([*(row[0] for row, same in compared if not same),
-                           *(_row(e, row)[0] for report in reports for row in report.rows if not row.ok),
-                           *(line.claim for report in reports for line in report.lines if line.status == "FAIL")])
-    verdict = f"NOT every gradient is right: look at {', '.join(wrong)} above." if wrong else "Every gradient is right."
-    blocks = (Prose(words), formulas, Prose(again), differences, Prose(verdict))
-    return Section("check", f"{number}  The check", blocks), not wrong
+                           *(_row(e, row)[0] for report in reports for row in report.rows if not row.ok)])
+    failed = [line for report in reports for line in report.lines if line.status == "FAIL"]
+    verdict = [f"NOT every gradient is right: look at {', '.join(wrong)} above."] if wrong else []
+    verdict += [f"This does NOT hold: {line.claim} ({line.figure})." for line in failed]
+    blocks: list[Block] = [Prose(words), formulas, Prose(again), differences]
+    blocks += map(Prose, verdict or ["Every gradient is right."])
+    return Section("check", f"{number}  The check", tuple(blocks)), not verdict
 
 
 def _compared(e: Example, equation: Equation, what: str, right: Expr) -> tuple[tuple[str, ...], bool]:

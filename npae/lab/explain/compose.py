@@ -17,7 +17,8 @@ from npae.lab.explain.sums import Conditions, sigma, total
 from npae.lab.explain.writing import Number, Writer, called, shown
 
 SIGNS = ("Signs: a d before the name of an array is the gradient of L by it, an array of the same shape. ⊙ multiplies "
-         "entry by entry. A prime, as in n′, marks an index that the chain rule sums over.")
+         "entry by entry. A prime, as in n′, marks an index that the chain rule sums over. Marked in an array, in a "
+         "terminal by [ ], is what has a part in the number that is worked out.")
 
 
 def explained(name: str, lesson: Lesson) -> Explanation:

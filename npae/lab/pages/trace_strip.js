@@ -83,9 +83,9 @@ function later() {
 
 $("title").textContent = told.title;
 const steps = told.frames.map((f) => f.step);
-$("lead").textContent = told.series ? `${told.model}: ${steps.length} steps of a training, from ${steps[0].toLocaleString("en")} to ${steps.at(-1).toLocaleString("en")}, each forward and back through the same pictures.`
+$("lead").textContent = told.series ? `${told.model}: ${steps.length} steps of a training, from ${steps[0].toLocaleString("en")} to ${steps.at(-1).toLocaleString("en")}, each forward and back. The maps are those of the same pictures each time, the numbers those of the step\u2019s own batch.`
   : `${told.model}: one step of a training, forward and back, layer by layer.`;
-$("legend").textContent = `The scale stands beside each map: ${Math.round(100 * told.quantile)} % of a layer's shown numbers lie within. Gradients are those of the mean loss.`;
+$("legend").textContent = `The scale stands beside each map: ${Math.round(100 * told.quantile)} % of a layer's shown numbers lie within. The maps\u2019 gradients are those of the mean loss of ${told.shown.toLocaleString("en")} pictures${told.shown === told.batch ? "" : `; bars and tables tell those of the batch of ${told.batch.toLocaleString("en")}`}.`;
 
 objective();
 

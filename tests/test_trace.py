@@ -563,6 +563,7 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
     assert len(told) == 4  # twice the layer, its W and its b
     for line, said in zip(told[:3], expected, strict=True):
         assert all(part in line for part in said)
+    assert ("–: no gradient is asked for there" in str(t)) == (t.rows[0].gradient is None) is True
     assert str(t).splitlines()[-1].startswith("nothing wrong is found (its page also checks")
     assert max(map(len, str(t).splitlines())) <= 80  # a terminal's width
 
@@ -591,7 +592,7 @@ def test_words_stand_on_their_left_edge_and_figures_on_their_right():
     assert [lines[i].split()[0] for i in heads] == ["layer", "layer", "parameter"]
     for i, rule, words in zip(heads, rules, left, strict=True):
         end = next(k for k in range(i + 2, len(lines)) if not lines[k])
-        body = lines[i + 2:end]
+        body = [line for line in lines[i + 2:end] if not line.startswith(f"{table.DASH}:")]
         assert len(rule) == max(map(len, [lines[i], *body])) and body
         for line in body:
             head, cells = edges(lines[i]), edges(line)

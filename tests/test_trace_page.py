@@ -4,7 +4,10 @@ import base64
 import inspect
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -13,6 +16,7 @@ from browser import MISSING, Browser
 from explorables import dense, labelled, picture_codes, pictures, tied
 
 from npae import gradcheck, optim, recipes
+from npae.kernels import reference
 from npae.lab.catalogue import cases
 from npae.layers import Conv2d, Dense, Flatten, Layer, Reshape, Sequential, Tanh, TiedDense
 from npae.models import Autoencoder
@@ -210,6 +214,28 @@ def test_a_wrong_gradient_of_a_tied_weight_names_those_who_share_it(monkeypatch)
         model.backward()
     wrong = page.page("one", [page.Single(t)], model).wrong
     assert len(wrong) == 1 and "its backward, that of decoder.0, which shares it, the dx of" in wrong[0]
+
+
+def test_where_compiled_twins_ran_in_place_of_the_shown_lines_it_is_said():
+    for kernels, expected in ((None, [False, True, True, False]), (reference, [False] * 4)):
+        rng = np.random.default_rng(0)
+        encoder = Sequential([Flatten(), Dense(64, 4, activation="tanh", rng=rng)])
+        model = Autoencoder(encoder, Sequential([Dense(4, 64, rng=rng), Reshape((8, 8, 1))])).to(kernels=kernels)
+        t = traced(model, pictures((8, 8, 1), 30).train_x[:3] / np.float32(255))
+        told, _ = told_by(page.page("one", [page.Single(t)], model).text)
+        assert [layer["twins"] for layer in told["layers"]] == expected
+
+
+def test_without_the_compiler_the_shown_lines_run():
+    """As the page promises: a slope that is broken there is seen."""
+    code = ("import numpy as np\nfrom npae.layers import Dense, Sequential, Tanh\nfrom npae.models import Autoencoder\n"
+            "from npae.trace import Trace, page\nTanh.slope = lambda self, y: 1 - y\n"
+            "ae = Autoencoder(Sequential([Dense(6, 3, activation='tanh', rng=0)]), Sequential([Dense(3, 6, rng=0)]))\n"
+            "with Trace(ae) as t:\n    ae.loss(np.ones((3, 6), np.float32)), ae.backward()\n"
+            "print(page.page('one', [page.Single(t)], ae).wrong)\n")
+    said = [subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True,
+                           env={**os.environ, "NUMBA_DISABLE_JIT": off}, timeout=600).stdout for off in ("0", "1")]
+    assert said[0] == "[]\n" and "encoder.0 (Dense): a wrong gradient" in said[1]
 
 
 def test_a_page_without_a_backward_does_not_call_its_gradients_well():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from npae import store
+from npae.kernels import reference
 from npae.layers.summary import described
 from npae.trace import differences, maps, source, table
 
@@ -118,12 +119,13 @@ def code_of(trace: Trace) -> int:
 def _layer(row: LayerTrace, sources: list[dict[str, str]]) -> dict[str, Any]:
     shapes = [("x", row.input_shape), ("y", row.output_shape),
               *((p.name.rsplit(".", 1)[-1], p.shape) for p in row.params)]
-    part = row.name.split(".")[0]
+    part, code = row.name.split(".")[0], source.code(row.layer)
     return {"name": row.name, "kind": described(row.layer), "part": part if part in ("encoder", "decoder") else "code",
             "equation": source.equation(row.layer), "shapes": [[name, _shape(shape)] for name, shape in shapes],
             "size": _size(row.output_shape or ()),
             "adds": row.multiply_adds, "dtype": str(row.dtype),
-            "code": {part: [_index(one, sources) for one in parts] for part, parts in source.code(row.layer).items()}}
+            "twins": bool(code["textbook"]) and row.layer.kernels is not reference,
+            "code": {part: [_index(one, sources) for one in parts] for part, parts in code.items()}}
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -114,8 +114,9 @@ class Trace:
 
     def __repr__(self) -> str:
         """In one line, as a debugger shows it."""
-        return (f"<Trace of {type(self.model).__name__}: {len(self.rows)} layers, {self.steps} steps, "
-                f"{len(self.flags)} flags>")
+        counts = (("layer", len(self.rows)), ("step", self.steps), ("flag", len(self.flags)))
+        said = ", ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts)
+        return f"<Trace of {type(self.model).__name__}: {said}>"
 
     def __str__(self) -> str:
         from npae.trace.table import table

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DASH = "–"
 WALK = ("layer", "", "output shape", "multiply-adds", "ms forward", "ms back")
 PASSES = ("layer", "y: mean", "dev.", "zeros", "dy: norm", "mean", "dev.", "zeros")
+WELL = "nothing wrong is found"
 UNCHECKED = " (its page also checks backward by finite differences)"
 PARAMS = ("parameter", "shape", "norm", "gradient's norm", "update / norm")
 
@@ -25,9 +26,10 @@ def table(trace: Trace) -> str:
     if not trace.rows:
         return f"{type(trace.model).__name__}: nothing was traced yet, `with` opens the block in which calls are seen"
     lines = [*_head(trace), "", *columns([WALK, *map(_walk, trace.rows)], left=3), "",
-             *columns([PASSES, *map(_passes, trace.rows)], left=1), "",
+             *columns([PASSES, *map(_passes, trace.rows)], left=1), *_unasked(trace.rows), "",
              *columns([PARAMS, *_params(trace.rows)], left=2), ""]
-    return "\n".join([*lines, *(trace.flags or [well(trace) + UNCHECKED * bool(trace.steps)])])
+    said = well(trace)
+    return "\n".join([*lines, *(trace.flags or [said + UNCHECKED * (said == WELL)])])
 
 
 def well(trace: Trace) -> str:
@@ -37,7 +39,7 @@ def well(trace: Trace) -> str:
     if trace.rows[-1].gradient is None:
         return ("a forward came after the last backward, and its gradients are not judged: end the block right "
                 "after backward, or after the optimizer's step")
-    return "nothing wrong is found"
+    return WELL
 
 
 def _head(trace: Trace) -> list[str]:
@@ -65,6 +67,12 @@ def stat(found: Stats | None) -> tuple[str, str, str, str]:
     if found is None:
         return DASH, DASH, DASH, DASH
     return number(found.norm), number(found.mean), number(found.std), f"{found.zeros:.0%}"
+
+
+def _unasked(rows: list[LayerTrace]) -> list[str]:
+    """Why the first layers have no gradient beside others that have one."""
+    unasked = rows[0].gradient is None and rows[-1].gradient is not None
+    return [f"{DASH}: no gradient is asked for there, nothing before has parameters"] * unasked
 
 
 def _params(rows: list[LayerTrace]) -> Iterator[tuple[str, ...]]:

@@ -200,7 +200,8 @@ class Harness:
     def _end(self, job: Job) -> dict[str, Any]:
         os.close(job.pipe)
         _, status = os.waitpid(job.pid, 0)
-        result, by, tests = json.loads(job.said.splitlines()[-1])
+        silent = json.dumps(["broken", "its process ended without a word", 0])
+        result, by, tests = json.loads((job.said.splitlines() or [silent])[-1])
         if result == "hang":
             result, by = "killed", f"{by} (ended by signal {os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0})"
         row = {"id": job.mutant.id, "result": result, "by": by, "tests": tests,

@@ -4,6 +4,7 @@ Each equation is written and computed from one object, and held against what bac
 from __future__ import annotations
 
 import itertools
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -24,7 +25,7 @@ SIGNS = ("Signs: a d before the name of an array is the gradient of L by it, an 
 def explained(name: str, lesson: Lesson) -> Explanation:
     """The document of a lesson."""
     sections = [_loss(lesson), _forward(lesson)]
-    marks = "abcdef" if len(lesson.gradients) > 1 else " "
+    marks = ascii_lowercase if len(lesson.gradients) > 1 else " "
     sections += [_derivation(lesson, g, f"3{mark}") for g, mark in zip(lesson.gradients, marks, strict=False)]
     sections += [_matrix(lesson), _entries(lesson)]
     if lesson.pictures:

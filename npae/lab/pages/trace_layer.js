@@ -48,6 +48,7 @@ function layerWords(k) {
   if (told.series) ways(k);
   $("check").hidden = !layer.check.length;
   $("code").replaceChildren(...lines(layer));
+  $("twins").hidden = !layer.twins;
   if (layer.check.length) curves(layer.check);
 }
 

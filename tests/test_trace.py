@@ -563,7 +563,7 @@ def test_the_table_has_a_line_for_each_layer_and_parameter():
     assert len(told) == 4  # twice the layer, its W and its b
     for line, said in zip(told[:3], expected, strict=True):
         assert all(part in line for part in said)
-    assert ("–: no gradient is asked for there" in str(t)) == (t.rows[0].gradient is None) is True
+    assert t.rows[0].gradient is None and "–: no gradient is asked for there" in str(t)
     assert str(t).splitlines()[-1].startswith("nothing wrong is found (its page also checks")
     assert max(map(len, str(t).splitlines())) <= 80  # a terminal's width
 

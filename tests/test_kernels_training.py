@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from npae.kernels import fast, fast_training, reference, reference_training
+from npae.kernels import fast, fast_moments, fast_training, reference, reference_training
 
 MODULES = [pytest.param(reference_training, id="reference"), pytest.param(fast_training, id="fast")]
 DTYPES = [np.float32, np.float64]
@@ -270,7 +270,9 @@ def test_moments_meet_the_exact_sums(K, dtype, size):
     total, squares, zeros = K.moments(a)
     assert abs(total - math.fsum(map(float, a))) <= (size + 2) * 1.2e-16 * math.fsum(map(abs, map(float, a)))
     assert squares == pytest.approx(K.sum_of_squares(a), rel=1e-14) and zeros == sum(v == 0 for v in a)
-    assert K.squared_distance(a, 3 * a) == pytest.approx(4 * squares, rel=1e-5 if dtype == np.float32 else 1e-14)
+    b = np.random.default_rng(6).standard_normal(size).astype(dtype)
+    exact = math.fsum((float(v) - float(w)) ** 2 for v, w in zip(a, b, strict=True))
+    assert K.squared_distance(a, b) == pytest.approx(exact, rel=1e-13)
     assert K.squared_distance(a, a.copy()) == 0
     assert [type(v) for v in (total, squares, zeros)] == [float, float, int]
     if size:
@@ -336,6 +338,7 @@ def test_inputs_are_not_written(K):
     lambda a, b: fast_training.bernoulli_nll(a[:, None], a[:, None], b, a[:, None]),
     lambda a, b: fast_training.squared_error(a[:, None], a[:, None], 1.0, b, a[:, None]),
     lambda a, b: fast_training.squared_error(a[:, None], a[:, None], 1.0, a, b[:, None]),
+    fast_moments.squared_distance,
 ])
 def test_compiled_loops_refuse_unequal_shapes(call):
     with pytest.raises(ValueError, match=r"\(3,.*\(4,|\(4,.*\(3,"):

@@ -5,6 +5,7 @@
 import numpy as np
 
 from npae.kernels.fast_parallel import door, inner
+from npae.kernels.fast_training import same_shapes
 
 LANES = 32  # sums side by side, so that a vector of them moves on at once
 
@@ -50,6 +51,5 @@ def moments(a: np.ndarray) -> tuple[float, float, int]:
 
 def squared_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Σ (a - b)² in float64."""
-    if a.shape != b.shape:
-        raise ValueError(f"squared_distance compares equal shapes, got a of shape {a.shape} and b of {b.shape}")
+    same_shapes(a=a.shape, b=b.shape)
     return _squared_distance(a, b)

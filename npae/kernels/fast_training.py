@@ -67,8 +67,8 @@ def _bernoulli(pictures, *args):
 
 def bernoulli_nll(logits: np.ndarray, x: np.ndarray, nll: np.ndarray, dlogits: np.ndarray) -> None:
     """nll_n = Σ_j max(l, 0) - x l + log(1 + exp(-|l|));  dlogits = (sigmoid(l) - x) / N."""
-    _same_shapes(logits=logits.shape, x=x.shape, dlogits=dlogits.shape)
-    _same_shapes(pictures=logits.shape[:1], nll=nll.shape)
+    same_shapes(logits=logits.shape, x=x.shape, dlogits=dlogits.shape)
+    same_shapes(pictures=logits.shape[:1], nll=nll.shape)
     _bernoulli(len(x), logits, x, nll, dlogits, logits.dtype.type(1 / len(logits)))
 
 
@@ -90,8 +90,8 @@ def _squared(pictures, *args):
 
 def squared_error(y: np.ndarray, x: np.ndarray, scale: float, sse: np.ndarray, dy: np.ndarray) -> None:
     """sse_n = scale Σ_j (y - x)²;  dy = 2 scale (y - x) / N."""
-    _same_shapes(y=y.shape, x=x.shape, dy=dy.shape)
-    _same_shapes(pictures=y.shape[:1], sse=sse.shape)
+    same_shapes(y=y.shape, x=x.shape, dy=dy.shape)
+    same_shapes(pictures=y.shape[:1], sse=sse.shape)
     _squared(len(x), y, x, float(scale), y.dtype.type(2 * scale / len(y)), sse, dy)
 
 
@@ -182,20 +182,20 @@ def _squares(blocks, *args):
 
 def sgd_step(theta: np.ndarray, grad: np.ndarray, lr: float) -> None:
     """theta = theta - lr grad."""
-    _same_shapes(theta=theta.shape, grad=grad.shape)
+    same_shapes(theta=theta.shape, grad=grad.shape)
     _sgd(_blocks(theta), theta, grad, theta.dtype.type(lr))
 
 
 def momentum_step(theta: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float) -> None:
     """velocity = momentum velocity + grad;  theta = theta - lr velocity."""
-    _same_shapes(theta=theta.shape, grad=grad.shape, velocity=velocity.shape)
+    same_shapes(theta=theta.shape, grad=grad.shape, velocity=velocity.shape)
     real = theta.dtype.type
     _momentum(_blocks(theta), theta, grad, velocity, real(lr), real(momentum))
 
 
 def rmsprop_step(theta: np.ndarray, grad: np.ndarray, v: np.ndarray, lr: float, rho: float, eps: float) -> None:
     """v = rho v + (1 - rho) grad²;  theta = theta - lr grad / (sqrt(v) + eps)."""
-    _same_shapes(theta=theta.shape, grad=grad.shape, v=v.shape)
+    same_shapes(theta=theta.shape, grad=grad.shape, v=v.shape)
     real = theta.dtype.type
     _rmsprop(_blocks(theta), theta, grad, v, real(lr), real(rho), real(1 - rho), real(eps))
 
@@ -206,7 +206,7 @@ def adam_step(theta: np.ndarray, grad: np.ndarray, m: np.ndarray, v: np.ndarray,
 
     theta = theta - lr decay theta - [lr / (1 - beta1^t)] m / (sqrt(v) [1 / sqrt(1 - beta2^t)] + eps)
     """
-    _same_shapes(theta=theta.shape, grad=grad.shape, m=m.shape, v=v.shape)
+    same_shapes(theta=theta.shape, grad=grad.shape, m=m.shape, v=v.shape)
     step, root = lr / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t)
     scalars = step, root, lr * decay, beta1, 1 - beta1, beta2, 1 - beta2, eps
     _adam(_blocks(theta), theta, grad, m, v, *map(theta.dtype.type, scalars))
@@ -219,7 +219,7 @@ def sum_of_squares(g: np.ndarray) -> float:
     return float(partial.sum())
 
 
-def _same_shapes(**shapes: tuple[int, ...]) -> None:
+def same_shapes(**shapes: tuple[int, ...]) -> None:
     """Compiled loops do not look at bounds, so shapes are compared before."""
     (first, expected), *others = shapes.items()
     for name, shape in others:

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,23 @@ def cache(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NPAE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def own_core() -> Iterator[None]:
+    """One thread for a test that trains, where others run beside it: threads that share a core wait for each other.
+    Bits do not depend on it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    numba.set_num_threads(before)
 
 
 COMPILE = """

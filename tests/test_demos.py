@@ -21,6 +21,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.usefixtures("own_core")
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda demo: demo.stem)
 def test_a_demo_keeps_its_promise_and_leaves_pictures(demo, run, capsys):
     pictures = run(demo, "--short")

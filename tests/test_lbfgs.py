@@ -12,6 +12,7 @@ from npae.losses import Bernoulli
 from npae.models import VAE, Autoencoder, DenoisingAutoencoder
 from npae.optim import LBFGS, SGD
 
+pytestmark = pytest.mark.usefixtures("own_core")
 SHAPE = (3, 3, 1)
 
 

@@ -13,6 +13,7 @@ from npae.kernels import reference
 from npae.layers import Dense, Flatten, Reshape, Sequential
 from npae.models import VAE, Autoencoder
 
+pytestmark = pytest.mark.usefixtures("own_core")
 BERNOULLI = losses.Bernoulli(kernels=reference)
 
 

@@ -28,11 +28,11 @@ class Trace:
         print(t)
 
     A step of an optimizer inside the block is seen too. Of several forwards the latest counts: one that comes after
-    backward (a validation, a picture that is reconstructed) has no gradients. `rows` has the layers in
-    the order of the walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in
-    sentences what is wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward
-    ran, `pictures` and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the
-    seconds contain that.
+    backward (a validation, a picture that is reconstructed) has no gradients. `rows` has the layers in the order of the
+    walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in sentences what is
+    wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward ran, `pictures`
+    and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the seconds contain
+    that.
     Raises ValueError: no model; a complex one; a Trace that is open already.
 
     >>> from npae.layers import Dense, Sequential

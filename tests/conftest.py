@@ -5,7 +5,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from browser import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -44,6 +46,25 @@ def own_core() -> Iterator[None]:
     with threadpool_limits(1):
         yield
     numba.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """90 pictures of 8 x 8 with a bright bar, each in one of two classes, as a Keras-like .npz."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 60, (90, 8, 8), np.uint8)
+    y = rng.integers(0, 2, 90)
+    x[np.arange(90), :, 2 + 3 * y] = 250
+    path = tmp_path_factory.mktemp("data") / "bars.npz"
+    np.savez(path, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with Browser() as window:
+        yield window
 
 
 COMPILE = """

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from browser import MISSING, Browser
+from browser import MISSING
 from PIL import Image
 
 from npae.lab import explain
@@ -28,12 +28,6 @@ def found(name):
 @cache
 def page(name):
     return found(name).to_html()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as window:
-        yield window
 
 
 @pytest.fixture

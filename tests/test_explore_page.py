@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from browser import MISSING, Browser
+from browser import MISSING
 from explorables import dense, labelled, of_recipe, pictures, some_codes, tied
 
 from npae import explore
@@ -16,12 +16,6 @@ from npae.recipes import RECIPES
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 LEVEL = 1 / 255  # of the grey levels
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Browser() as window:
-        yield window
 
 
 @pytest.fixture(scope="module")

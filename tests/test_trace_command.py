@@ -18,18 +18,6 @@ TEN_STEPS = ("latent=4", "epochs=2", "batch_size=11")  # of 55 training pictures
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """90 pictures of 8 x 8 with a bright bar, as a Keras-like .npz."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 60, (90, 8, 8), np.uint8)
-    y = rng.integers(0, 2, 90)
-    x[np.arange(90), :, 2 + 3 * y] = 250
-    path = tmp_path_factory.mktemp("data") / "bars.npz"
-    np.savez(path, x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
-    return path
-
-
-@pytest.fixture(scope="module")
 def run(pictures, tmp_path_factory):
     """A bernoulli-vae of two epochs of five steps: with noise, labels, a validation and black-and-white pixels."""
     out = tmp_path_factory.mktemp("vae")

@@ -27,7 +27,7 @@ ELSEWHERE = ("bad_command_lines", "batches", "callbacks", "checkpoint", "checkpo
              "figures_codes", "figures_curves", "figures_grids", "figures_reconstruct", "figures_write", "floors",
              "idx", "idx_fuzz", "import", "interop", "kernels_parallel", "labs", "lock", "many_processes", "measures",
              "mnist", "mutation", "no_code_from_data", "numba_cache", "readme", "recipes", "store", "strokes",
-             "trace_command", "trace_cost", "trace_page")
+             "trace_browser", "trace_command", "trace_cost", "trace_page")
 """Test files that say nothing of layers, kernels and objectives which others would not say sooner."""
 
 

@@ -1,0 +1,38 @@
+"""Traces of small models that the tests of the trace's page share, and what a page was told."""
+import base64
+import json
+import re
+import zlib
+
+import numpy as np
+from explorables import pictures
+
+from npae import optim, recipes
+from npae.trace import Trace
+
+
+def traced(model, x, y=None, seed=0):
+    with Trace(model) as t:
+        model.zero_grad()
+        model.loss(x, y, rng=np.random.default_rng(seed))
+        model.backward()
+        optim.Adam(1e-3).step(model.theta, model.grad)
+    return t
+
+
+def of_recipe(name, n=12, shape=(28, 28, 1)):
+    dataset = pictures(shape, 30)
+    recipe = recipes.get(name)
+    settings, _ = recipe.resolve({"latent": "6"} if name in ("weight-decay-ae", "overcomplete-ae") else {})
+    model = recipe.build(settings, dataset, np.random.default_rng(1))
+    x = dataset.train_x[:n] / np.float32(255)
+    if settings["binarize"] != "none":
+        x = np.ceil(x - np.float32(0.5))
+    return traced(model, x, dataset.train_y[:n] if model.classes else None)
+
+
+def told_by(text):
+    """What stands in a page: its JSON and its bytes."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1]
+    blob = re.search(r'<script type="text/plain" id="maps-data">(.*?)</script>', text, re.DOTALL)[1]
+    return json.loads(found), np.frombuffer(zlib.decompress(base64.b64decode(blob)), np.uint8)

@@ -214,7 +214,9 @@ def test_lbfgs_labels_and_samples_are_traced_too(name, pictures, capsys):
     (["ae", "--set", "lr"], "--set takes key=value, got 'lr'"),
     (["ae", "--set", "rate=1"], "ae has no setting 'rate'"),
     (["ae", "--data", "{pictures}", "--steps", "1000000"], "the training has 20 steps, and step 1,000,001 was to be"),
-    (["ae", "--data", "{pictures}", "--set", "batch_size=100"], "batch_size 100 is larger than the 55 training"),
+    (["ae", "--data", "{pictures}", "--set", "batch_size=100"], "batch_size=100 is more than the 55 training"),
+    (["sparse-ae", "--data", "{pictures}", "--set", "optimizer=lbfgs", "lr=1"], "lr=1 does not go with optimizer"),
+    (["ae", "--data", "{pictures}", "--set", "patience=2", "validation=0"], "patience=2 waits for a better validation"),
 ])
 def test_what_will_not_do_is_told_in_a_sentence(words, sentence, run, pictures, tmp_path, capsys):
     places = {"run": run, "empty": tmp_path, "pictures": pictures}

@@ -4,7 +4,7 @@ all of them are there it also holds checkpoint.npz, from which an interrupted ru
 """
 from npae.runs.folder import Config, load
 from npae.runs.results import compare, draw, draw_run, evaluate_run, measure, metrics_of, sheet
-from npae.runs.start import SAVE_EVERY, prepared, resume, run
+from npae.runs.start import SAVE_EVERY, fit, prepared, resume, run
 
-__all__ = ["SAVE_EVERY", "Config", "compare", "draw", "draw_run", "evaluate_run", "load", "measure", "metrics_of",
-           "prepared", "resume", "run", "sheet"]
+__all__ = ["SAVE_EVERY", "Config", "compare", "draw", "draw_run", "evaluate_run", "fit", "load", "measure",
+           "metrics_of", "prepared", "resume", "run", "sheet"]

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from npae import checkpoint, recipes, store, train
 from npae import data as _data
 from npae._version import __version__
-from npae.callbacks import Animation, Callback, EarlyStopping, ModelCheckpoint, ProgressBar
+from npae.callbacks import Animation, Callback, EarlyStopping, History, ModelCheckpoint, ProgressBar
 from npae.checkpoint import Checkpoint
 from npae.data.batches import batches, binarizer
 from npae.models import Model
@@ -42,7 +42,6 @@ def run(recipe_name: str, *, data: str = "strokes", data_dir: str | None = None,
     """
     model, dataset, config, remark = prepared(recipe_name, data=data, data_dir=data_dir, seed=seed, given=given)
     recipe, settings = recipes.get(recipe_name), config["settings"]
-    _refuse_what_does_not_fit(recipe, settings, given or {}, dataset)
     folder, made = new_folder(out, f"{recipe_name}-{dataset.name}-seed{seed}")
     with written(folder, made):
         print(f"{recipe_name}: {recipe.summary}\n{len(dataset.train_x):,} training, {settings['validation']:,} "
@@ -72,7 +71,18 @@ def prepared(recipe_name: str, *, data: str = "strokes", data_dir: str | None = 
               "data": data if data in ("strokes", "mnist") else str(Path(data).resolve()),
               "data_dir": None if data_dir is None else str(Path(data_dir).resolve()), "seed": seed,
               "settings": settings}
-    return recipe.build(settings, dataset, train.streams(seed).init), dataset, config, " ".join(filter(None, remarks))
+    model = recipe.build(settings, dataset, train.streams(seed).init)
+    _refuse_what_does_not_fit(recipe, settings, given, dataset)
+    return model, dataset, config, " ".join(filter(None, remarks))
+
+
+def fit(model: Model, dataset: _data.Dataset, config: Config, callbacks: Sequence[Callback],
+        resumed: Path | None = None) -> History:
+    """Train a prepared model as its config says."""
+    settings, recipe = config["settings"], recipes.get(config["recipe"])
+    return train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
+                     batch_size=settings["batch_size"], seed=config["seed"], drop_last=recipe.drop_last,
+                     transform=binarizer(settings["binarize"]), resume=resumed, callbacks=callbacks)
 
 
 def resume(folder: str | Path, *, data_dir: str | None = None, save_every: float = SAVE_EVERY) -> str:
@@ -103,11 +113,9 @@ def resume(folder: str | Path, *, data_dir: str | None = None, save_every: float
 def _carry_out(model: Model, dataset: _data.Dataset, config: Config, folder: Path, save_every: float,
                resumed: Path | None = None) -> str:
     """Train, measure, draw; the checkpoint goes when all of it is on the disk."""
-    settings, seed, recipe = config["settings"], config["seed"], recipes.get(config["recipe"])
-    history = train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
-                        batch_size=settings["batch_size"], seed=seed, drop_last=recipe.drop_last,
-                        transform=binarizer(settings["binarize"]), resume=resumed,
-                        callbacks=_callbacks(model, dataset, settings, seed, folder, save_every))
+    settings = config["settings"]
+    history = fit(model, dataset, config, _callbacks(model, dataset, settings, config["seed"], folder, save_every),
+                  resumed)
     model.save(folder / MODEL)
     history.write_csv(folder / HISTORY)
     metrics = measure(model, dataset, config, len(history))

@@ -79,17 +79,14 @@ def _wanted(steps: int, every: int | None) -> list[int]:
     return [every * i for i in range(MOST)]
 
 
-def _traced(title: str, model: Model, dataset: _data.Dataset, config: Mapping[str, Any],
+def _traced(title: str, model: Model, dataset: _data.Dataset, config: runs.Config,
             wanted: list[int]) -> Session:
-    settings, recipe = config["settings"], recipes.get(config["recipe"])
-    transform = binarizer(settings["binarize"])
-    x, y = some_pictures(dataset, config["seed"], transform, model)
+    settings = config["settings"]
+    x, y = some_pictures(dataset, config["seed"], binarizer(settings["binarize"]), model)
     watch = Watch(model, wanted, x, y, config["seed"])
     patience = [EarlyStopping(settings["patience"])] if settings["patience"] else []
     try:
-        train.fit(model, dataset, optimizer=recipe.optimizer(settings), epochs=settings["epochs"],
-                  batch_size=settings["batch_size"], seed=config["seed"], drop_last=recipe.drop_last,
-                  transform=transform, callbacks=[watch, *patience])
+        runs.fit(model, dataset, config, [watch, *patience])
     except Enough:
         pass
     finally:

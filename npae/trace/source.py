@@ -46,15 +46,15 @@ def code(layer: Layer) -> dict[str, list[dict[str, str]]]:
     found = {"forward": [*_methods(layer, FORWARD), *_all(bends, "f")],
              "backward": [*_methods(layer, BACKWARD), *_all(bends, "slope")]}
     called = "\n".join(part["text"] for parts in found.values() for part in parts)
-    found["textbook"] = [_shown(getattr(reference, name)) for name in _textbook(called)]
+    found["textbook"] = [shown(getattr(reference, name)) for name in _textbook(called)]
     return found
 
 
 def objective(model: Model) -> dict[str, Any]:
     """What a model does beside its layers: {"equation", "code"}, with its likelihood, in which the gradient begins."""
-    compute = _shown(type(model.likelihood)._compute)
-    code = [*map(_shown, (type(model).loss, type(model).backward)), compute,
-            *(_shown(getattr(reference, name)) for name in _textbook(compute["text"]))]
+    compute = shown(type(model.likelihood)._compute)
+    code = [*map(shown, (type(model).loss, type(model).backward)), compute,
+            *(shown(getattr(reference, name)) for name in _textbook(compute["text"]))]
     head = type(model.likelihood).__name__
     return {"equation": f"{equation(model)}\n\n{head}: {equation(model.likelihood)}", "code": code}
 
@@ -63,15 +63,16 @@ def _methods(layer: Layer, names: tuple[str, ...]) -> Iterator[dict[str, str]]:
     for name in names:
         owner = next((kind for kind in type(layer).__mro__ if name in vars(kind)), Layer)
         if owner is not Layer:  # whose own are the checks at every layer's door
-            yield _shown(vars(owner)[name])
+            yield shown(vars(owner)[name])
 
 
 def _all(bends: list[Any], name: str) -> Iterator[dict[str, str]]:
     for bend in bends:
-        yield _shown(getattr(type(bend), name))
+        yield shown(getattr(type(bend), name))
 
 
-def _shown(function: Any) -> dict[str, str]:
+def shown(function: Any) -> dict[str, str]:
+    """Its name, the file and line where it stands, and its lines."""
     name = getattr(function, "__qualname__", str(function))
     try:
         lines, first = inspect.getsourcelines(inspect.unwrap(function))
@@ -79,7 +80,7 @@ def _shown(function: Any) -> dict[str, str]:
     except (OSError, TypeError):
         return {"name": name, "place": "", "text": "(its source lies in no file)"}
     where = path.relative_to(HOME).as_posix() if path.is_relative_to(HOME) else path.name
-    return {"name": name, "place": f"{where}, line {first}", "text": textwrap.dedent("".join(lines)).rstrip()}
+    return {"name": name, "place": f"{where}:{first}", "text": textwrap.dedent("".join(lines)).rstrip()}
 
 
 def _textbook(text: str) -> list[str]:

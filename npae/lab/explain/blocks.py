@@ -3,22 +3,20 @@ its lines for a terminal.
 """
 from __future__ import annotations
 
-import inspect
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npae.lab.explain.wrap import WIDTH, wrapped
 from npae.lab.explain.writing import Number, shown
+from npae.trace.source import shown as shown_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HOUSE = Path(__file__).parents[3]
 Sheet = tuple[str, list[list[tuple[int, ...]]]]
 
 
@@ -151,15 +149,13 @@ class Code:
     @property
     def where(self) -> str:
         """npae/layers/dense.py:49, Dense._apply"""
-        of = inspect.unwrap(self.of)  # np.errstate wraps some
-        path = Path(inspect.getsourcefile(of) or "").resolve()
-        path = path.relative_to(HOUSE) if path.is_relative_to(HOUSE) else path
-        return f"{path.as_posix()}:{inspect.getsourcelines(of)[1]}, {of.__qualname__}"
+        told = shown_source(self.of)
+        return f"{told['place']}, {told['name']}"
 
     @property
     def source(self) -> str:
         """As they are written."""
-        return textwrap.dedent(inspect.getsource(self.of)).rstrip()
+        return shown_source(self.of)["text"]
 
     def lines(self, width: int = WIDTH) -> list[str]:
         """With the file above."""

@@ -65,6 +65,14 @@ class Browser:
         """A command of the DevTools protocol."""
         return self._send("POST", "/goog/cdp/execute", {"cmd": command, "params": params})
 
+    def check_silent(self):
+        """The page that was opened last has said nothing in its console, and has asked no network."""
+        assert self.log("browser") == []
+        events = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
+        asked = [event["params"]["request"]["url"] for event in events
+                 if event["method"] == "Network.requestWillBeSent"]
+        assert len(asked) >= 1 and all(url.startswith(("file:", "data:")) for url in asked)
+
     def look(self, width, height=900, dark=False):
         """From now on a window of this size, in the light or the dark theme."""
         self.chromium("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,

@@ -5,7 +5,7 @@ import re
 import zlib
 
 import numpy as np
-from explorables import pictures
+from explorables import dense, pictures
 
 from npae import optim, recipes
 from npae.trace import Trace
@@ -29,6 +29,16 @@ def of_recipe(name, n=12, shape=(28, 28, 1)):
     if settings["binarize"] != "none":
         x = np.ceil(x - np.float32(0.5))
     return traced(model, x, dataset.train_y[:n] if model.classes else None)
+
+
+def of_nan():
+    """A trace in which a weight that every picture meets is not a number."""
+    model = dense()
+    model.encoder.layers[1].W.value[0] = np.nan
+    x = pictures(n=5).train_x / np.float32(255)
+    x[:, 0] = 1
+    with np.errstate(all="ignore"):
+        return traced(model, x)
 
 
 def told_by(text):

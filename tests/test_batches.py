@@ -55,11 +55,12 @@ def test_all_orders_of_four_are_equally_likely():
 
 
 def test_sixty_thousand_are_shuffled_in_less_than_fifty_milliseconds():
+    """Of the processor's time: what else the machine does is none of its business."""
     generator, times = rng(), []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         permutation(60_000, generator)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.05
 
 

@@ -18,7 +18,7 @@ def deep_copy(thing: T, memo: dict[int, Any], **instead: Any) -> T:
     >>> twin.counts, twin.module is copy
     ([1, 2], True)
     """
-    twin = memo[id(thing)] = copy.copy(thing)
+    twin = memo[id(thing)] = object.__new__(type(thing))
     for name, value in vars(thing).items():
         vars(twin)[name] = instead[name] if name in instead else copy.deepcopy(value, memo)
     return twin

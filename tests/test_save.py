@@ -109,6 +109,18 @@ def of_ones_own():
     return Autoencoder(encoder, Sequential(decoder))
 
 
+def from_a_file(model, folder):
+    model.save(folder / "model.npz")
+    return models.load(folder / "model.npz", custom=[Scale, Softsign])
+
+
+def from_a_pickle(model, folder):
+    """After a step, which leaves kernels, buffers and what backward needs in the layers."""
+    model.loss(pictures(model.theta.dtype), rng=np.random.default_rng(0))
+    model.backward()
+    return pickle.loads(pickle.dumps(model))
+
+
 def unlike_its_first_values(model):
     model.theta += np.random.default_rng(3).standard_normal(len(model.theta)).astype(model.theta.dtype)
     return model
@@ -116,11 +128,11 @@ def unlike_its_first_values(model):
 
 @pytest.mark.parametrize("make", [plain, in_float64, tied_dense, tied_conv, nested, of_ones_own],
                          ids=lambda f: f.__name__)
-def test_a_model_comes_back_the_same_to_the_last_bit(make, tmp_path):
+@pytest.mark.parametrize("back", [from_a_file, from_a_pickle], ids=lambda f: f.__name__)
+def test_a_model_comes_back_the_same_to_the_last_bit(make, back, tmp_path):
     model = unlike_its_first_values(make())
     x = pictures(model.theta.dtype)
-    model.save(tmp_path / "model.npz")
-    again = models.load(tmp_path / "model.npz", custom=[Scale, Softsign])
+    again = back(model, tmp_path)
     assert type(again) is type(model) and again.config() == model.config() and again.latent == model.latent
     assert [p.name for p in again.params] == [p.name for p in model.params]
     for p, q in zip(model.params, again.params, strict=True):
@@ -413,6 +425,8 @@ def test_what_would_come_back_with_other_settings_is_not_saved(make, words, tmp_
     with pytest.raises(ValueError, match=words):
         make().save(tmp_path / "model.npz")
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=words):
+        pickle.dumps(make())
 
 
 def test_nets_of_ones_own_come_back_when_they_are_named(tmp_path):

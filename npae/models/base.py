@@ -22,7 +22,7 @@ from npae.layers.base import Layer, Sequential, Shape, copied
 from npae.layers.dense import Dense, TiedDense
 from npae.layers.shape import Reshape
 from npae.losses import Bernoulli, Likelihood
-from npae.models.rebuild import refuse_what_would_not_come_back
+from npae.models.rebuild import refuse_what_would_not_come_back, unpickled
 from npae.params import Param, pack, unique
 
 BATCH = 256  # pictures at a time through encode and decode: a test set of 10,000 would need gigabytes at once
@@ -270,6 +270,15 @@ class Model:
         refuse_what_would_not_come_back(self, config)
         kind = interop if Path(path).suffix == interop.SUFFIX else store
         kind.write(path, {p.name: p.value for p in self.params}, config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle (for another process, say) holds what `save` writes, and the classes; kernels are the default ones.
+
+        Attribute by attribute the Params would come back as arrays of their own, which theta does not move.
+        """
+        config = self.config()
+        kinds = refuse_what_would_not_come_back(self, config)
+        return unpickled, (config, kinds, {p.name: p.value for p in self.params})
 
 
 def non_negative(model: Model, name: str, value: float) -> float:

@@ -1,4 +1,5 @@
-"""From a config back to the model: for `models.load`, and before a file is written, so that none is that does not load.
+"""From a config back to the model: for `models.load` and pickles, and before either is written, so that none is that
+does not load.
 """
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import json
 import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from npae import store
 from npae.layers import Activation, Layer, build
@@ -52,8 +55,16 @@ def _named(name: str, kinds: Sequence[type]) -> Any:
     return classes[name]
 
 
-def refuse_what_would_not_come_back(model: Any, config: dict[str, Any]) -> None:
-    """Rebuild the model from its config, and compare.
+def unpickled(config: dict[str, Any], kinds: Sequence[type], values: dict[str, np.ndarray]) -> Any:
+    """The model of a pickle."""
+    model = rebuilt(config, kinds)
+    for p in model.params:
+        p.value[...] = values[p.name]
+    return model
+
+
+def refuse_what_would_not_come_back(model: Any, config: dict[str, Any]) -> list[type]:
+    """Rebuild the model from its config, and compare; return the classes that it takes.
 
     Raises ValueError: a config that says too little or too much; other classes, parameters or settings than before.
     """
@@ -63,9 +74,9 @@ def refuse_what_would_not_come_back(model: Any, config: dict[str, Any]) -> None:
     refuse_forgetful(model, by_place=2)
     for part in parts[1:]:
         refuse_forgetful(part)
-    name = type(model).__name__
+    name, kinds = type(model).__name__, [type(part) for part in parts]
     try:
-        twin = rebuilt(json.loads(json.dumps(config)), [type(part) for part in parts])
+        twin = rebuilt(json.loads(json.dumps(config)), kinds)
     except ValueError as error:
         raise ValueError(f"{name} would not come back from a file: {error}") from None
     for what, was, would_be in (
@@ -76,6 +87,7 @@ def refuse_what_would_not_come_back(model: Any, config: dict[str, Any]) -> None:
         if was != would_be:
             raise ValueError(f"{name} would come back from a file with other {what}, {would_be} instead of {was}: "
                              "let each config() return the name and all arguments of its class")
+    return kinds
 
 
 def _kinds(model: Any) -> list[str]:

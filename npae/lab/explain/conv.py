@@ -57,7 +57,7 @@ def _dW() -> Gradient:
         ("dW = colsᵀ dy", "With n, i, j as one index and u, v, c as another, cols is a matrix and the layer is "
          "y = cols W + b. Then this is Dense's dW = xᵀ dy with a larger batch: each window counts as a picture."),
         (Equation(dW[u, v, c, o], total((n, i, j), cols[n, i, j, u, v, c] * dy[n, i, j, o])),),
-        "It is a correlation of the picture with dy. With the windows laid out as rows:")
+        "It is a correlation of the picture with dy, whose entries lie s apart. With the windows laid out as rows:")
 
 
 def _db() -> Gradient:
@@ -75,7 +75,8 @@ def _dcols() -> Gradient:
         "On the way to x: one entry of cols stands in y[n, i, j, o] of its own window, for every channel o.",
         (Path(y[n_, i_, j_, o_], W[u, v, c, o_], ((n_, n), (i_, i), (j_, j))),),
         "Only o′ is free. This is Dense's dx = dy Wᵀ: each window's gradient by the pixels that it saw.",
-        ("dcols = dy Wᵀ", "As a matrix: (N oh ow, out) times (out, kh kw in)."))
+        ("dcols = dy Wᵀ", "As matrices: dy has a row for each window of each picture and a column for each output "
+         "channel, Wᵀ a row for each output channel and a column for each tap of each input channel."))
 
 
 def _dx() -> Gradient:
@@ -86,11 +87,13 @@ def _dx() -> Gradient:
         "A pixel x[n, h, w, c] was copied into cols once for every window that saw it, each time under another tap.",
         (Path(cols[n_, i_, j_, u_, v_, c_], Constant(1), primed),),
         "Forward copied the pixel, so backward adds up its copies: all (i, j, u, v) that meet at (h, w). That is "
-        "col2im, and why it needs +=. With = each window would overwrite what its neighbours had written, and only "
-        "the last one would be left.",
+        "col2im, and why it needs +=. With =, where windows overlap, each would overwrite what its neighbours had "
+        "written, and only the last one would be left.",
         ("dx = col2im(dcols)", "im2col is linear: a matrix of zeros and ones with a row for each entry of cols and a "
          "column for each pixel. A row has one 1 (none for a zero of the padding), a column one for each copy of its "
          "pixel. col2im is its transpose, which sums over a pixel's copies."),
         (Equation(dx[n, h, w, c], total((i, j, o), dy[n, i, j, o] * W[h - s * i + p, w - s * j + q, c, o])),),
         "With dcols put in and the conditions solved for the tap, u = h − s i + p and v = w − s j + q (W is 0 "
-        "outside its taps), i and j stand in W with a minus. It is a convolution of dy with the kernel turned around:")
+        "outside its taps), i and j stand in W with a minus. That is a convolution of dy (its entries s apart) with W "
+        "as mathematics has it. With forward's plus, which strictly speaking makes a correlation, the kernel would "
+        "have to be turned around first:")

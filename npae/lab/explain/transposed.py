@@ -32,13 +32,13 @@ def conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padd
                          letters=example.window(g))
     return Lesson(
         e, "each pixel paints its kernel, and the roles of x and y are those of a convolution, exchanged",
-        "Letters: n is the picture, i and j are the row and column of x, h and w those of the larger y, u and v the "
+        "Letters: n is the picture, i and j are the row and column of x, h and w those of y, u and v the "
         f"tap's, c the input channel, o the output channel, {example.WINDOW}, as the convolution from y's pictures to "
-        "x's has them. W is the weight of that convolution: its shape is (kh, kw, out, in).",
+        "x's has them. W is the weight of that convolution: its shape is (rows, columns, out, in).",
         (Equation(y[n, h, w, o], total((i, j, c), x[n, i, j, c] * W[h - s * i + p, w - s * j + q, o, c]) + b[o]),),
         "The pixel (i, j) paints the kernel, times its value, with the corner at (s i − p, s j − q); where paintings "
-        "overlap they add. Seen from y, tap u = h − s i + p met the pixel (W is 0 outside its taps). This is the "
-        "formula of Conv2d's dx, letter by letter.",
+        "overlap they add, and what lies outside y is cut off. Seen from y, tap u = h − s i + p met the pixel (W is 0 "
+        "outside its taps). This is the formula of Conv2d's dx, with x for dy, c and o exchanged, and a bias.",
         (_dx(), _dW(), _db()),
         (ConvTranspose2d._apply, ConvTranspose2d._gradients, reference.conv2d_transpose_forward,
          reference.conv2d_transpose_backward, reference.conv2d_input_grad, reference.conv2d),
@@ -61,13 +61,13 @@ def _dx() -> Gradient:
 def _dW() -> Gradient:
     return Gradient(
         Equation(dW[u, v, o, c], total((n, i, j), x[n, i, j, c] * dy[n, s * i + u - p, s * j + v - q, o])),
-        "W[u, v, o, c] has painted one pixel for each pixel (i, j) of x, in every picture.",
+        "W[u, v, o, c] has painted one pixel for each pixel (i, j) of x, in every picture, unless it was cut off.",
         (Path(y[n_, h_, w_, o_], total((i, j), x[n_, i, j, c], (s * i + u - p, h_), (s * j + v - q, w_)),
               ((o_, o),)),),
         "o′ is pinned to o. For each (h′, w′) the inner sum finds the (i, j) that painted it with this tap; together "
-        "they run over all pixels of x, in all pictures.",
-        ("dW = conv2d_weight_grad(dy, x)", "The convolution's own formula, dW = colsᵀ dy, with x and dy exchanged: "
-         "the large picture dy is cut into windows, and the small one, x, is what they are weighed by."))
+        "they run over all pixels of x, in all pictures (dy is 0 outside y).",
+        ("dW = conv2d_weight_grad(dy, x)", "The convolution's own formula, dW = colsᵀ dy, with dy for its "
+         "input and x for its gradient: dy is cut into windows, and x is what they are weighed by."))
 
 
 def _db() -> Gradient:
@@ -76,7 +76,7 @@ def _db() -> Gradient:
         "b[o] stands in every pixel of its channel.",
         (Path(y[n_, h_, w_, o_], Constant(1), ((o_, o),)),),
         "A copy forward is a sum backward.",
-        ("db = Σ_{n, h, w} dy[n, h, w, :]", "As in Conv2d, over the larger picture."))
+        ("db = Σ_{n, h, w} dy[n, h, w, :]", "As in Conv2d, over the pixels of y."))
 
 
 def upsample_conv2d(shape: Shape | None, kernel: int = 2) -> Lesson:
@@ -100,14 +100,15 @@ def upsample_conv2d(shape: Shape | None, kernel: int = 2) -> Lesson:
         e, "upsample by two, then convolve, with the two layers folded into one",
         "Letters: n is the picture, h and w are the row and column of x, i and j those of y, u and v the taps of W, k "
         "and l those of V, c the input channel, o the output channel. W has kh rows and kw columns; p zeros stand in "
-        "front of the upsampled picture ('same'), and q is V's padding, kh // 2. e and g are 0 or 1.",
+        "front of the upsampled picture ('same'), and q is V's padding, kh // 2. e and g are 0 or 1. W and V are 0 "
+        "outside their taps.",
         (Equation(V[k, l, o, c], total((e_, g_), folded)),
          Equation(y[n, i, j, o], total((h, w, c), painted) + b[o]),
          Equation(y[n, i, j, o], total((u, v, c), direct) + b[o])),
         "After upsampling each pixel stands twice along an axis, so two neighbouring taps of W often meet the same "
         "one and can be added beforehand: V[k] = W[kh − 1 − k] + W[kh − k] along each axis. "
-        "With V it is a transposed convolution of stride 2. The last line is the same as two layers: a convolution of "
-        "the upsampled picture, whose pixel (a, b) is x at (a // 2, b // 2).",
+        "With V it is a transposed convolution of stride 2; what it paints outside y is cut off. The last line is the "
+        "same as two layers: a convolution of the upsampled picture, whose pixel (a, b) is x at (a // 2, b // 2).",
         (_dV(), _folded_dW(), _upsampled_db(), _upsampled_dx()),
         (UpsampleConv2d._folded, UpsampleConv2d._gradients, reference.conv2d_transpose_backward))
 
@@ -115,7 +116,7 @@ def upsample_conv2d(shape: Shape | None, kernel: int = 2) -> Lesson:
 def _dV() -> Gradient:
     return Gradient(
         Equation(dV[k, l, o, c], total((n, h, w), x[n, h, w, c] * dy[n, 2 * h + k - q, 2 * w + l - q, o])),
-        "On the way to W: V[k, l, o, c] has painted one pixel of y for each pixel (h, w) of x.",
+        "On the way to W: V[k, l, o, c] has painted one pixel of y for each pixel (h, w) of x, unless it was cut off.",
         (Path(y[n_, i_, j_, o_], total((h, w), x[n_, h, w, c], (2 * h + k - q, i_), (2 * w + l - q, j_)),
               ((o_, o),)),),
         "The weight gradient of a transposed convolution with stride 2 (see ConvTranspose2d).",
@@ -134,7 +135,8 @@ def _folded_dW() -> Gradient:
         "What was added into four places gets the sum of their four gradients.",
         ("dW = foldᵀ(dV)", "Folding is linear, a matrix F of zeros and ones, V = F W. Backward is its transpose."),
         (Equation(dW[u, v, c, o], total((n, i, j), direct)),),
-        "As two layers, a convolution over the upsampled picture, it is the same numbers by more multiplications:")
+        "With V a pixel of x is multiplied by (kh + 1) (kw + 1) numbers of each channel of dy, by fewer at an edge. As "
+        "two layers, a convolution over the upsampled picture, it is the same gradient, but they are 4 kh kw:")
 
 
 def _upsampled_db() -> Gradient:

@@ -63,7 +63,8 @@ def tied_dense(shape: Shape | None) -> Lesson:
                    "the transposed view W.grad.T: so dyᵀ code lands in W.grad.")),
          Gradient(Equation(db_dec[i], total(n, dy[n, i])), "The decoder's own bias stands in every row of y.",
                   (Path(y[n_, i_], Constant(1), ((i_, i),)),), "A copy forward is a sum backward.",
-                  ("db_dec = Σ_n dy[n, :]", "Biases are not tied: x and code have different sizes.")),
+                  ("db_dec = Σ_n dy[n, :]", "Biases are not tied: b_dec has a number for each feature of x, b_enc one "
+                                            "for each of the code.")),
          Gradient(Equation(db_enc[o], total(n, dcode[n, o])), "The encoder's bias stands in every row of the code.",
                   (Path(code[n_, o_], Constant(1), ((o_, o),)),), "Again a sum over the pictures.",
                   ("db_enc = Σ_n dcode[n, :]", "As in Dense.")),
@@ -135,17 +136,18 @@ def _conv_dW(met: Any, below: Any) -> Gradient:
         (Path(code[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - q, c], ((o_, o),)),
          Path(y[n_, h_, w_, c_], total((i, j), code[n_, i, j, o], (s * i + u - p, h_), (s * j + v - q, w_)),
               ((c_, c),))),
-        "Both terms have one form: a large picture cut into windows, x or dy, weighed by a small one, dcode or code.",
+        "Both terms have one form: x or dy is cut into windows, and each is weighed by its number in dcode or code.",
         ("dW = conv2d_weight_grad(x, dcode) + conv2d_weight_grad(dy, code)",
-         "The first is the partner's, the second the tied layer's. In the partner the large picture is the input and "
-         "the small one the gradient; in the tied layer it is the other way round."))
+         "The first is the partner's, the second the tied layer's. In the partner the input is cut into windows and "
+         "the gradient weighs them; in the tied layer it is the other way round."))
 
 
 def _conv_db_dec() -> Gradient:
     return Gradient(
         Equation(db_dec[c], total((n, h, w), dy[n, h, w, c])), "The decoder's own bias stands in every pixel of y.",
         (Path(y[n_, h_, w_, c_], Constant(1), ((c_, c),)),), "A copy forward is a sum backward.",
-        ("db_dec = Σ_{n, h, w} dy[n, h, w, :]", "Biases are not tied: code and y have different channels."))
+        ("db_dec = Σ_{n, h, w} dy[n, h, w, :]", "Biases are not tied: b_dec has a number for each channel of y, b_enc "
+                                                "one for each of the code."))
 
 
 def _conv_db_enc() -> Gradient:
@@ -162,5 +164,5 @@ def _conv_dx() -> Gradient:
         "x reaches the loss through the code alone, by the windows that saw it.",
         (Path(code[n_, i_, j_, o_], W[h - s * i_ + p, w - s * j_ + q, c, o_], ((n_, n),)),),
         "n′ is pinned to n. Windows (i, j) that did not see the pixel ask for a tap outside W, which is 0. Where "
-        "windows do not overlap one (i, j) is left for each pixel, and the sum goes over o.",
+        "windows do not overlap one (i, j) at most is left for each pixel, and the sum goes over o.",
         ("dx = conv2d_input_grad(dcode, W)", "What the tied layer does forward, the partner does backward."))

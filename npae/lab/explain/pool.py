@@ -120,8 +120,8 @@ def upsample2d_bilinear(shape: Shape | None) -> Lesson:
         "Letters: n is the picture, h and w the row and column of x, i and j those of y, c the channel. A[i, h] is "
         "the share of row h in row i of y, B[j, w] that of column w in column j.",
         (Equation(y[n, i, j, c], total((h, w), A[i, h] * x[n, h, w, c] * B[j, w])),),
-        "Rows are mixed by A and columns by B; the shares of a pixel add up to 1. Most are 0: at most two rows and "
-        "two columns take part.",
+        "Rows are mixed by A and columns by B. For one pixel of y at most two rows and two columns take part; all "
+        "other shares are 0, and those of the pixels that take part, A[i, h] B[j, w], add up to 1.",
         (Gradient(
             Equation(dx[n, h, w, c], total((i, j), A[i, h] * dy[n, i, j, c] * B[j, w])),
             "x[n, h, w, c] stands in y[n, i, j, c] with the factor A[i, h] B[j, w].",

@@ -79,7 +79,8 @@ def _dx() -> Gradient:
         "One layer further down, the same step again.",
         ("dx = dh W1ᵀ = (dy W2ᵀ) W1ᵀ", "The brackets matter. From the end, each step multiplies one row for each "
          "picture by a matrix. dy (W2ᵀ W1ᵀ), which begins at the other end, gives the same numbers, but multiplies "
-         "two matrices first. With one scalar at the end and many inputs the walk from the end costs least. That is "
+         "two matrices first; with an activation in between it would have to do so for each picture, since the slopes "
+         "would be other ones. With one scalar at the end and many inputs the walk from the end costs less. That is "
          "all that backpropagation is."),
         (Equation(dx[n, i], total((k, o), dy[n, o] * W2[k, o] * W1[i, k])),),
         "Written out, it is a sum over all paths from x[n, i] to the loss, each the product of the slopes on it:")

@@ -39,8 +39,9 @@ BENDS = {
     "LeakyReLU": Bend(LeakyReLU(0.5, kernels=reference), "a gate that never shuts quite",
                       lambda t: apply("max", t, 0) + alpha * apply("min", t, 0),
                       lambda t: apply("step", t) + alpha * (1 - apply("step", t)),
-                      "To the right of 0 the slope is 1, to the left it is alpha. y has the sign of x, so y says which "
-                      "side it was. The slope is never 0, so some gradient always gets through.",
+                      "To the right of 0 the slope is 1, to the left it is alpha. y is above 0 where x is, so y says "
+                      "which side it was. At 0 itself, a kink, alpha is taken. With an alpha above 0 the slope is "
+                      "never 0, so some gradient always gets through.",
                       "Here alpha = {alpha:g}; " + STEP),
     "Sigmoid": Bend(Sigmoid(kernels=reference), "y = 1 / (1 + exp(−x)), and a slope that is at most a quarter",
                     lambda t: 1 / (1 + apply("exp", -t)), lambda t: t * (1 - t),
@@ -65,6 +66,7 @@ def lesson(name: str, shape: Shape | None) -> Lesson:
                             lambda x: x[0, 0] < 0 < x.max())
     settings = {"alpha": bend.layer.alpha} if isinstance(bend.layer, LeakyReLU) else {}
     e = example.of_layer(bend.layer, picture, {"n": N, "i": features}, letters=settings)
+    kept = "" if isinstance(bend.layer, Identity) else "The slope is written in y, which forward has computed already. "
     said = "A function of one number, applied to each. " + bend.remark.format(**settings)
     return Lesson(
         e, bend.idea, "Letters: n is the picture, i the feature.", (Equation(y[n, i], bend.f(x[n, i])),), said.strip(),
@@ -72,7 +74,7 @@ def lesson(name: str, shape: Shape | None) -> Lesson:
             Equation(dx[n, i], bend.slope(y[n, i]) * dy[n, i]),
             "x[n, i] stands in y[n, i] and nowhere else.",
             (Path(y[n_, i_], bend.slope(y[n, i]), ((n_, n), (i_, i))),),
-            f"Of the sum one term is left. The slope is written in y, which forward has computed already. {bend.how}",
+            f"Of the sum one term is left. {kept}{bend.how}",
             ("dx = f′(y) ⊙ dy", "Number by number: the Jacobian of f is a diagonal matrix, which is its own "
              "transpose, so no transpose is written.")),),
         (type(bend.layer).f, type(bend.layer).slope, reference.activate, reference.activate_input_grad))

@@ -51,7 +51,7 @@ def masking_noise(shape: Shape | None) -> Lesson:
     """y = m x"""
     return _noisy(MaskingNoise(0.5), shape, "MaskingNoise", "what is blotted out gets no gradient", "m", m[n, i],
                   m[n, i] * x[n, i], m[n, i] * dy[n, i], "dx = m ⊙ dy",
-                  "m is 0 with probability `amount`, else 1, one draw for each number.")
+                  "m is 0 with probability `amount`, else 1, one draw for each number. Without a generator y is x.")
 
 
 def dropout(shape: Shape | None) -> Lesson:
@@ -60,4 +60,4 @@ def dropout(shape: Shape | None) -> Lesson:
                   "m", m[n, i] / (1 - amount), m[n, i] * x[n, i] / (1 - amount),
                   m[n, i] * dy[n, i] / (1 - amount), "dx = m ⊙ dy / (1 − amount)",
                   "m is 0 with probability `amount`, else 1. Its mean is 1 − amount, so the division makes the mean "
-                  "of y over the draws x; the gradient is scaled alike.")
+                  "of y over the draws x, which is what y is without a generator; the gradient is scaled alike.")

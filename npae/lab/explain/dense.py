@@ -30,7 +30,7 @@ def dense(shape: Shape | None) -> Lesson:
     e.losses["z"] = lambda z: float(np.sum(e.arrays["dy"] * f.f(z)))
     return Lesson(
         e, "y = f(x W + b), and where its transposes come from",
-        "Letters: n is the picture, i the input feature, o the output feature.",
+        "Letters: n is the picture, i the input feature, o the output feature; N, in and out are their numbers.",
         (Equation(z[n, o], total(i, x[n, i] * W[i, o]) + b[o]), Equation(y[n, o], apply("max", z[n, o], 0)),
          Equation(slope[n, o], apply("step", y[n, o]))),
         "A product of two matrices, a bias for each column, and the activation f, here ReLU, number by number. f′ is "

@@ -37,8 +37,8 @@ def reparameterize(shape: Shape | None) -> Lesson:
         sigma=lambda s: float(np.sum(dy * (x[:, :d] + s * noise))))
     return Lesson(
         e, "a sample that a gradient can pass through",
-        "Letters: n is the picture, j the latent, k the sample. x is [mu | logvar], so that two heads are one Dense; "
-        "y has sample after sample as rows, and z[k, n, j] is its row k N + n.",
+        "Letters: n is the picture, j the latent, k the sample, N the number of pictures. x is [mu | logvar], so that "
+        "two heads are one Dense; y has sample after sample as rows, and z[k, n, j] is its row k N + n.",
         (Equation(sigma[n, j], apply("exp", logvar[n, j] / 2)),
          Equation(z[k, n, j], mu[n, j] + sigma[n, j] * eps[k, n, j])),
         "A sample of N(mu, sigma²) by a draw that does not depend on mu and sigma: eps ~ N(0, 1) is drawn, then "
@@ -72,6 +72,6 @@ def _dlogvar() -> Gradient:
         "logvar[n, j] reaches the loss through sigma[n, j] alone.",
         (Path(sigma[n_, j_], sigma[n, j] / 2, ((n_, n), (j_, j))),),
         "The derivative of exp(t / 2) is exp(t / 2) / 2, which is sigma / 2: the half comes from sigma "
-        "being the root of exp(logvar).",
+        "being the square root of exp(logvar).",
         ("dlogvar = dsigma ⊙ sigma / 2", "A net's output may have any sign, a sigma may not. So the net gives logvar, "
          "and exp makes sigma positive."))

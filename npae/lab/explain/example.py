@@ -163,6 +163,11 @@ def by_param(layer: Layer, x: Array, dy: Array, p: Any) -> Callable[[Array], flo
     return L
 
 
+def counted(number: int, what: str) -> str:
+    """1 code, 2 codes."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def called_as(layer: Layer) -> str:
     """Dense(in_features=3, out_features=2): its settings, but for those that say nothing."""
     plain = {"activation": "identity", "dtype": "float64"}

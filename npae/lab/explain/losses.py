@@ -16,7 +16,7 @@ n, j, N, D, n_, pi, variance, factor = letters("n j N D n′ π variance factor"
 x, y, l, p, nll, dy, dl, dnll = arrays("x y l p nll dy dl dnll")
 L = Array("L")[()]
 Shape = tuple[int, ...]
-INDICES = "Letters: n is the picture, j the pixel, N the number of pictures"
+INDICES = "Letters: n is the picture, j the pixel, N the number of pictures, nll[n] what picture n costs"
 
 
 def _example(likelihood: losses.Likelihood, name: str, output: example.Array, pictures: example.Array,
@@ -27,7 +27,8 @@ def _example(likelihood: losses.Likelihood, name: str, output: example.Array, pi
         return value, {name: doutput}
 
     count, pixels = output.shape
-    e = example.of_function(f"`{likelihood!r}` on {count} pictures of {pixels} pixels", f, {name: output},
+    title = f"`{likelihood!r}` on {example.counted(count, 'picture')} of {example.counted(pixels, 'pixel')}"
+    e = example.of_function(title, f, {name: output},
                             {"n": count, "j": pixels}, constants={"x": pictures},
                             letters={"N": count, "D": pixels, **constants})
     e.arrays.update(nll=likelihood.per_image(output, pictures), dnll=np.full(count, 1 / count), dL=np.array(1.0))
@@ -59,8 +60,9 @@ def bernoulli(shape: Shape | None) -> Lesson:
         (Equation(p[n, j], 1 / (1 + apply("exp", -l[n, j]))),
          Equation(nll[n], total(j, plain)), Equation(nll[n], total(j, costs)), MEAN),
         "p is the sigmoid of the logit, the probability that the pixel is white. The second line is the definition: "
-        "minus the log-probability of x. The third is the same and is what is computed: it needs no logarithm of a "
-        "number near 0 (put p in, which gives log(1 + exp(l)) − x l; then take max(l, 0) out of the logarithm).",
+        "minus the log-probability of x (of a grey x, the cross-entropy). The third is the same and is what is "
+        "computed: it needs no logarithm of a number near 0 (put p in, which gives log(1 + exp(l)) − x l; then take "
+        "max(l, 0) out of the logarithm).",
         (DNLL, Gradient(
             Equation(dl[n, j], (p[n, j] - x[n, j]) / N),
             "l[n, j] stands in the cost of its own picture, in the term of its own pixel.",
@@ -80,6 +82,7 @@ def _squares(name: str, likelihood: losses.Likelihood, shape: Shape | None, cons
     pictures = np.random.default_rng(3).choice((0, 0.5, 1), shape)
     output = example.first(lambda seed: example.whole(shape, seed) / 2, lambda y: (y != pictures).all())
     e = _example(likelihood, "y", output, pictures, constants)
+    rest = "." if constant is None else "; that of a constant is 0."
     each = total(j, cost) if constant is None else total(j, cost) + constant
     return Lesson(
         e, idea, INDICES + ("." if constant is None else ", D the number of pixels. y is the output, the mean of the "
@@ -89,7 +92,7 @@ def _squares(name: str, likelihood: losses.Likelihood, shape: Shape | None, cons
             Equation(dy[n, j], slope / N),
             "y[n, j] stands in the cost of its own picture, in the term of its own pixel.",
             (Path(nll[n_], slope, ((n_, n),)),),
-            "The derivative of a square, 2 (y − x), times what stands before it; a constant has none.",
+            f"The derivative of a square, 2 (y − x), times what stands before it{rest}",
             (matrix, "Number by number; the pull towards x grows with the distance."))),
         (losses.Likelihood.nll_each, type(likelihood)._compute, reference.squared_error), scalar=True)
 

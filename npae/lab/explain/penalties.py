@@ -24,6 +24,11 @@ MEAN_OF_PICTURES = Gradient(
     (Path(L, 1 / N),), "L is a mean over the pictures: the gradient carries 1/N from here on.", ("dkl = 1/N",))
 
 
+def _codes(shape: Shape, what: str) -> str:
+    """2 codes of 3 units"""
+    return f"{example.counted(shape[0], 'code')} of {example.counted(shape[1], what)}"
+
+
 def gaussian_kl(shape: Shape | None) -> Lesson:
     """The closed form."""
     def f(mu: example.Array, logvar: example.Array) -> tuple[float, Values]:
@@ -32,7 +37,7 @@ def gaussian_kl(shape: Shape | None) -> Lesson:
 
     shape = example.checked_shape(shape, (2, 2), "gaussian_kl", "(N, d)")
     codes = {"mu": example.whole(shape, 7), "logvar": example.whole(shape, 8) / 2}
-    e = example.of_function(f"gaussian_kl on {shape[0]} codes of {shape[1]} latents", f, codes,
+    e = example.of_function(f"gaussian_kl on {_codes(shape, 'latent')}", f, codes,
                             {"n": shape[0], "j": shape[1]}, letters={"N": shape[0]})
     e.arrays.update(kl=penalties.gaussian_kl_per_image(**codes), dkl=np.full(shape[0], 1 / shape[0]), dL=np.array(1.0))
     e.losses["kl"] = lambda kl: float(np.mean(kl))
@@ -51,8 +56,9 @@ def gaussian_kl(shape: Shape | None) -> Lesson:
          Gradient(Equation(dlogvar[n, j], apply("expm1", logvar[n, j]) / (2 * N)),
                   "logvar[n, j] stands there twice, within expm1 and by itself.",
                   (Path(kl[n_], apply("expm1", logvar[n, j]) / 2, ((n_, n),)),),
-                  "(exp(logvar) − 1) / 2 is negative where sigma is below 1, so that descent makes it larger, positive "
-                  "where it is above, and 0 at sigma = 1, the prior's.", ("dlogvar = (exp(logvar) − 1) / (2 N)",))),
+                  "(exp(logvar) − 1) / 2 is negative where sigma is below 1, so that descent makes sigma larger, "
+                  "positive where it is above, and 0 at sigma = 1, the prior's.",
+                  ("dlogvar = (exp(logvar) − 1) / (2 N)",))),
         (penalties.gaussian_kl, penalties._gaussian_kl_each), scalar=True, pictures=(pictures.kl_area(),))
 
 
@@ -91,7 +97,7 @@ def _sampled(shape: tuple[int, ...]) -> example.Example:
 
     codes = {"mu": example.whole(shape, 7), "logvar": example.whole(shape, 8) / 2}
     noise = example.halves((2, *shape), 5) * example.whole((2, *shape), 6)
-    e = example.of_function(f"gaussian_kl_sampled on {shape[0]} codes of {shape[1]} latents, 2 samples each", f, codes,
+    e = example.of_function(f"gaussian_kl_sampled on {_codes(shape, 'latent')}, 2 samples each", f, codes,
                             {"n": shape[0], "j": shape[1], "k": 2}, constants={"eps": noise},
                             letters={"N": shape[0], "K": 2})
     spread, rows = np.exp(codes["logvar"] / 2), 2 * shape[0]
@@ -123,7 +129,7 @@ def sparsity_kl(shape: Shape | None) -> Lesson:
 
     shape = example.checked_shape(shape, (3, 2), "sparsity_kl", "(N, d)")
     codes = np.random.default_rng(2).choice((0.125, 0.25, 0.5, 0.75), shape)
-    e = example.of_function(f"sparsity_kl with rho = {goal:g} on {shape[0]} codes of {shape[1]} units", f, {"h": codes},
+    e = example.of_function(f"sparsity_kl with rho = {goal:g} on {_codes(shape, 'unit')}", f, {"h": codes},
                             {"n": shape[0], "j": shape[1]}, letters={"N": shape[0], "rho": goal})
     mean = codes.mean(0)
     e.arrays.update(rho_hat=mean, drho_hat=(1 - goal) / (1 - mean) - goal / mean, dL=np.array(1.0))
@@ -131,8 +137,8 @@ def sparsity_kl(shape: Shape | None) -> Lesson:
     coin = rho * apply("log", rho / rho_hat[j]) + (1 - rho) * apply("log", (1 - rho) / (1 - rho_hat[j]))
     pull = (1 - rho) / (1 - rho_hat[j]) - rho / rho_hat[j]
     return Lesson(
-        e, "how far a unit's mean activation is from rho", "Letters: n is the picture, j the unit, N the number of "
-        "pictures, rho the mean activation that is wanted, rho_hat the one that is found.",
+        e, "how far a unit's mean activation is from rho", "Letters: n is the picture, j the unit, h[n, j] its "
+        "activation, N the number of pictures, rho the mean activation that is wanted, rho_hat the one that is found.",
         (Equation(rho_hat[j], total(n, h[n, j]) / N), Equation(L, total(j, coin))),
         "First the mean of each unit, then the divergence KL(rho‖rho_hat) of two coins that show heads with "
         "probability rho and rho_hat. It is no mean over pictures: a unit may be active for one if it is not for "
@@ -158,7 +164,7 @@ def contractive(shape: Shape | None) -> Lesson:
 
     N_, d = example.checked_shape(shape, (2, 2), "contractive", "(N, d)")
     given = {"h": np.random.default_rng(2).choice((0.125, 0.25, 0.75), (N_, d)), "W": example.whole((3, d), 4)}
-    e = example.of_function(f"contractive on {N_} codes of {d} sigmoids over 3 inputs", f, given,
+    e = example.of_function(f"contractive on {_codes((N_, d), 'sigmoid')} over 3 inputs", f, given,
                             {"n": N_, "j": d, "i": 3}, letters={"N": N_})
     s, size = curve.slope(given["h"]), np.square(given["W"]).sum(0)
     e.arrays.update(s=s, w2=size, ds=2 * s * size / N_, dw2=np.square(s).sum(0) / N_, dL=np.array(1.0))
@@ -169,8 +175,8 @@ def contractive(shape: Shape | None) -> Lesson:
         (Equation(slope[n, j], h[n, j] * (1 - h[n, j])), Equation(w2[j], total(i, W[i, j].squared())),
          Equation(L, total((n, j), slope[n, j].squared() * w2[j]) / N)),
         "For h = f(x W + b) the Jacobian of one picture is ∂h[j]/∂x[i] = s[j] W[i, j], s being f's slope; for a "
-        "sigmoid s = h (1 − h). Its squared size is Σ_{i, j} s[j]² W[i, j]². W is the same for all pictures, so its "
-        "part, w2, can be summed beforehand.",
+        "sigmoid s = h (1 − h). Its squared Frobenius norm is Σ_{i, j} s[j]² W[i, j]². W is the same for all pictures, "
+        "so its part, w2, can be summed beforehand.",
         (Gradient(Equation(ds[n, j], 2 * slope[n, j] * w2[j] / N), "s[n, j] stands in one term, squared.",
                   (Path(L, 2 * slope[n, j] * w2[j] / N),), "The derivative of a square.", ("ds = 2 s ⊙ w2 / N",)),
          Gradient(Equation(dh[n, j], ds[n, j] * (1 - 2 * h[n, j])), "h[n, j] reaches the loss through its slope.",
@@ -203,7 +209,7 @@ def weight_decay(shape: Shape | None) -> Lesson:
         "With several arrays of weights the sums are added. Biases are left out: they shift a map, but do not make it "
         "steep.",
         (Gradient(Equation(dW[i, j], 2 * W[i, j]), "W[i, j] stands in one term, squared.", (Path(L, 2 * W[i, j]),),
-                  "A step of gradient descent with learning rate lr, the penalty being weighed by lam, makes W into W "
-                  "− lr lam 2 W = (1 − 2 lr lam) W: every weight loses the same share. That is the decay.",
+                  "By the penalty alone, weighed by lam, a step of gradient descent with learning rate lr makes W into "
+                  "W − lr lam 2 W = (1 − 2 lr lam) W: every weight loses the same share. That is the decay.",
                   ("dW = 2 W",)),),
         (penalties.weight_decay,), scalar=True)

@@ -118,7 +118,7 @@ def adjoint(taps: np.ndarray, A: np.ndarray, *,
     for name, matrix, framed in (("A:  y = A x", A, seen), ("Aᵀ:  dx = Aᵀ dy", A.T, [(j, i) for i, j in seen])):
         texts = [["" if text == "0" else text for text in row] for row in _texts(matrix)]
         grids.append(Grid(name, texts, _taps(matrix, taps.max()), framed, cell))
-    return _row(grids, title, "Framed: one window; what it sees is a row of A, whom it tells a column of Aᵀ")
+    return _row(grids, title, "Framed: one window. What it sees is a row of A, what its gradient meets a column of Aᵀ")
 
 
 @styled

@@ -52,8 +52,10 @@ def strides() -> Picture:
         g = window_geometry(4, kernel, stride, padding)
         whole = Geometry(g.padded_size, g.kernel_size, g.stride, (0, 0), g.output_size)
         settings.append(backprop.Windows(name, copies(whole), g.padding, g.input_size, g.kernel_size, g.output_size))
-    return Picture("Four settings on a picture of 4 × 4. With 'same' the odd row of zeros stands at the bottom and "
-                   "right. A pixel that few windows see hears from few: its gradient is a shorter sum.",
+    return Picture("Four settings on a picture of 4 × 4. With 'same' the odd row of zeros stands at the bottom, the "
+                   "odd column at the right. Zeros that no window meets are left out: with padding 1 there is a row "
+                   "below and a column to the right, too. A pixel that few windows see hears from few: its gradient "
+                   "is a shorter sum.",
                    partial(backprop.windows, settings), _counted(settings))
 
 
@@ -75,7 +77,8 @@ def adjoint(g: Geometry) -> Picture:
     taps = np.arange(1.0, 1 + np.prod(g.kernel_size)).reshape(g.kernel_size)
     A = reference.conv2d(units, taps[:, :, None, None], g).reshape(H * W, -1).T
     return Picture("Each column of A is the convolution of a picture with a single 1, run by npae. A has a row for "
-                   "each window and a column for each pixel; in Aᵀ it is the other way round.",
+                   "each window and a column for each pixel; in Aᵀ it is the other way round. x and y "
+                   "are the convolution's here: a transposed convolution has y = Aᵀ x, and dx = A dy.",
                    partial(backprop.adjoint, taps, A))
 
 
@@ -121,8 +124,9 @@ def estimators() -> Picture:
     variances = {name: (np.array(LATENTS), measured[:, k]) for k, name in enumerate(names)}
     note = (f"dE[f(z)]/dmu₁,  f(z) = Σ (z − {TARGET:g})² / 2,  z ~ N({MU:g}, 1);  left: {SHOWN} latents;  "
             f"{DRAWS:,} draws each")
-    caption = ("Both estimators are right on average. The score function only asks how f as a whole did, so every "
-               "other latent is noise to it; the reparameterised one knows f's slope. Measured at "
+    caption = (f"Two estimates of dE[f(z)]/dmu₁ from one sample, for f(z) = Σ_j (z_j − {TARGET:g})² / 2. Both are "
+               "right on average. The score function's, f(z) ∂log q(z)/∂mu₁, only asks how large f as a whole was, so "
+               "every other latent is noise to it; the reparameterised one, ∂f/∂z₁, knows f's slope. Measured at "
                f"{LATENTS[-1]} latents, the variances are {float(f'{ratio:.2g}'):,.0f} to 1.")
     return Picture(caption, partial(backprop_latent.estimators, samples, MU - TARGET, variances, note=note))
 
@@ -137,5 +141,6 @@ def kl_area(mu: float = 1.0, sigma: float = 0.6) -> Picture:
     q, p = normal(mu, sigma), normal(0, 1)
     closed = gaussian_kl(np.array([[mu]]), np.array([[2 * np.log(sigma)]]))[0]
     note = f"q = N({mu:g}, {sigma:g}²), p = N(0, 1)"
-    return Picture("Where q is larger than p the integrand is above 0, where it is smaller below; weighed by q, "
-                   "there is always more above.", partial(backprop_latent.kl_area, z, q, p, closed, note=note))
+    return Picture("Where q is larger than p the integrand, q log(q / p), is above 0, where it is smaller below. There "
+                   "is never more below than above: KL(q‖p) is at least 0, and 0 only where q = p.",
+                   partial(backprop_latent.kl_area, z, q, p, closed, note=note))

@@ -171,7 +171,8 @@ def _sheet(table: Table, sheet: Sheet) -> str:
     texts = {number.place: number.text for number in table.numbers}
     cells = "".join("<tr>" + "".join(f'<td{" class=marked" * (place in table.marked)}>{texts[place]}</td>'
                                      for place in row) + "</tr>" for row in rows)
-    caption = html.escape(name) if "," in name and "[" not in name else _entries(html.escape(name))
+    array, words, rest = name.partition(" of picture")
+    caption = _entries(html.escape(array)) + html.escape(words + rest)
     return f"<figure><figcaption>{caption}</figcaption><table>{cells}</table></figure>"
 
 

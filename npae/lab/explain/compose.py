@@ -46,7 +46,7 @@ def _loss(lesson: Lesson) -> Section:
         return Section("loss", "1  The scalar loss", (Prose(words), Prose(lesson.indices), Prose(SIGNS), tables))
     words = (f"The example is {e.title}. Only a number has a gradient, so y is made into one: L is the sum of the "
              "entries of y, each weighed by an entry of dy, which is held fixed. Then the derivative of L by y is dy. "
-             "In a net dy is the upstream gradient, which comes from the layers behind.")
+             "In a net dy is the upstream gradient, which comes from the layers after this one.")
     shapes = f"y and dy have the shape {e.arrays['y'].shape}. {lesson.indices}"
     L = Worked((f"L = Σ dy ⊙ y = {shown(float(e.arrays['L']))}",), (Number("L", (), shown(float(e.arrays["L"]))),))
     return Section("loss", "1  The scalar loss", (Prose(words), L, Prose(shapes), Prose(SIGNS), tables))

@@ -218,6 +218,23 @@ def test_no_number_is_typed_into_the_words(name):
                 assert not set(re.findall(r"\d+\.\d+", block.text)) - settings, block.text
 
 
+@every
+def test_every_letter_is_named_before_it_stands_in_a_formula(name):
+    """What is no array of the example and no function that all know is a letter; N stands in words, too."""
+    e = found(name)
+    (loss,), (forward,) = e.section("loss"), e.section("forward")
+    formulas = " ".join(text for section in (forward, *e.section("derivation")) for block in section.blocks
+                        if isinstance(block, Formula) for text in block.texts)
+    prose = " ".join(block.text for section in e.sections for block in section.blocks if isinstance(block, Prose))
+    said = next(block.text for block in loss.blocks if isinstance(block, Prose) and "Letters:" in block.text)
+    said += forward.blocks[0].text
+    used = set(re.findall(r"[^\W\d_²]\w*", formulas.replace("Σ_", " ").replace("²", " ")))
+    plain = {"exp", "log", "expm1", "tanh", "max", "min", "abs", "where", "else", "π", "f"}
+    assert not used - plain - {array.lstrip("∂") for array in e.example.arrays} - set(re.findall(r"\w+", said))
+    if re.search(r"\bN\b(?!\()", prose + formulas):
+        assert re.search(r"\bN( the number of pictures|, in and out are their numbers)", said)
+
+
 def test_what_takes_part_in_an_entry_is_marked():
     (section,) = found("Dense").section("entry")
     tables = [block for block in section.blocks if isinstance(block, Tables)]

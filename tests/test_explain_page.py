@@ -147,6 +147,13 @@ def test_a_sheet_has_its_numbers_in_their_places():
     assert text.count("marked") == 1 and "<td class=marked>\N{MINUS SIGN}2</td>" in text
 
 
+@pytest.mark.parametrize("name", ["dcols", "∂cols/∂x[0, 1, 2, 0]"])
+def test_the_words_above_a_sheet_are_upright_and_its_name_is_not(name):
+    above = re.search("<figcaption>(.*?)</figcaption>", written(Tables((Table(name, np.ones((1, 1, 1, 1, 1, 1))),))))[1]
+    assert above.endswith(" of picture 0: rows i, j, columns u, v, c")
+    assert [word.lstrip("d∂") for word in re.findall("<i>(.*?)</i>", above)] == ["cols", "x"][:1 + name.count("/")]
+
+
 def test_mathematics_keeps_an_entry_together_and_escapes():
     text = mathematics("dx[h] = Σ_{i, j: row[i, j] = h} dy[i, j] < x[a[i]]")
     assert text.startswith('<span class="entry"><i>dx</i><span class="index">[h]</span></span> = Σ<sub>')

@@ -47,6 +47,25 @@ def test_rows_and_columns_have_a_padding_each(name):
     assert e.ok, "\n".join(e.section("check")[0].lines())
 
 
+@pytest.mark.parametrize("padding", ["valid", 1, "same"])
+def test_a_transposed_convolution_is_the_transpose_of_the_matrix_that_is_drawn(padding):
+    """The caption's y = Aᵀ x and dx = A dy, with y larger than x, smaller and as large."""
+    e = explain.explanation("ConvTranspose2d", (1, 3, 3, 1), padding=padding)
+    a, (section,) = e.example.arrays, e.section("picture")
+    taps, matrix = section.blocks[0].draw.args
+    A = np.append(0, a["W"].ravel())[matrix.astype(int)]
+    assert taps.shape == a["W"].shape[:2] and "y = Aᵀ x, and dx = A dy" in section.blocks[0].caption
+    assert np.allclose(A.T @ a["x"].ravel(), a["y"].ravel() - a["b"])
+    assert np.allclose(A @ a["dy"].ravel(), a["dx"].ravel())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_pixel_is_mixed_from_two_rows_and_two_columns_at_most(size):
+    a = explain.explanation("Upsample2d-bilinear", (1, size, 2, 1)).example.arrays
+    shares = a["A"][:, None, :, None] * a["B"][None, :, None, :]  # of y's pixel (i, j), x's pixel (h, w)
+    assert np.count_nonzero(a["A"], axis=1).max() <= 2 and np.allclose(shares.sum((2, 3)), 1)
+
+
 def test_a_page_draws_the_window_that_was_asked_for():
     usual, other = (explain.explanation("ConvTranspose2d", (1, 2, 2, 1), kernel=kernel).to_html() for kernel in (2, 3))
     pictures = [re.findall(r'src="?data:image/png[^" >]*', text) for text in (usual, other)]

@@ -12,7 +12,7 @@ from browser import MISSING
 from PIL import Image
 
 from npae.lab import explain
-from npae.lab.explain.blocks import Code, Table, Tables
+from npae.lab.explain.blocks import Code, Formula, Prose, Table, Tables
 from npae.lab.explain.page import mathematics, written
 
 MOST_BYTES = 3_000_000
@@ -152,6 +152,12 @@ def test_the_words_above_a_sheet_are_upright_and_its_name_is_not(name):
     above = re.search("<figcaption>(.*?)</figcaption>", written(Tables((Table(name, np.ones((1, 1, 1, 1, 1, 1))),))))[1]
     assert above.endswith(" of picture 0: rows i, j, columns u, v, c")
     assert [word.lstrip("d∂") for word in re.findall("<i>(.*?)</i>", above)] == ["cols", "x"][:1 + name.count("/")]
+
+
+def test_what_goes_on_from_the_line_above_stands_further_in():
+    text = written(Formula(("dW[u] = dx[u]", "      + dy[u]")))
+    assert re.findall("<div( class=more)?>", text) == ["", " class=more"]
+    assert written(Prose("a sum, Σ_n dy[n], and Σ_{i, j} too")).count("<sub>") == 2
 
 
 def test_mathematics_keeps_an_entry_together_and_escapes():

@@ -60,6 +60,11 @@ def _section(section: Section, place: int) -> str:
     return f'<section id="s{place}" class="step-{section.kind}">{head}{"".join(map(written, section.blocks))}</section>'
 
 
+def _limits(found: re.Match[str]) -> str:
+    """What a sum goes over, below its sign."""
+    return f"Σ<sub>{found[1] or found[2]}</sub>"
+
+
 @singledispatch
 def written(block: object) -> str:
     """A block as HTML."""
@@ -69,12 +74,13 @@ def written(block: object) -> str:
 @written.register
 def _(block: Prose) -> str:
     text = SPAN.sub(lambda found: f"<code>{found[1] or found[2]}</code>", html.escape(block.text, quote=False))
-    return f"<p>{text}</p>"
+    return f"<p>{LIMITS.sub(_limits, text)}</p>"
 
 
 @written.register
 def _(block: Formula) -> str:
-    return f'<div class="formula">{"".join(f"<div>{mathematics(text)}</div>" for text in block.texts)}</div>'
+    lines = (f'<div{" class=more" * text.startswith(" ")}>{mathematics(text)}</div>' for text in block.texts)
+    return f'<div class="formula">{"".join(lines)}</div>'
 
 
 @written.register

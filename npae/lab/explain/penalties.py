@@ -45,10 +45,12 @@ def gaussian_kl(shape: Shape | None) -> Lesson:
     return Lesson(
         e, "how far a code is from the prior, in closed form", f"{CODES}.",
         (Equation(kl[n], total(j, each)), Equation(L, total(n, kl[n]) / N)),
-        "KL(q‖p) is the mean under q of log q(z) − log p(z), with q = N(mu, sigma²) and p = N(0, 1). But for the same "
-        "constant, log q(z) = −(z − mu)² / (2 sigma²) − log(sigma²) / 2 and log p(z) = −z² / 2. Under q the mean of "
-        "(z − mu)² is sigma² and that of z² is mu² + sigma², so what is left is (mu² + sigma² − 1 − log(sigma²)) / 2. "
-        "With sigma² = exp(logvar), sigma² − 1 is expm1(logvar), which keeps its digits where logvar is near 0.",
+        "KL(q‖p) is the mean under q of log q(z) − log p(z), for one latent with q = N(mu, sigma²) and p = N(0, 1). "
+        "But for the same constant, log q(z) = −(z − mu)² / (2 sigma²) − log(sigma²) / 2 and log p(z) = −z² / 2. Under "
+        "q the mean of (z − mu)² is sigma² and that of z² is mu² + sigma², so what is left is (mu² + sigma² − 1 − "
+        "log(sigma²)) / 2. For all latents q and p are products of such densities: the logarithms add, and so do the "
+        "divergences. With sigma² = exp(logvar), sigma² − 1 is expm1(logvar), which keeps its digits where logvar is "
+        "near 0.",
         (MEAN_OF_PICTURES,
          Gradient(Equation(dmu[n, j], mu[n, j] / N), "mu[n, j] stands in its own picture's cost, as mu² / 2.",
                   (Path(kl[n_], mu[n, j], ((n_, n),)),), "Descent pulls mu towards 0, the harder the farther it is.",

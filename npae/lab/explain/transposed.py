@@ -41,7 +41,8 @@ def conv_transpose2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padd
         "outside its taps). This is the formula of Conv2d's dx, with x for dy, c and o exchanged, and a bias.",
         (_dx(), _dW(), _db()),
         (ConvTranspose2d._apply, ConvTranspose2d._gradients, reference.conv2d_transpose_forward,
-         reference.conv2d_transpose_backward, reference.conv2d_input_grad, reference.conv2d),
+         reference.conv2d_transpose_backward, reference.conv2d_input_grad, reference.conv2d_weight_grad,
+         reference.conv2d),
         pictures=(pictures.adjoint(g),))
 
 
@@ -136,7 +137,7 @@ def _folded_dW() -> Gradient:
         ("dW = foldᵀ(dV)", "Folding is linear, a matrix F of zeros and ones, V = F W. Backward is its transpose."),
         (Equation(dW[u, v, c, o], total((n, i, j), direct)),),
         "With V a pixel of x is multiplied by (kh + 1) (kw + 1) numbers of each channel of dy, by fewer at an edge. As "
-        "two layers, a convolution over the upsampled picture, it is the same gradient, but they are 4 kh kw:")
+        "two layers, a convolution over the upsampled picture, it is the same gradient by 4 kh kw numbers:")
 
 
 def _upsampled_db() -> Gradient:

@@ -40,8 +40,8 @@ def max_pool2d(shape: Shape | None, kernel: int = 2, stride: int = 1, padding: P
         e, "the largest number of each window, and how its gradient finds the way back", INDICES,
         (Equation(y[n, i, j, c], x[n, row[n, i, j, c], column[n, i, j, c], c]),),
         "Window (i, j) covers the rows s i + u − p and the columns s j + v − q. Its largest number, the winner, stands "
-        "at (row, column) of x, which forward remembers; of several equal ones the first wins. Zeros of the padding "
-        "never win.",
+        "at (row, column) of x; forward remembers the (u, v) that it has in the window. Of several equal ones the "
+        "first wins. Zeros of the padding never win.",
         (Gradient(
             Equation(dx[n, h, w, c], total((i, j), dy[n, i, j, c], *wins)),
             "x[n, h, w, c] stands in y[n, i, j, c] if it is the winner of window (i, j), and nowhere else.",

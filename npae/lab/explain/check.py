@@ -28,7 +28,8 @@ def check(lesson: Lesson, number: int) -> tuple[Section, bool]:
     claims += [(g.equation, what, right) for g in lesson.gradients for what, right in _ways(g)]
     compared = [_compared(e, *claim) for claim in claims]
     reports = [e.report, *(_differences(e, g) for g in lesson.gradients if not of_backward(e, g.name))]
-    words = "The formulas above, summed entry by entry in plain Python, against what forward and backward gave:"
+    words = ("The formulas above, summed entry by entry in plain Python, against the example's arrays (those that "
+             "forward and backward hand out are theirs):")
     again = "Every gradient against finite differences of L, which know no formula (`npae.gradcheck`):"
     formulas = Rows(("array", "by", "entries", "verdict"), tuple(row for row, _ in compared))
     differences = Rows(("gradient", "verified", "largest error", "of what is allowed", "verdict"),

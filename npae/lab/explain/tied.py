@@ -136,7 +136,7 @@ def _conv_dW(met: Any, below: Any) -> Gradient:
         (Path(code[n_, i_, j_, o_], x[n_, s * i_ + u - p, s * j_ + v - q, c], ((o_, o),)),
          Path(y[n_, h_, w_, c_], total((i, j), code[n_, i, j, o], (s * i + u - p, h_), (s * j + v - q, w_)),
               ((c_, c),))),
-        "Both terms have one form: x or dy is cut into windows, and each is weighed by its number in dcode or code.",
+        "Both terms have one form: x or dy cut into windows, each weighed by its number in dcode or code.",
         ("dW = conv2d_weight_grad(x, dcode) + conv2d_weight_grad(dy, code)",
          "The first is the partner's, the second the tied layer's. In the partner the input is cut into windows and "
          "the gradient weighs them; in the tied layer it is the other way round."))

@@ -54,7 +54,7 @@ def test_a_transposed_convolution_is_the_transpose_of_the_matrix_that_is_drawn(p
     a, (section,) = e.example.arrays, e.section("picture")
     taps, matrix = section.blocks[0].draw.args
     A = np.append(0, a["W"].ravel())[matrix.astype(int)]
-    assert taps.shape == a["W"].shape[:2] and "y = Aᵀ x, and dx = A dy" in section.blocks[0].caption
+    assert taps.shape == a["W"].shape[:2] and "y = Aᵀ x, its bias aside, and dx = A dy" in section.blocks[0].caption
     assert np.allclose(A.T @ a["x"].ravel(), a["y"].ravel() - a["b"])
     assert np.allclose(A @ a["dy"].ravel(), a["dx"].ravel())
 

@@ -77,8 +77,8 @@ def adjoint(g: Geometry) -> Picture:
     taps = np.arange(1.0, 1 + np.prod(g.kernel_size)).reshape(g.kernel_size)
     A = reference.conv2d(units, taps[:, :, None, None], g).reshape(H * W, -1).T
     return Picture("Each column of A is the convolution of a picture with a single 1, run by npae. A has a row for "
-                   "each window and a column for each pixel; in Aᵀ it is the other way round. x and y "
-                   "are the convolution's here: a transposed convolution has y = Aᵀ x, and dx = A dy.",
+                   "each window and a column for each pixel; in Aᵀ it is the other way round. x and y are "
+                   "the convolution's here: a transposed convolution has y = Aᵀ x, its bias aside, and dx = A dy.",
                    partial(backprop.adjoint, taps, A))
 
 

@@ -36,7 +36,7 @@ BENDS = {
                  lambda t: apply("max", t, 0), lambda t: apply("step", t),
                  "To the right of 0, y is x and the slope is 1; to the left, y is constant and the slope is 0. y > 0 "
                  "says which side it was: x need not be kept. At 0 itself, a kink, 0 is taken.", STEP),
-    "LeakyReLU": Bend(LeakyReLU(0.5, kernels=reference), "a gate that never shuts quite",
+    "LeakyReLU": Bend(LeakyReLU(0.5, kernels=reference), "a gate that never quite shuts",
                       lambda t: apply("max", t, 0) + alpha * apply("min", t, 0),
                       lambda t: apply("step", t) + alpha * (1 - apply("step", t)),
                       "To the right of 0 the slope is 1, to the left it is alpha. y is above 0 where x is, so y says "

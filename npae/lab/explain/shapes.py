@@ -47,7 +47,8 @@ def reshape(shape: Shape | None) -> Lesson:
                          letters={"columns": features // rows})
     return Lesson(
         e, "the same numbers in another shape",
-        "Letters: n is the picture, i the place in x, r and q the row and column in y, columns the number of q.",
+        "Letters: n is the picture, i the place in x, r and q the row and column of y, columns the number of "
+        "its columns.",
         (Equation(y[n, r, q], x[n, r * columns + q]),),
         "In C order: the last index runs fastest.",
         (Gradient(Equation(dx[n, i], total((r, q), dy[n, r, q], (r * columns + q, i))),

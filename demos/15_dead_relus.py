@@ -80,7 +80,7 @@ moved = float(np.abs(biased.encoder.layers[1].W.value - before).max())
 # %% [markdown]
 # **Made by a rate.** Adam's first steps move every weight by the rate, and all the lit pixels of a unit whose output
 # should shrink in the same direction. One step shifts x W by up to rate times the sum of the pixels; once that is as
-# large as the spread of x W, a few steps push a unit over the edge.
+# large as the deviation of x W, a few steps push a unit over the edge.
 
 # %%
 lit, spread = float(x.sum(axis=(1, 2, 3)).mean()), float(np.std(x.reshape(len(x), -1) @ before))
@@ -146,10 +146,13 @@ def lights():
 figures.save(lights(), pictures / "lights.png")
 
 # %%
+halfway = np.exp(np.interp(0.5, killed, np.log(rates)))
+off = max(halfway / (spread / lit), spread / lit / halfway)
 back = {name: 1 - dead[name] / dead["rate 0.03"] for name in ("rate 0.03, then 0.001", "drawn anew")}
 lesson.promised("share dead of a bias of -10", dead["bias -10"], above=1)
 lesson.promised("how far training has moved a weight of these", moved, below=0)
 lesson.promised("share dead of a rate of 0.03", dead["rate 0.03"], above=0.9)
+lesson.promised("factor between the rate that kills half and the one whose step is the deviation", off, below=3)
 lesson.promised("share of the dead that a smaller rate brings back", back["rate 0.03, then 0.001"], below=0.05)
 lesson.promised("share of the dead that live when drawn anew", back["drawn anew"], above=0.5)
 lesson.promised("error of the cured net over the healthy one's", error["drawn anew"] / error["healthy"], below=1.25)

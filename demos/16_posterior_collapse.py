@@ -76,7 +76,7 @@ healthy = active_by_epoch(vae(), dead + alive)
 # Along principal component k the pictures have the variance lambda_k, and at the optimum a number of the code speaks
 # for that component alone:
 #
-#     its mu varies by   1 - beta s² / lambda_k,      it costs   log(lambda_k / (beta s²)) / 2   nats
+#     its mu has the variance   1 - beta s² / lambda_k,      it costs   log(lambda_k / (beta s²)) / 2   nats
 #
 # where lambda_k > beta s², and it is dead where not. beta s² is the price, and PCA's spectrum the list of who can pay:
 # the same threshold as in probabilistic PCA (Lucas et al. 2019, 'Don't blame the ELBO!', section 4).
@@ -154,5 +154,5 @@ lesson.promised("active numbers, mended", min(n[-1] for n in counts.values()), a
 lesson.promised("nats between a linear VAE's code and PCA's forecast", max(off), below=0.5)
 
 # %% [markdown]
-# Try next: beta = 5 in place of 20: how many numbers die, and which nats do the others hold? Or mend nothing, but let
-# beta grow from 0 to 20 over the epochs (KL warm-up): which collapse can a warm-up prevent, and why not this one?
+# Try next: beta = 5 in place of 20: how many numbers die, and how many nats do the others hold? Or mend nothing, but
+# let beta grow from 0 to 20 over the epochs (KL warm-up): which collapse can a warm-up prevent, and why not this one?

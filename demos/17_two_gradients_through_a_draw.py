@@ -191,11 +191,14 @@ def both():
 figures.save(both(), pictures / "draws.png")
 
 # %%
-lesson.promised("distance of the means, of what chance makes of it", max(chance.values()), below=2)
+lesson.promised("distance of the means, of what chance makes of it, the larger", max(chance.values()), below=2)
+lesson.promised("the smaller", min(chance.values()), above=0.4)
 lesson.promised("variance of the score function, of reparameterisation's", ratio["score function"], above=1000)
 lesson.promised("the same with a baseline", ratio["with a baseline"], above=4)
 lesson.promised("nats for the pixels that it is behind after training, with a baseline",
                 recon["with a baseline"]["recon"] - recon["reparameterisation"]["recon"], above=15)
+lesson.promised("nats for the pixels that the baseline saves",
+                recon["score function"]["recon"] - recon["with a baseline"]["recon"], above=2)
 
 # %% [markdown]
 # Try next: `latent = 2`, then 32. How does the variance with a baseline grow with the numbers that are drawn at once,

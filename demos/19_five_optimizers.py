@@ -74,9 +74,11 @@ print(f"theory says {theory['SGD']} and {theory['Momentum']} steps")
 
 # %% [markdown]
 # Two do not arrive, and both are right. RMSprop's step gets no shorter: a gradient divided by its own size is ±1,
-# however small it is, so at the bottom it hops by its rate, half of it to either side of the best point; in the turned
-# valley in both coordinates, at rate / √2 from it. (Adam's m, the mean of some ten gradients, fades while it hops, and
-# it comes to rest.) AdamW shrinks theta in each step, whatever the gradient says, and stays short of it, towards zero.
+# however small it is, so at the bottom it hops by its rate, half of it to either side of the best point: in the turned
+# valley in both coordinates, at rate / √2 from it; in the straight one in one of them, at rate / 2, for the other has
+# met the best point to the last digit, and its gradient of 0 moves nothing. (Adam's m, the mean of some ten gradients,
+# fades while it hops, and it comes to rest.) AdamW shrinks theta in each step, whatever the gradient says, and stays
+# short of it, towards zero.
 
 # %%
 # **A real landscape.** One autoencoder, five copies of its first weights, the same batches in the same order. Of each
@@ -123,11 +125,11 @@ surface = lesson.losses_at((start + u * plane[0] + v * plane[1] for v in b for u
 
 @canvas.styled
 def valleys():
-    figure = canvas.page(1100, 400, "Turn the valley, and Adam's advantage is gone; momentum's stays",
+    figure = canvas.page(1125, 400, "Turn the valley, and Adam's advantage is gone; momentum's stays",
                          f"{k:.0f} times as steep across as along; numbers: steps until 1 % of the way is left")
     u, v = np.meshgrid(np.linspace(-1, 5, 200), np.linspace(-2, 3.5, 200))
     for place, degrees in enumerate((0, 45)):
-        ax = canvas.box(figure, left=50 + 555 * place, top=canvas.HEAD + 36, width=350, height=321)
+        ax = canvas.box(figure, left=75 + 555 * place, top=canvas.HEAD + 36, width=350, height=321)
         A = walk(RULES["SGD"], degrees, steps=0)[1]
         d = np.stack([u - best[0], v - best[1]])
         ax.contour(u, v, np.einsum("iab,ij,jab->ab", d, A, d) / 2, np.geomspace(0.05, 400, 12), colors="#c8c8c8",
@@ -148,11 +150,11 @@ def valleys():
 
 @canvas.styled
 def autoencoder():
-    figure = canvas.page(1060, 420, f"Of gradient descent's steps momentum needs {early['Momentum']:.0%}, Adam "
+    figure = canvas.page(1090, 420, f"Of gradient descent's steps momentum needs {early['Momentum']:.0%}, Adam "
                          f"{early['Adam']:.0%}",
                          "An autoencoder. Left: five ways from one start, in the plane that holds most of them; dark: "
                          "low loss. Dotted: SGD's least")
-    ax = canvas.box(figure, left=80, top=canvas.HEAD + 20, width=440, height=340)
+    ax = canvas.box(figure, left=110, top=canvas.HEAD + 20, width=440, height=340)
     levels = np.geomspace(surface.min(), surface.max(), 20)
     ax.contourf(a, b, surface, levels=levels, cmap="Greys_r", norm="log", alpha=0.6)
     for name, shadow in shadows.items():
@@ -161,7 +163,7 @@ def autoencoder():
     ax.annotate("start", shadows["SGD"][0], (-6, 8), textcoords="offset points", weight="bold", ha="center")
     ax.set(xlabel="first direction, units of theta", ylabel="second direction, units of theta")
     ax.grid(visible=False)
-    right = canvas.box(figure, left=640, top=canvas.HEAD + 20, width=320, height=340)
+    right = canvas.box(figure, left=670, top=canvas.HEAD + 20, width=320, height=340)
     for place, (name, values) in enumerate(sorted(losses.items(), key=lambda item: -item[1][-1])):
         right.plot(np.linspace(0, epochs, len(values)), values, STYLES[name], color=COLOURS[name])
         right.text(1.02, 0.5 - 0.1 * place, name, color=COLOURS[name], weight="bold", transform=right.transAxes)

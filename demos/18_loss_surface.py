@@ -137,7 +137,7 @@ lesson.promised("motion in two PCA directions", share["PCA"], above=0.85)
 lesson.promised("motion in two random directions", share["random"], below=0.001)
 lesson.promised("a random walk's motion in its own two", of_walk, above=0.85)
 lesson.promised("fall of the loss that the plane shows, of the whole", fall, below=2 / 3)
-lesson.promised("loss of the path's shadow, as the surface has it, off by", np.abs(met / in_plane - 1).max(), below=0.05)
+lesson.promised("loss of the path's shadow, read off the surface, off by", abs(met / in_plane - 1).max(), below=0.05)
 lesson.promised("loss at the rim of the random plane, of the trained one", surface["random"].max() / real[-1], above=3)
 lesson.promised("trained loss over the least of both surfaces", float(real[-1]) / least, below=1.02)
 

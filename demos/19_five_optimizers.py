@@ -33,7 +33,7 @@ STYLES = dict.fromkeys(COLOURS, "-") | {"AdamW": "--"}  # it hides Adam where th
 # round; if it runs between the axes, both coordinates see the same size, and nothing is gained.
 
 # %%
-k = 100.0
+k, most = 100.0, 1500  # steps
 q, r = (k - 1) / (k + 1), (k**0.5 - 1) / (k**0.5 + 1)
 best, first = np.array([3.0, 1.0]), np.array([-3.0, 0.5])  # the way to go, along and across
 RULES = {"SGD": lambda: optim.SGD(2 / (1 + k)), "Momentum": lambda: optim.Momentum(4 / (1 + k**0.5) ** 2, r**2),
@@ -41,7 +41,7 @@ RULES = {"SGD": lambda: optim.SGD(2 / (1 + k)), "Momentum": lambda: optim.Moment
          "AdamW": lambda: optim.AdamW(0.1, decay=0.1)}
 
 
-def walk(rule, degrees, steps=1500):
+def walk(rule, degrees, steps=most):
     """Every theta on the way through the valley, turned by so many degrees."""
     turn = np.array([[np.cos(np.radians(degrees)), -np.sin(np.radians(degrees))],
                      [np.sin(np.radians(degrees)), np.cos(np.radians(degrees))]])
@@ -63,22 +63,24 @@ def steps_to(thetas, share=0.01):
 
 walks = {(name, degrees): walk(rule, degrees)[0] for name, rule in RULES.items() for degrees in (0, 45)}
 needed = {key: steps_to(thetas) for key, thetas in walks.items()}
+many = f"> {most}"
 rest = {key: float(np.linalg.norm(thetas[-1] - best)) for key, thetas in walks.items()}
 for name in RULES:
-    print(f"{name:>8}: steps until 1 % of the way is left {needed[name, 0]}, turned by 45 degrees {needed[name, 45]}; "
-          f"comes to rest {rest[name, 0]:.1e} and {rest[name, 45]:.1e} from the best point")
-n = np.arange(1500)[:, None]
+    print(f"{name:>8}: steps until 1 % of the way is left {needed[name, 0] or many}, turned by 45 degrees "
+          f"{needed[name, 45] or many}; after {most} {rest[name, 0]:.1e} and {rest[name, 45]:.1e} from the best point")
+n = np.arange(most)[:, None]
 left = {"SGD": q**n * first, "Momentum": r**n * (1 + n * np.array([1 - r, 1 + r])) * first}
 theory = {name: int(np.argmax(np.linalg.norm(d, axis=1) < 0.01 * np.linalg.norm(first))) for name, d in left.items()}
 print(f"theory says {theory['SGD']} and {theory['Momentum']} steps")
 
 # %% [markdown]
-# Two do not arrive, and both are right. RMSprop's step gets no shorter: a gradient divided by its own size is ±1,
+# Two have not arrived, and both are right. RMSprop's step gets no shorter: a gradient divided by its own size is ±1,
 # however small it is, so at the bottom it hops by its rate, half of it to either side of the best point: in the turned
 # valley in both coordinates, at rate / √2 from it; in the straight one in one of them, at rate / 2, for the other has
 # met the best point to the last digit, and its gradient of 0 moves nothing. (Adam's m, the mean of some ten gradients,
-# fades while it hops, and it comes to rest.) AdamW shrinks theta in each step, whatever the gradient says, and stays
-# short of it, towards zero.
+# fades while it hops, and it comes to rest.) AdamW shrinks theta in each step, whatever the gradient says, and hangs
+# short of the best point, towards zero, where the gradient holds it against that pull. It creeps on, for the gradient
+# is divided by √v, and v forgets the large ones of the way, a thousandth a step: a smaller one will do.
 
 # %%
 # **A real landscape.** One autoencoder, five copies of its first weights, the same batches in the same order. Of each
@@ -138,7 +140,7 @@ def valleys():
         for line, name in enumerate(order):
             ax.plot(*walks[name, degrees][:400].T, STYLES[name], color=COLOURS[name],
                     linewidth=1.2 if name == "SGD" else 1.7)
-            ax.text(1.03, 0.9 - 0.11 * line, f"{name} {needed[name, degrees] or '∞'}", color=COLOURS[name],
+            ax.text(1.03, 0.9 - 0.11 * line, f"{name} {needed[name, degrees] or many}", color=COLOURS[name],
                     weight="bold", transform=ax.transAxes)
         ax.plot(*best, "*", color=canvas.ORANGE, markersize=16, markeredgecolor="black", zorder=5)
         ax.plot(*walks["SGD", degrees][0], "o", color="black", zorder=5)
@@ -185,6 +187,7 @@ lesson.promised("steps that SGD and momentum gain or lose by a turn",
                 sum(abs(needed[name, 45] - needed[name, 0]) for name in ("SGD", "Momentum")), below=0)
 lesson.promised("Adam's steps, turned over straight", needed["Adam", 45] / needed["Adam", 0], above=2.5)
 lesson.promised("where RMSprop hops over rate / √2, off by", abs(rest["RMSprop", 45] / (0.1 / 2**0.5) - 1), below=0.05)
+lesson.promised("how far AdamW hangs short of the best point, along", best[0] - walks["AdamW", 0][-1, 0], above=0.03)
 lesson.promised("share of SGD's steps that momentum and Adam need", max(early["Momentum"], early["Adam"]), below=0.75)
 
 # %% [markdown]

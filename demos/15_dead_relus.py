@@ -27,7 +27,7 @@ x = to_float(digits.test_x[:256])
 # %%
 
 
-def net(activation="relu"):
+def net(activation="relu", seed=seed):
     """784 - 128 - 784, with one layer of ReLUs, whose inputs, the pixels, never move."""
     rng = np.random.default_rng(seed)
     return models.Autoencoder(nets.mlp_encoder(digits.shape, [units], code=activation, rng=rng),
@@ -109,7 +109,7 @@ print(f"bias -10, leaky: squared error per pixel {error['bias -10, leaky']:.4f}"
 
 def draw_dead_anew(model):
     """New weights, in and out, and a bias of 0 for each unit that no picture switches on."""
-    fresh, off = net(), ~on(model).any(axis=1)
+    fresh, off = net(seed=seed + 1), ~on(model).any(axis=1)
     layer, after = model.encoder.layers[1], model.decoder.layers[0]
     layer.W.value[:, off], layer.b.value[off] = fresh.encoder.layers[1].W.value[:, off], 0
     after.W.value[off] = fresh.decoder.layers[0].W.value[off]

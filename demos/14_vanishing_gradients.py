@@ -112,10 +112,10 @@ def way_back():
         left.plot(layers, norms[name], "o-", color=colour, markersize=5)
         through = np.arange(2 * half, -1, -1)  # the square matrices between a layer and the last but one
         tied = np.sqrt(1 + np.maximum(0, through - half))
-        left.plot(layers[:-1], norms[name][-2] * g**through * tied, ":", color=colour, linewidth=1.5)
+        left.plot(layers[:-1], norms[name][-2] * g**through * tied, ":", color="black", linewidth=1.5, zorder=3)
         left.annotate(name, (1, norms[name][0]), (2, 12 if g > 0.6 else 26), textcoords="offset points", color=colour,
                       weight="bold")
-    left.annotate("dotted: theory, no tanh", (0.98, 0.05), xycoords="axes fraction", ha="right", color=canvas.GREY)
+    left.annotate("dotted: if tanh' = 1", (0.98, 0.05), xycoords="axes fraction", ha="right")
     left.axvline(len(widths) + 0.5, color="black", linewidth=1, linestyle="--")
     left.annotate("code", (len(widths) + 0.5, 1), (4, -2), xycoords=("data", "axes fraction"), va="top",
                   textcoords="offset points")

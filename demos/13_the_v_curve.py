@@ -90,7 +90,7 @@ def slope(errors, low, high):
 
 by_hand = float(np.median([predicted(i) for i in weights]))
 found = steps[np.argmin(np.median(total, axis=0))]
-slopes = slope(rounding, steps.min(), by_hand), slope(truncation, by_hand, 1 / 4)
+slopes = slope(rounding, 0, 1), slope(truncation, by_hand, 1 / 4)
 print(f"central difference in float32, by hand: the best step is predicted at {by_hand:.1e} and found at {found:.1e}; "
       f"the arms have slopes of {slopes[0]:.2f} and {slopes[1]:.2f}")
 

@@ -127,11 +127,11 @@ surface = lesson.losses_at((start + u * plane[0] + v * plane[1] for v in b for u
 
 @canvas.styled
 def valleys():
-    figure = canvas.page(1125, 400, "Turn the valley, and Adam's advantage is gone; momentum's stays",
+    figure = canvas.page(1180, 400, "Turn the valley, and Adam's advantage is gone; momentum's stays",
                          f"{k:.0f} times as steep across as along; numbers: steps until 1 % of the way is left")
     u, v = np.meshgrid(np.linspace(-1, 5, 200), np.linspace(-2, 3.5, 200))
     for place, degrees in enumerate((0, 45)):
-        ax = canvas.box(figure, left=75 + 555 * place, top=canvas.HEAD + 36, width=350, height=321)
+        ax = canvas.box(figure, left=75 + 590 * place, top=canvas.HEAD + 36, width=350, height=321)
         A = walk(RULES["SGD"], degrees, steps=0)[1]
         d = np.stack([u - best[0], v - best[1]])
         ax.contour(u, v, np.einsum("iab,ij,jab->ab", d, A, d) / 2, np.geomspace(0.05, 400, 12), colors="#c8c8c8",
@@ -191,5 +191,5 @@ lesson.promised("how far AdamW hangs short of the best point, along", best[0] - 
 lesson.promised("share of SGD's steps that momentum and Adam need", max(early["Momentum"], early["Adam"]), below=0.75)
 
 # %% [markdown]
-# Try next: k = 10,000 (and `steps=50_000`): whose steps grow a hundredfold, whose tenfold, whose not at all? Then a
-# rate for RMSprop that gets shorter (`optim.CosineDecay(0.1, 1500)`): where does it come to rest now?
+# Try next: `k, most = 1e4, 50_000`: whose steps grow a hundredfold, whose some tenfold, whose not at all? Then a rate
+# for RMSprop that gets shorter (`optim.CosineDecay(0.1, most)`): where does it come to rest now?

@@ -14,7 +14,7 @@ from npae.models.vae import halves
 
 digits, short, pictures = lesson.begin("17_two_gradients_through_a_draw.py", __doc__)
 digits = digits.first(1500 if short else 6000)
-draws, epochs = (500, 6) if short else (4000, 12)
+draws, epochs = (1000, 6) if short else (4000, 12)
 width, latent = 64, 8
 seed = 0
 

@@ -78,9 +78,9 @@ keep("bias -10", trained(biased, 1e-3))
 moved = float(np.abs(biased.encoder.layers[1].W.value - before).max())
 
 # %% [markdown]
-# **Made by a rate.** Adam's first steps move every weight by the rate, and all the lit pixels of a unit whose output
-# should shrink in the same direction. One step shifts x W by up to rate times the sum of the pixels; once that is as
-# large as the deviation of x W, a few steps push a unit over the edge.
+# **Made by a rate.** Adam's first steps move every weight by the rate, and where a unit's output should shrink, the
+# weights of all the lit pixels move in the same direction. One step shifts x W by up to rate times the sum of the
+# pixels; once that is as large as the deviation of x W, a few steps push a unit over the edge.
 
 # %%
 lit, spread = float(x.sum(axis=(1, 2, 3)).mean()), float(np.std(x.reshape(len(x), -1) @ before))

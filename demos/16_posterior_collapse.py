@@ -19,9 +19,9 @@ x = to_float(digits.test_x)
 
 # %% [markdown]
 # The KL asks for q(z|x) = N(0, 1), a code that says nothing of x; the pixels ask for one that does. A number of the
-# code lives if the nats that it saves on the pixels are worth more than beta times the nats that it costs. Where none
-# of them is, the encoder says mu = 0, sigma = 1 of every picture and the decoder paints the mean: **posterior
-# collapse**. Two ways to make it, which are one and the same:
+# code lives if the nats that it saves on the pixels are more than beta times the nats that it costs. Where none of them
+# does, the encoder says mu = 0, sigma = 1 of every picture and the decoder paints the mean: **posterior collapse**. Two
+# ways to make it, which are one and the same:
 #
 # 1. The pixels are averaged, the KL is not (`reduction="mean"` elsewhere): beta = 784, and nobody has written it down.
 # 2. beta = 20: written down, and too much.

@@ -39,7 +39,8 @@ motion = thetas - end
 # **Random directions** are the usual choice, drawn from N(0, 1) and scaled so that the weights of each unit are as long
 # as the trained ones: without that, a unit of large weights would look flat, and one of small weights steep (Li et al.
 # 2018, section 4). **PCA of the path** takes the two along which the thetas differ most from theta_end (section 7
-# there). A plane holds of the motion the sum of squares of the path's coordinates in it, over that of the whole path.
+# there). The share of the motion that a plane holds is the sum of the squares of the path's coordinates in it, over
+# that of the whole path.
 
 # %%
 

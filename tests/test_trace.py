@@ -266,17 +266,66 @@ def test_without_a_step_nothing_has_moved_and_without_backward_there_is_no_gradi
     assert {p.update_ratio for row in t.rows for p in row.params} == {None} and t.rows[-1].gradient is not None
 
 
+def refused(model, x):
+    with pytest.raises(ValueError, match="expects 64 features"):
+        model.loss(x[:, :3])
+
+
 @pytest.mark.parametrize("look", [
-    lambda model, x: model.reconstruct(x), lambda model, x: model.loss(x),
-    lambda model, x: train.fit(model, x, optimizer=optim.SGD(0.01), validation=x, epochs=1)],
-    ids=["reconstruct", "loss", "fit with a validation"])
-def test_a_forward_after_backward_has_no_gradients_and_the_trace_does_not_call_that_well(look):
+    lambda model, x: model.reconstruct(x[:2]), lambda model, x: model.encode(x[:2]),
+    lambda model, x: model.loss(x[:2]), refused], ids=["reconstruct", "encode", "loss", "a loss that fails"])
+def test_what_comes_after_the_latest_step_is_left_out(look):
+    model, x, _ = of_recipe("ae")
+    x = x / 2
+    with Trace(model) as t:
+        model.loss(x / 2)
+        model.backward()
+        terms, _ = step(model, x, None)
+        assert t.rows[-1].gradient is not None
+        look(model, x)
+        assert t.rows[0].input_shape != x.shape
+    with Trace(model) as only:
+        step(model, x, None)
+    assert t.terms == terms and t.steps == 2 and t.pictures.tobytes() == x.tobytes() and t.seconds > 0
+    for row, one in zip(t.rows, only.rows, strict=True):
+        assert (row.output_shape, row.activation, row.gradient) == (one.output_shape, one.activation, one.gradient)
+        assert row.dy is one.dy is None or row.dy.tobytes() == one.dy.tobytes()
+    assert str(t).splitlines()[-1].startswith("nothing wrong is found")
+
+
+def test_a_whole_training_in_a_block_is_told_by_its_last_step_and_not_by_its_validation(tmp_path):
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        train.fit(model, x, optimizer=optim.SGD(0.01), validation=x[:2], batch_size=2, epochs=2)
+    assert t.steps == 2 * -(-len(x) // 2) and t.rows[-1].gradient is not None and t.flags == []
+    assert t.to_html(tmp_path / "fit.html").exists()
+
+
+def test_a_later_forward_that_gives_no_numbers_is_not_left_out():
     model, x, _ = of_recipe("ae")
     with Trace(model) as t:
         step(model, x, None)
-        look(model, x)
-    assert t.steps and t.rows[-1].gradient is None and t.flags == []
-    assert str(t).splitlines()[-1].startswith("a forward came after the last backward, and its gradients are not")
+        model.theta[...] = np.nan
+        model.reconstruct(x)
+    assert t.rows[-1].gradient is None and "its output holds inf or not-a-number" in t.flags[0]
+
+
+def test_while_the_block_is_open_a_forward_without_its_backward_is_not_called_well():
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+        assert str(t).splitlines()[-1].startswith("nothing wrong is found")
+        model.loss(x)
+        assert str(t).splitlines()[-1].startswith("a forward came after the last backward")
+
+
+def test_a_block_without_a_loss_of_its_own_shows_nothing_of_the_block_before():
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+    with t:
+        pass
+    assert t.terms == {} and t.steps == 0 and all(row.activation is None for row in t.rows)
 
 
 def test_of_tiny_and_huge_numbers_the_norms_are_right():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,12 +28,12 @@ class Trace:
             model.backward()
         print(t)
 
-    A step of an optimizer inside the block is seen too. Of several forwards the latest counts: one that comes after
-    backward (a validation, a picture that is reconstructed) has no gradients. `rows` has the layers in the order of the
-    walk: encoder, what stands between (Reparameterize), decoder; no Sequential. `flags` says in sentences what is
-    wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward ran, `pictures`
-    and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the seconds contain
-    that.
+    A step of an optimizer inside the block is seen too. Of several steps, each a forward with its backward, the latest
+    counts; what comes after it in the block (a validation, a picture that is reconstructed) is left out, unless it
+    gives inf or not-a-number. `rows` has the layers in the order of the walk: encoder, what stands between
+    (Reparameterize), decoder; no Sequential. `flags` says in sentences what is wrong. `terms` is what loss gave,
+    `seconds` what it and backward took, `steps` how often backward ran, `pictures` and `labels` the first of the batch.
+    `compiled`: kernels were made ready inside the block, and the seconds contain that.
     Raises ValueError: no model; a complex one; a Trace that is open already.
 
     >>> from npae.layers import Dense, Sequential
@@ -62,6 +63,7 @@ class Trace:
         self.pictures: np.ndarray | None = None
         self.labels: np.ndarray | None = None
         self._spent = 0.0  # by the statistics, which is no time of the model's
+        self._whole: dict[str, Any] = {}  # what is known of the latest step that had its backward
         self._watched: list[Watched] = []
         self._params: list[tuple[Param, ParamTrace, np.ndarray]] = []  # with its value where the block began
 
@@ -73,7 +75,7 @@ class Trace:
         self.rows = [LayerTrace(name, type(layer).__name__, layer, params=[told[id(p)] for p in layer.params
                                                                            if id(p) in told])
                      for name, layer in places(self.model)]
-        self.steps, self.terms = 0, {}
+        self.steps, self.terms, self._whole = 0, {}, {}
         statistics.stats(self.model.theta[:1])  # its kernel is no concern of the block's
         try:
             for row in self.rows:
@@ -95,6 +97,8 @@ class Trace:
                 told.norm = statistics.length(before)
                 if moved := statistics.distance(p.value, before):
                     told.update_ratio = moved / told.norm if told.norm else math.inf
+        if all(row.activation is None or row.activation.finite for row in self.rows):  # a later NaN is not left out
+            vars(self).update(self._whole)
         self._params = []
 
     def _put_on(self, owner: Any, **watches: Callable[..., Any]) -> None:
@@ -169,6 +173,8 @@ class Trace:
         with np.errstate(all="ignore"):
             for p, told, _ in self._params:
                 told.grad_norm = statistics.length(p.grad)
+        self._whole = {"rows": [replace(row) for row in self.rows], "terms": self.terms, "seconds": self.seconds,
+                       "pictures": self.pictures, "labels": self.labels}
         return result
 
 

@@ -37,8 +37,7 @@ def well(trace: Trace) -> str:
     if not trace.steps:
         return "no backward ran in this block: its gradients are not judged"
     if trace.rows[-1].gradient is None:
-        return ("a forward came after the last backward, and its gradients are not judged: end the block right "
-                "after backward, or after the optimizer's step")
+        return "a forward came after the last backward, and has no gradients that could be judged"
     return WELL
 
 

@@ -209,7 +209,58 @@ def test_a_gradient_that_is_no_number_is_said():
         model.dy[0, 0, 0] = np.inf
         with np.errstate(all="ignore"):
             model.backward()
-    told(t, ("decoder.2", "the gradient that arrives holds inf"))
+    told(t, ("decoder.2", "the gradient that arrives holds inf", "; look into the gradient of the loss"))
+
+
+def test_pictures_that_are_no_numbers_are_no_fault_of_the_first_layer():
+    x = X.copy()
+    x[-1, 0, 0] = np.nan  # none of those that the trace keeps
+    with np.errstate(all="ignore"):
+        told(traced(net(), x=x), ("encoder.0", "inf or not-a-number comes in; look at the pictures"))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_weights_gradient_that_is_no_number_is_said_where_all_that_passes_is_one(place):
+    class Broken(Dense):
+        def _gradients(self, x, y, dy, dx):
+            super()._gradients(x, y, dy, dx)
+            self.params[place].grad[..., 0] = np.inf
+
+    name = "Wb"[place]
+    told(traced(net(kind=Broken)), ("encoder.1", f"the gradient of encoder.1.{name} holds inf or not-a-number",
+                                    "look into its backward"))
+
+
+def test_a_dx_that_is_no_number_is_looked_for_in_the_layer_that_gave_it():
+    class Broken(Dense):
+        def _gradients(self, x, y, dy, dx):
+            super()._gradients(x, y, dy, dx)
+            dx[0] = np.nan
+
+    model = net()
+    model.decoder.layers[0].__class__ = Broken
+    told(traced(model), ("encoder.2", "the gradient that arrives holds", "look into the dx of decoder.0, and the grad"))
+
+
+@pytest.mark.parametrize("size", [np.inf, np.nan])
+def test_a_step_that_leaves_no_numbers_is_said_and_does_not_count_as_one_from_zero(size):
+    def step(theta, grad):
+        theta[...] += np.float32(size) * (grad != 0)
+
+    with np.errstate(all="ignore"):
+        t = traced(net(), SimpleNamespace(step=step))
+    told(t, ("encoder.1", "the step of the optimizer has made inf or not-a-number of encoder.1.W"))
+    assert all(math.isnan(p.update_ratio) for row in t.rows for p in row.params) and "from 0" not in str(t)
+
+
+def test_a_loss_that_is_no_number_though_all_outputs_are_is_said():
+    class Log(SquaredError):
+        def nll(self, output, x):
+            return -math.inf, super().nll(output, x)[1]
+
+    model = net()
+    model.likelihood = Log()
+    told(traced(model), ("decoder.2", "all layers give numbers, and the loss of them is -inf; look into"))
 
 
 def test_few_pictures_and_half_zeros_are_no_fault():
@@ -272,7 +323,7 @@ def row(name="encoder.1", rows=16, norm=1.0, size=128, *params, **known):
 
 
 def said_of(*rows, steps=1):
-    return words.flags(SimpleNamespace(rows=list(rows), steps=steps))
+    return words.flags(SimpleNamespace(rows=list(rows), steps=steps, terms={}))
 
 
 @pytest.mark.parametrize(("rows", "dead", "flagged"), [(16, 0.75, True), (16, 0.74, False), (15, 0.75, False),
@@ -359,7 +410,8 @@ def test_what_is_no_number_is_said_once_where_it_begins_on_the_way_there_or_else
         "a (Dense): its output holds inf or not-a-number, of which no gradient can be made"]
     rows = [row("x"), row("y"), row("z")]
     rows[0].gradient = rows[1].gradient = nan
-    assert said_of(*rows) == ["y (Dense): the gradient that arrives holds inf or not-a-number"]
+    assert said_of(*rows) == ["y (Dense): the gradient that arrives holds inf or not-a-number; look into the dx of z, "
+                              "and the gradient of the loss"]
     assert said_of(row("x", y=Stats(1e200, 0.0, 0.0, math.inf, 8))) == []  # whose squares alone are too large
     assert len(said_of(row("x", y=nan, dead=1.0))) == 1
 

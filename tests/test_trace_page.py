@@ -101,6 +101,20 @@ def test_a_parameter_that_did_not_move_has_no_ratio_and_one_that_left_zero_has_w
         assert bias[1] == 0 and bias[2] > 0 and bias[3] == said
 
 
+def test_a_parameter_or_its_gradient_that_is_no_number_is_said_in_words():
+    model, x = dense(), pictures(n=12).train_x / np.float32(255)
+    model.grad[...] = np.nan  # of a step before, which nobody cleared
+    with Trace(model) as t:
+        model.loss(x)
+        model.backward()
+        model.encoder.layers[1].W.value[0, 0] = np.inf
+    with np.errstate(all="ignore"):
+        told, _ = told_by(page.page("one", [page.Single(t)], model).text)
+    said = told["frames"][0]["rows"][1]["params"]
+    assert [one[2:] for one in said] == [["not a number", "not a number"], ["not a number", None]]
+    assert "whether zero_grad() was called" in told["frames"][0]["flags"][0]
+
+
 def test_of_the_layers_equation_only_mathematics_is_shown():
     for case in cases():
         said = source.equation(case.make(np.random.default_rng(0)))

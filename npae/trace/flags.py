@@ -29,19 +29,38 @@ USUAL = 1e-3
 def flags(trace: Trace) -> list[str]:
     """A sentence for each thing that is wrong, in the order of the walk; none for a healthy step."""
     found = [sentence for i in range(len(trace.rows)) for sentence in _of_layer(trace.rows, i)]
-    return [*_not_finite(trace.rows), *found, *_over_the_depth(trace.rows), *_frozen(trace), *_too_far(trace)]
+    return [*_not_finite(trace), *found, *_over_the_depth(trace.rows), *_frozen(trace), *_too_far(trace)]
 
 
-def _not_finite(rows: list[LayerTrace]) -> Iterator[str]:
-    """The first layer that gave no numbers, or else the first on the way back that got none."""
-    for row in rows:
+def _not_finite(trace: Trace) -> Iterator[str]:
+    """Where it begins: in the first layer that gave no numbers, or else in the loss, or else on the way back, or else
+    in the optimizer's step."""
+    for row in trace.rows:
         if row.activation is not None and not row.activation.finite:
-            yield f"{_called(row)}: its output holds inf or not-a-number, of which no gradient can be made"
+            yield (f"{_called(row)}: inf or not-a-number comes in; look at the pictures, and at the layers before"
+                   if row.bad_input else
+                   f"{_called(row)}: its output holds inf or not-a-number, of which no gradient can be made")
             return
-    for row in reversed(rows):
+    if not math.isfinite(loss := trace.terms.get("loss", 0.0)):
+        yield (f"{_called(trace.rows[-1])}: all layers give numbers, and the loss of them is {loss:g}; look into the "
+               "likelihood and the penalties")
+        return
+    behind = "the gradient of the loss"
+    for row in reversed(trace.rows):
         if row.gradient is not None and not row.gradient.finite:
-            yield f"{_called(row)}: the gradient that arrives holds inf or not-a-number"
+            yield f"{_called(row)}: the gradient that arrives holds inf or not-a-number; look into {behind}"
             return
+        behind = f"the dx of {row.name}, and the gradient of the loss"
+    for row, own in owned(trace.rows):
+        for p in own:
+            if p.grad_norm is not None and not math.isfinite(p.grad_norm):
+                yield (f"{_called(row)}: the gradient of {p.name} holds inf or not-a-number, and the one that arrives "
+                       "does not; look into its backward, and whether zero_grad() was called")
+                return
+            if p.update_ratio is not None and math.isnan(p.update_ratio) and math.isfinite(p.norm):
+                yield (f"{_called(row)}: the step of the optimizer has made inf or not-a-number of {p.name}; lower the "
+                       "learning rate")
+                return
 
 
 def _of_layer(walk: list[LayerTrace], i: int) -> Iterator[str]:

@@ -154,12 +154,14 @@ def _frame(frame: Any) -> dict[str, Any]:
 def _row(row: LayerTrace) -> dict[str, Any]:
     return {"y": _stats(row.activation), "dy": _stats(row.gradient), "dead": row.dead, "saturated": row.saturated,
             "ms": [1e3 * row.forward_seconds, 1e3 * row.backward_seconds],
-            "params": [[p.name, _finite(p.norm), _finite(p.grad_norm), _ratio(p.update_ratio)] for p in row.params]}
+            "params": [[p.name, _finite(p.norm), _said(p.grad_norm), _said(p.update_ratio)] for p in row.params]}
 
 
-def _ratio(value: float | None) -> float | str | None:
-    """JSON has no infinity: what has left exact zero is said in the table's words."""
-    return table.ratio(value) if value == math.inf else _finite(value)
+def _said(value: float | None) -> float | str | None:
+    """JSON has numbers alone: what is no number, or has left exact zero, has words. None: it did not happen."""
+    if value is None or math.isfinite(value):
+        return value
+    return "not a number" if math.isnan(value) else table.ratio(value)
 
 
 def _stats(found: Stats | None) -> list[float | None] | None:

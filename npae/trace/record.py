@@ -96,7 +96,8 @@ class Trace:
             for p, told, before in self._params:
                 told.norm = statistics.length(before)
                 if moved := statistics.distance(p.value, before):
-                    told.update_ratio = moved / told.norm if told.norm else math.inf
+                    far = moved / told.norm if told.norm else math.inf
+                    told.update_ratio = far if math.isfinite(moved) else math.nan
         if all(row.activation is None or row.activation.finite for row in self.rows):  # a later NaN is not left out
             vars(self).update(self._whole)
         self._params = []

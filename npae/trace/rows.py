@@ -20,7 +20,8 @@ Shape = tuple[int, ...]
 class ParamTrace:
     """One parameter: its length before the block (nan while that is open), its gradient's, and how far it has moved.
 
-        update_ratio = ‖p_after - p_before‖ / ‖p_before‖     (None: it stayed; inf: it has left exact zero)
+        update_ratio = ‖p_after - p_before‖ / ‖p_before‖     (None: it stayed; inf: it has left exact zero;
+                                                              nan: it has become inf or not-a-number)
 
     grad_norm is that of `p.grad` when the latest backward had ended; None without one.
     """
@@ -40,6 +41,7 @@ class LayerTrace:
     multiply_adds: of forward, for one row of x. activation: of y. gradient: of the dLoss/dy that arrives.
     dead: share of units (ReLU) that were off in the whole batch. saturated: share of numbers at the flat ends of a
     sigmoid or tanh; blocked: the share of Σ dy² that arrives there.
+    bad_input: whether inf or not-a-number came in already; looked for where y holds some.
     y, dy: those of the first pictures, copied.
     """
 
@@ -57,6 +59,7 @@ class LayerTrace:
     dead: float | None = None
     saturated: float | None = None
     blocked: float | None = None
+    bad_input: bool = False
     params: list[ParamTrace] = field(default_factory=list)
     y: np.ndarray | None = field(default=None, repr=False)
     dy: np.ndarray | None = field(default=None, repr=False)
@@ -67,6 +70,7 @@ class LayerTrace:
         self.multiply_adds = self.layer.multiply_adds(np.shape(x)[1:])
         self.forward_seconds, self.backward_seconds = seconds, 0.0
         self.activation, self.gradient = statistics.stats(y), None
+        self.bad_input = not self.activation.finite and not np.isfinite(x).all()
         self.dead = statistics.never_active(self.layer, y)
         self.saturated, self.blocked = None if ends is None else int(np.count_nonzero(ends)) / ends.size, None
         self.y, self.dy = y[:PICTURES].copy(), None

@@ -429,6 +429,23 @@ def test_the_arrow_keys_walk_along_the_strip(pages, browser):
         assert browser.run("return document.activeElement.querySelector('.name').textContent") == t.rows[k].name
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_layers_of_a_deep_net_are_told_apart_by_the_ends_of_their_names(width, browser, tmp_path):
+    nets = [Sequential([Sequential([Dense(6, 6, rng=0) for _ in range(12)])]) for _ in range(2)]
+    t = traced(Autoencoder(*nets), np.ones((5, 6), np.float32))
+    opened(browser, t.to_html(tmp_path / "deep.html"), width)
+    seen = browser.run("""return [...document.querySelectorAll(".tile .name")].map((name) => {
+        const end = document.createRange(), at = name.firstChild.length, box = name.getBoundingClientRect();
+        end.setStart(name.firstChild, at - 2);
+        end.setEnd(name.firstChild, at);
+        const { left, right } = end.getBoundingClientRect();
+        return [name.textContent, name.scrollWidth > name.clientWidth, left >= box.left && right <= box.right + 0.5];
+    })""")
+    assert [name for name, *_ in seen] == [row.name for row in t.rows]
+    assert any(cut for _, cut, _ in seen) and all(whole for *_, whole in seen)
+    check_page(browser, width)
+
+
 def test_what_is_wrong_stands_on_the_page_and_at_its_layer(tmp_path, browser):
     model = dense()
     model.encoder.layers[1].b.value[...] = -100

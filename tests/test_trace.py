@@ -10,6 +10,7 @@ from types import MethodType, SimpleNamespace
 import numpy as np
 import pytest
 from explorables import dense, pictures, tied
+from traces import Residual, told_by
 
 from npae import optim, recipes, train
 from npae.callbacks import Callback
@@ -17,7 +18,8 @@ from npae.kernels import reference
 from npae.layers import Conv2d, Dense, Flatten, LeakyReLU, ReLU, Reparameterize, Reshape, Sequential, Sigmoid, Tanh
 from npae.losses import Bernoulli
 from npae.models import VAE, Autoencoder, ContractiveAutoencoder
-from npae.trace import Trace, record, statistics, table, watched
+from npae.trace import Trace, maps, page, record, statistics, table, watched
+from npae.trace.rows import owned
 from npae.trace.statistics import Stats, stats
 
 SMALL = (8, 8, 1)
@@ -562,6 +564,35 @@ def test_what_a_model_of_ones_own_holds_between_its_nets_is_traced(tmp_path):
     assert all(row.gradient is not None for row in t.rows)
     assert [p.name for row in t.rows for p in row.params] == [p.name for p in model.params]
     assert t.to_html(tmp_path / "own.html").exists() and "middle.1" in str(t)
+
+
+def test_two_attributes_that_hold_one_layer_have_one_row():
+    inner = Sequential([Dense(2, 3, rng=0), Dense(3, 2, rng=0)])
+    model = Between(Sequential([Dense(6, 2, rng=0)]), Sequential([Dense(2, 6, rng=0)]), inner, inner.layers[1])
+    model.again, model.first = inner, model.encoder.layers[0]
+    before = attributes(model)
+    with Trace(model) as t:
+        model.encode(np.ones((20, 6), np.float32))
+    assert [row.name for row in t.rows] == ["encoder.0", "middle.0", "middle.1", "decoder.0"]
+    assert attributes(model) == before
+
+
+def test_a_layer_that_holds_others_stands_behind_them_as_what_it_gives_comes_after():
+    rng = np.random.default_rng(0)
+    down, up = (Residual(Dense(6, 4, activation="relu", rng=rng), Dense(4, 6, rng=rng)) for _ in range(2))
+    model = Autoencoder(Sequential([Sequential([down])]), Sequential([Dense(6, 6, rng=rng), up]))
+    model.theta[...] += 0.1
+    x = rng.random((5, 6)).astype(np.float32)
+    with Trace(model) as t:
+        step(model, x, None)
+    assert [row.name for row in t.rows] == ["encoder.0.0.a", "encoder.0.0.b", "encoder.0.0", "decoder.0", "decoder.1.a",
+                                            "decoder.1.b", "decoder.1"]
+    np.testing.assert_allclose(t.rows[-1].y, model.reconstruct(x), rtol=1e-6)
+    _, blob = told_by(page.page("one", [page.Single(t)], model).text)
+    assert blob[-x.size:].tolist() == maps.grey(model.reconstruct(x)).ravel().tolist()  # what is painted
+    assert page.code_of(t) == 2
+    assert [[p.name for p in own] for _, own in owned(t.rows)][:3] == [
+        ["encoder.0.0.a.W", "encoder.0.0.a.b"], ["encoder.0.0.b.W", "encoder.0.0.b.b"], []]
 
 
 def test_a_complex_model_is_refused():

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from explorables import pictures
-from traces import of_recipe, told_by
+from traces import Residual, of_recipe, told_by
 
 from npae import gradcheck
 from npae.layers import Dense, Flatten, Reshape, Sequential, Tanh, TiedDense
@@ -130,6 +130,26 @@ def test_a_wrong_gradient_of_a_tied_weight_names_those_who_share_it(monkeypatch)
         model.backward()
     wrong = page.page("one", [page.Single(t)], model).wrong
     assert len(wrong) == 1 and "its backward, that of decoder.0, which shares it, the dx of" in wrong[0]
+
+
+@pytest.mark.parametrize(("harm", "said"), [
+    ("forgetful", "encoder.1 (Dense): .* its backward, the dx of encoder.2.a and encoder.2, and the gradient of the"),
+    ("a", "encoder.2.a (Wrong): .* its backward, the dx of encoder.2.b and encoder.2, and the gradient of the"),
+    ("b", "encoder.2.b (Wrong): .* its backward, the dx of encoder.2 and decoder.0, and the gradient of the")])
+def test_a_wrong_gradient_around_a_layer_that_holds_others_names_it_too(harm, said):
+    rng = np.random.default_rng(0)
+    held = Residual(*(Wrong(4, 4, activation="tanh", rng=rng) for _ in range(2)))
+    if harm == "forgetful":
+        held.forgetful = True
+    else:
+        getattr(held, harm).mistake = "W"
+    model = Autoencoder(Sequential([Flatten(), Dense(64, 4, rng=rng), held]),
+                        Sequential([Dense(4, 64, rng=rng), Reshape((8, 8, 1))]))
+    with Trace(model) as t:
+        model.loss(pictures((8, 8, 1), 30).train_x[:12] / np.float32(255))
+        model.backward()
+    wrong = page.page("one", [page.Single(t)], model).wrong
+    assert len(wrong) == 1 and re.match(said.replace("(", r"\(").replace(")", r"\)"), wrong[0]), wrong
 
 
 def test_differences_that_are_all_rounding_accuse_nobody():

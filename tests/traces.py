@@ -8,7 +8,33 @@ import numpy as np
 from explorables import dense, pictures
 
 from npae import optim, recipes
+from npae.layers import Layer
 from npae.trace import Trace
+
+
+class Residual(Layer):
+    """y = x + b(a(x)), with two layers inside that the net does not see."""
+
+    forgetful = False
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.a, self.b, self.params = a, b, (*a.params, *b.params)
+
+    def _forward(self, x):
+        self.saved = True
+        return x + self.b.forward(self.a.forward(x))
+
+    def _backward(self, dy, need_dx):
+        return self.a.backward(self.b.backward(dy)) + (0 if self.forgetful else dy)
+
+    def walk(self):
+        yield from (self, *self.a.walk(), *self.b.walk())
+
+    def set_name(self, name):
+        self.name = name
+        self.a.set_name(f"{name}.a")
+        self.b.set_name(f"{name}.b")
 
 
 def traced(model, x, y=None, seed=0):

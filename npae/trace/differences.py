@@ -3,7 +3,7 @@ The page divides anew while a slider moves h, so that the V shows: truncation on
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,14 +91,21 @@ def disagreements(rows: list[LayerTrace], found: Mapping[str, list[dict[str, Any
 
 
 def _suspects(own: list[tuple[LayerTrace, list[ParamTrace]]], k: int, name: str) -> str:
-    """What else a wrong gradient of layer k may come from: layers that share the weight, and the dx of those behind
-    it, up to the first with parameters, whose right gradients say that what arrives there is right."""
+    """What else a wrong gradient of layer k may come from: layers that share the weight, the dx of those behind it, up
+    to the first with parameters, whose right gradients say that what arrives there is right, and who holds any of them.
+    """
     behind = [row for row, _ in own[k + 1:]]
     first = next((n for n, (_, params) in enumerate(own[k + 1:], 1) if params), len(behind))
-    shared = [row.name for row in behind if any(p.name == name for p in row.params)]
+    shared = [row.name for row in behind if any(p.name == name for p in row.params) and not _holds(row, [own[k][0]])]
+    holders = [row for row in behind[first:] if _holds(row, [own[k][0], *behind[:first]])]
     parts = [f"that of {' and '.join(shared)}, which shares it"] * bool(shared)
-    parts += [f"the dx of {' and '.join(row.name for row in behind[:first])}"] * bool(behind)
+    parts += [f"the dx of {' and '.join(row.name for row in (*behind[:first], *holders))}"] * bool(behind)
     return ", ".join([*parts, "and the gradient of the loss"])
+
+
+def _holds(row: LayerTrace, others: Sequence[LayerTrace]) -> bool:
+    layers = [other.layer for other in others]
+    return any(layer in layers for layer in row.layer.walk())
 
 
 def _places(grad: np.ndarray) -> list[tuple[int, ...]]:

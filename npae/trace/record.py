@@ -30,10 +30,11 @@ class Trace:
 
     A step of an optimizer inside the block is seen too. Of several steps, each a forward with its backward, the latest
     counts; what comes after it in the block (a validation, a picture that is reconstructed) is left out, unless it
-    gives inf or not-a-number. `rows` has the layers in the order of the walk: encoder, what stands between
-    (Reparameterize), decoder; no Sequential. `flags` says in sentences what is wrong. `terms` is what loss gave,
-    `seconds` what it and backward took, `steps` how often backward ran, `pictures` and `labels` the first of the batch.
-    `compiled`: kernels were made ready inside the block, and the seconds contain that.
+    gives inf or not-a-number. `rows` has the layers in the order in which they have computed: encoder, what stands
+    between (Reparameterize), decoder; a layer that holds others comes after them; no Sequential. `flags` says in
+    sentences what is wrong. `terms` is what loss gave, `seconds` what it and backward took, `steps` how often backward
+    ran, `pictures` and `labels` the first of the batch. `compiled`: kernels were made ready inside the block, and the
+    seconds contain that.
     Raises ValueError: no model; a complex one; a Trace that is open already.
 
     >>> from npae.layers import Dense, Sequential
@@ -180,17 +181,25 @@ class Trace:
 
 
 def places(model: Model) -> list[tuple[str, Layer]]:
-    """Every layer of a model with its name, in the order in which a batch walks through them; no Sequential.
+    """Every layer of a model with its name, in the order in which they have computed their outputs; no Sequential.
 
     What the model itself holds between its nets (a VAE's Reparameterize, a net of a user's own) goes by the attribute's
-    name.
+    name; of two attributes that hold the same layer by the first one's.
     """
     encoder, decoder = _leaves(model.encoder), _leaves(model.decoder)
     known = {id(layer) for layer in (*encoder, *decoder)}
-    between = [(name if layer is held else f"{name}.{place}", layer) for name, held in vars(model).items()
-               if isinstance(held, Layer) for place, layer in enumerate(_leaves(held)) if id(layer) not in known]
+    between = []
+    for name, held in vars(model).items():
+        for place, layer in enumerate(_leaves(held) if isinstance(held, Layer) else []):
+            if id(layer) not in known:
+                between.append((name if layer is held else f"{name}.{place}", layer))
+            known.add(id(layer))
     return [*((layer.name, layer) for layer in encoder), *between, *((layer.name, layer) for layer in decoder)]
 
 
 def _leaves(net: Layer) -> list[Layer]:
-    return [layer for layer in net.walk() if not isinstance(layer, Sequential)]
+    """Its layers but for Sequentials; a layer that holds others stands behind them, as what it gives comes after."""
+    walk = list(net.walk())
+    place = {id(layer): k for k, layer in enumerate(walk)}
+    walk.sort(key=lambda layer: (max(place[id(inner)] for inner in layer.walk()), -place[id(layer)]))
+    return [layer for layer in walk if not isinstance(layer, Sequential)]

@@ -172,6 +172,19 @@ def test_a_frozen_layer():
     told(traced(net(), between=forgotten), ("encoder.2", "is frozen", "encoder.2.W (", "encoder.2.b (", "stayed where"))
 
 
+@pytest.mark.parametrize("bend", ["relu", "tanh"])
+@pytest.mark.parametrize(("zero", "said"), [
+    (["decoder.0"], "up to decoder.1.W, are exactly 0, as decoder.0.W is 0 itself"),
+    (["encoder.1", "encoder.2", "decoder.0", "decoder.1"], "up to decoder.1.W, are exactly 0, as decoder.1.W is 0 it")])
+def test_weights_that_are_0_are_the_reason_for_what_is_frozen_before_them(bend, zero, said):
+    model = net((bend,), up="tanh")
+    for p in model.params:
+        if p.name.rsplit(".", 1)[0] in zero:
+            p.value[...] = 0
+    *_, frozen = traced(model).flags
+    assert frozen.startswith("encoder.1 (Dense) is frozen: ") and said in frozen
+
+
 def test_a_tied_weight_that_is_frozen_is_told_once():
     model = tied()
     x = pictures((6, 9, 3), 20).train_x / np.float32(255)

@@ -71,7 +71,7 @@ def _of_layer(walk: list[LayerTrace], i: int) -> Iterator[str]:
         if not _starved(walk, i):
             yield (f"{_called(row)}: dead units, {round(row.dead * units):,} of {units:,} are 0 for each of the "
                    f"{rows:,} rows: no gradient passes them, and they stay as they are unless what comes in changes; "
-                   "lower the learning rate, or look at their biases")
+                   "lower the learning rate, or look at their weights and biases")
         elif not any(_shut(walk, k) for k in range(i)) and not any(_starved(walk, k) for k in range(i)):
             yield (f"{_called(row)}: nothing but zeros comes in, of which its weights cannot learn; look at the "
                    "pictures, and at the layers before")
@@ -153,14 +153,21 @@ def _frozen(trace: Trace) -> Iterator[str]:
     zero = [] if by_chance else [(row, p.name) for row, own in owned(trace.rows) for p in own if p.grad_norm == 0]
     if zero:
         first = zero[0][0]
-        source = [trace.rows[i].name for i in dead if i >= trace.rows.index(first) and _shut(trace.rows, i)][-1:]
-        why = "".join(f", as {name} lets nothing pass" for name in source)
+        why = "".join(f", as {why}" for why in list(_stops(trace.rows, trace.rows.index(first)))[-1:])
         yield f"{_called(first)} is frozen: {_gradients([name for _, name in zero])} exactly 0{why}"
     moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)
     for row, own in owned(trace.rows):
         if still := [f"{p.name} ({p.grad_norm:.1e})" for p in own if moved and p.grad_norm and p.update_ratio is None]:
             yield (f"{_called(row)} is frozen: {' and '.join(still)} stayed where others moved, in spite of a gradient "
                    "(its norm in brackets)")
+
+
+def _stops(walk: list[LayerTrace], first: int) -> Iterator[str]:
+    """What lets nothing pass on its way back to the first layer whose gradient is 0."""
+    for i in range(first, len(walk)):
+        if _shut(walk, i):
+            yield f"{walk[i].name} lets nothing pass"
+        yield from (f"{p.name} is 0 itself" for p in walk[i].params if i > first and _is_weight(p.name) and p.norm == 0)
 
 
 def _too_far(trace: Trace) -> Iterator[str]:

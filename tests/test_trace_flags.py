@@ -408,6 +408,14 @@ def test_a_dead_layer_before_a_frozen_one_is_not_its_reason_and_the_last_one_beh
     assert said_of(*rows)[-1].endswith("are exactly 0")
 
 
+@pytest.mark.parametrize(("steps", "moved", "why"), [(1, math.inf, ", as b.W is 0 itself"),
+                                                     (2, None, ", as b.W is 0 itself"), (2, math.inf, "")])
+def test_a_weight_that_was_0_before_the_latest_step_is_no_reason(steps, moved, why):
+    before, after = ParamTrace("a.W", (8, 8), 1.0, 0.0), ParamTrace("b.W", (8, 8), 0.0, 0.5, moved)
+    said = said_of(row("a", 16, 1.0, 128, before), row("b", 16, 1.0, 128, after), steps=steps)[0]
+    assert said == f"a (Dense) is frozen: the gradient of a.W is exactly 0{why}"
+
+
 def test_of_many_gradients_the_first_the_last_and_their_number_are_said():
     names = ["a.W", "a.b", "b.W", "b.b", "c.W"]
     assert [words._gradients(names[:n]) for n in (1, 2, 3, 4, 5)] == [

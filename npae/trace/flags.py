@@ -153,7 +153,7 @@ def _frozen(trace: Trace) -> Iterator[str]:
     zero = [] if by_chance else [(row, p.name) for row, own in owned(trace.rows) for p in own if p.grad_norm == 0]
     if zero:
         first = zero[0][0]
-        why = "".join(f", as {why}" for why in list(_stops(trace.rows, trace.rows.index(first)))[-1:])
+        why = "".join(f", as {why}" for why in list(_stops(trace, trace.rows.index(first)))[-1:])
         yield f"{_called(first)} is frozen: {_gradients([name for _, name in zero])} exactly 0{why}"
     moved = any(p.update_ratio is not None for row in trace.rows for p in row.params)
     for row, own in owned(trace.rows):
@@ -162,12 +162,14 @@ def _frozen(trace: Trace) -> Iterator[str]:
                    "(its norm in brackets)")
 
 
-def _stops(walk: list[LayerTrace], first: int) -> Iterator[str]:
+def _stops(trace: Trace, first: int) -> Iterator[str]:
     """What lets nothing pass on its way back to the first layer whose gradient is 0."""
-    for i in range(first, len(walk)):
-        if _shut(walk, i):
-            yield f"{walk[i].name} lets nothing pass"
-        yield from (f"{p.name} is 0 itself" for p in walk[i].params if i > first and _is_weight(p.name) and p.norm == 0)
+    for i, row in enumerate(trace.rows[first:], first):
+        if _shut(trace.rows, i):
+            yield f"{row.name} lets nothing pass"
+        for p in row.params if i > first else ():
+            if _is_weight(p.name) and p.norm == 0 and (trace.steps < 2 or p.update_ratio is None):  # in the latest step
+                yield f"{p.name} is 0 itself"
 
 
 def _too_far(trace: Trace) -> Iterator[str]:

@@ -446,6 +446,18 @@ def test_layers_of_a_deep_net_are_told_apart_by_the_ends_of_their_names(width, b
     check_page(browser, width)
 
 
+def test_on_paper_nothing_is_cut_off(pages, browser):
+    pages("bernoulli-vae", 720)
+    cut = """return [...document.querySelectorAll("main, .strip, pre, .scroll")]
+        .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.className || box.tagName)"""
+    assert "strip" in browser.run(cut)  # on a screen this wide it scrolls
+    browser.chromium("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert browser.run(cut) == []
+    finally:
+        browser.chromium("Emulation.setEmulatedMedia", media="")
+
+
 def test_what_is_wrong_stands_on_the_page_and_at_its_layer(tmp_path, browser):
     model = dense()
     model.encoder.layers[1].b.value[...] = -100

@@ -312,6 +312,15 @@ def test_a_later_forward_that_gives_no_numbers_is_not_left_out():
     assert t.rows[-1].gradient is None and "its output holds inf or not-a-number" in t.flags[0]
 
 
+def test_a_later_loss_that_is_no_number_is_not_left_out():
+    model, x, _ = of_recipe("ae")
+    with Trace(model) as t:
+        step(model, x, None)
+        model.likelihood.nll = lambda output, x: (math.nan, output)
+        model.loss(x)
+    assert math.isnan(t.terms["loss"]) and "the loss of them is nan" in t.flags[0]
+
+
 def test_while_the_block_is_open_a_forward_without_its_backward_is_not_called_well():
     model, x, _ = of_recipe("ae")
     with Trace(model) as t:

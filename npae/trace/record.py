@@ -99,7 +99,8 @@ class Trace:
                 if moved := statistics.distance(p.value, before):
                     far = moved / told.norm if told.norm else math.inf
                     told.update_ratio = far if math.isfinite(moved) else math.nan
-        if all(row.activation is None or row.activation.finite for row in self.rows):  # a later NaN is not left out
+        outputs = all(row.activation is None or row.activation.finite for row in self.rows)
+        if outputs and math.isfinite(self.terms.get("loss", 0.0)):  # a later NaN is not left out
             vars(self).update(self._whole)
         self._params = []
 

@@ -11,6 +11,7 @@ from traces import of_nan, of_recipe, told_by, traced
 
 from npae import recipes
 from npae.layers import Dense, Flatten, Reshape, Sequential
+from npae.layers.summary import described
 from npae.models import Autoencoder
 from npae.trace import differences, maps, page, session
 
@@ -444,6 +445,16 @@ def test_layers_of_a_deep_net_are_told_apart_by_the_ends_of_their_names(width, b
     assert [name for name, *_ in seen] == [row.name for row in t.rows]
     assert any(cut for _, cut, _ in seen) and all(whole for *_, whole in seen)
     check_page(browser, width)
+
+
+def test_a_long_kind_breaks_between_its_words_and_within_one_with_a_hyphen(pages, browser):
+    t, = pages("bernoulli-vae")
+    seen = browser.run("return [...document.querySelectorAll('.tile .kind')].map((kind) => kind.textContent)")[1:-1]
+    assert [re.sub("[\u200b\u00ad]", "", kind) for kind in seen] == [described(row.layer) for row in t.rows]
+    whole = {kind: kind.replace("\u200b", "|").replace("\u00ad", "-") for kind in seen}.values()
+    assert "|Reparame-terize" in whole and "|Conv|Transpose|2d + relu" in whole and "|Conv|2d + relu" in whole
+    scripts = browser.run("return [...document.scripts].map((script) => script.textContent).join()")
+    assert "breakable" in scripts and "(?<" not in scripts, "with a lookbehind a browser of 2022 shows nothing"
 
 
 def test_on_paper_nothing_is_cut_off(pages, browser):

@@ -15,14 +15,19 @@ function pictureTile(name, what) {
 function layerTile(layer, k) {
   const sides = ["y", "dy"].map(() => ({ canvas: element("canvas"), none: element("span"), scale: element("span", { className: "scale" }) }));
   const gauge = element("i"), frames = sides.map((s) => element("div", { className: "frame" }, s.canvas, s.none));
-  const button = element("button", { className: "tile" }, element("b", { className: "name", textContent: layer.name }),
-    element("span", { className: "kind", textContent: layer.kind.replace(/(?=[A-Z])/g, "\u200b") }), element("span", { className: "size", textContent: layer.size, title: layer.size }),
+  const button = element("button", { className: "tile" }, element("b", { className: /\d$/.test(layer.name) ? "name numbered" : "name", textContent: layer.name }),
+    element("span", { className: "kind", textContent: breakable(layer.kind) }), element("span", { className: "size", textContent: layer.size, title: layer.size }),
     frames[0], sides[0].scale, frames[1], sides[1].scale, element("div", { className: "gauge" }, gauge));
   button.title = layer.name;
   if (k === told.code) button.append(element("span", { className: "mark", textContent: "code" }));
   button.addEventListener("click", () => { state.layer = k; show(); });
   $("strip").append(button);
   tiles.push({ button, sides, gauge });
+}
+
+// where a kind may break when its column is narrow: before a capital and before 2d, and with a hyphen in a long word
+function breakable(kind) {
+  return kind.replace(/(?=[A-Z]|2d)/g, "\u200b").replace(/[a-z]{7}(?=[a-z]{4})/g, "$&\u00ad");
 }
 
 // the gradient's length between the least and the largest of all steps, in powers of ten

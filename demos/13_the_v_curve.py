@@ -150,7 +150,7 @@ lesson.promised("error at h = 1e-5 over the least, float32", at_usual / usual.le
 lesson.promised("error of the complex step", curves.curve("complex").least, below=1e-13)
 
 # %% [markdown]
-# Try next (each run then stops at the promise that it breaks, and names the number): let `phi` return
-# `model.theta.dtype.type(value + 1000)`, a loss with a large constant, which changes no derivative: which arm of the V
-# moves, how far, and does the prediction by hand go with it? Then `activation="relu"`: how far apart are the two
-# predictions now, and what has a kink between t - h and t + h to do with it?
+# Try next: let `phi` return `model.theta.dtype.type(value + 1000)`, a loss with a large constant, which changes no
+# derivative: which arm of the V moves, how far, and does the prediction by hand go with it? Then `activation="relu"`:
+# how far apart are the two predictions now, and what has a kink between t - h and t + h to do with it? (Each of the two
+# breaks a promise, at which the run stops, with the number.)

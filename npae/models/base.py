@@ -275,6 +275,7 @@ class Model:
         """A pickle (for another process, say) holds what `save` writes, and the classes; kernels are the default ones.
 
         Attribute by attribute the Params would come back as arrays of their own, which theta does not move.
+        Raises ValueError: what `save` refuses.
         """
         config = self.config()
         kinds = refuse_what_would_not_come_back(self, config)
